@@ -1,0 +1,79 @@
+# The user's buttons. `make help` lists them.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+CONFIG ?= configs/smollm2-135m.yaml
+PYTHON ?= python3
+
+# Two environments from one lock: what serves (no torch), and what builds engines (torch and exporters).
+SERVE := .venv/.ready
+BUILD := .venv-build/.ready
+PY := .venv/bin/python
+BUILD_PY := .venv-build/bin/python
+TORCH := torch==2.13.0
+# pip's find-links, where set, has torch's CPU build; elsewhere PyTorch's own CPU index does.
+TORCH_FROM := $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS),--torch-backend cpu)
+UV := $(or $(shell command -v uv),.uv/bin/uv)
+
+help:  ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  \033[36mmake %-14s\033[0m %s\n", $$1, $$2}'
+
+.uv/bin/uv:
+	@$(PYTHON) -m venv .uv || { echo "Python's venv module is missing: apt-get install python3-venv"; exit 1; }
+	@.uv/bin/pip install --quiet uv
+
+$(SERVE): pyproject.toml uv.lock | $(UV)
+	@UV_PROJECT_ENVIRONMENT=.venv $(UV) sync --frozen --quiet --python $(PYTHON)
+	@touch $@
+
+$(BUILD): pyproject.toml uv.lock | $(UV)
+	@UV_PROJECT_ENVIRONMENT=.venv-build $(UV) sync --frozen --quiet --inexact --group build --python $(PYTHON)
+	@$(UV) pip install --no-config --quiet --no-deps --python $(BUILD_PY) $(TORCH_FROM) $(TORCH)
+	@touch $@
+
+engine: $(BUILD)  ## Fetch, convert, build, verify and publish the engine of CONFIG
+	@$(BUILD_PY) -m build $(CONFIG)
+
+check: $(SERVE)  ## Say whether CONFIG's engine can be served on this machine
+	@$(PY) -m serving check $(CONFIG)
+
+serve: $(SERVE)  ## Serve CONFIG in the foreground; Ctrl-C drains and exits
+	@exec $(PY) -m serving serve $(CONFIG)
+
+up: $(SERVE)  ## Serve CONFIG in the background; returns when ready
+	@$(PY) -m serving up $(CONFIG)
+
+down: $(SERVE)  ## Drain and stop the background server of CONFIG
+	@$(PY) -m serving down $(CONFIG)
+
+status: $(SERVE)  ## Show what the server of CONFIG is doing
+	@$(PY) -m serving status $(CONFIG)
+
+logs: $(SERVE)  ## Follow the log of CONFIG's server
+	@$(PY) -m serving logs $(CONFIG)
+
+chat: $(SERVE)  ## Talk to the running server of CONFIG
+	@$(PY) -m clients.chat $(CONFIG)
+
+lint: $(BUILD)  ## ruff and mypy --strict
+	@.venv-build/bin/ruff format --check .
+	@.venv-build/bin/ruff check .
+	@.venv-build/bin/mypy
+
+format: $(BUILD)  ## Let ruff format and fix
+	@.venv-build/bin/ruff format .
+	@.venv-build/bin/ruff check --fix .
+
+test: $(SERVE) $(BUILD)  ## Every test that CI runs
+	@$(BUILD_PY) -m pytest tests/build
+	@$(PY) -m pytest tests --ignore tests/build
+
+bench: $(SERVE)  ## Raw engine against the ensemble, in one run
+	@$(PY) -m loadtests.bench $(CONFIG)
+
+soak: $(SERVE)  ## Ten minutes of 64 streams with cancels over a synthetic engine
+	@$(PY) -m loadtests.soak
+
+clean:  ## Remove environments and caches; engines stay
+	@rm -rf .venv .venv-build .uv .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+.PHONY: help engine check serve up down status logs chat lint format test bench soak clean

@@ -1,0 +1,125 @@
+"""Sampling parameters of one request: their defaults, their bounds, and which engine features they need."""
+
+from collections.abc import Iterator
+
+import msgspec
+
+from contract.errors import InvalidRequest, UnsupportedByEngine
+
+GUIDE_TYPES = ("json", "json_schema", "regex", "ebnf_grammar", "structural_tag")
+
+
+class SamplingParams(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a request asks of the engine. Names are the ensemble's tensor names.
+
+    ``None`` means "not given". Sampling is greedy unless ``temperature``, ``top_p`` or ``top_k`` asks
+    otherwise, as in TensorRT-LLM.
+    """
+
+    max_tokens: int | None = None  # None: what the context leaves
+    min_tokens: int = 0
+    temperature: float | None = None
+    top_k: int = 0  # 0: off
+    top_p: float = 1.0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    seed: int | None = None
+    ignore_eos: bool = False
+    end_id: int | None = None
+    stop_token_ids: tuple[int, ...] = ()
+    bad_words: tuple[str, ...] = ()
+    beam_width: int = 1
+    return_log_probs: bool = False
+    logprobs: int = 0  # how many alternatives a token
+    guided_decoding_guide_type: str = ""
+    guided_decoding_guide: str = ""
+
+    @property
+    def greedy(self) -> bool:
+        """True when the most likely token is always taken."""
+        if self.temperature == 0 or self.top_k == 1:
+            return True
+        return self.temperature is None and self.top_k == 0 and self.top_p == 1.0
+
+
+# field -> (lowest, highest, whether the lowest itself is allowed)
+BOUNDS: dict[str, tuple[float, float, bool]] = {
+    "max_tokens": (1, 2**31 - 1, True),
+    "min_tokens": (0, 2**31 - 1, True),
+    "temperature": (0, 2, True),
+    "top_k": (0, 2**31 - 1, True),
+    "top_p": (0, 1, False),
+    "repetition_penalty": (0, 2, False),
+    "presence_penalty": (-2, 2, True),
+    "frequency_penalty": (-2, 2, True),
+    "seed": (0, 2**64 - 1, True),
+    "end_id": (0, 2**31 - 1, True),
+    "beam_width": (1, 64, True),
+    "logprobs": (0, 20, True),
+}
+
+
+def check_bounds(params: SamplingParams) -> None:
+    """Refuse values that no engine could accept.
+
+    Raises:
+        InvalidRequest: naming the field, its bounds and the value given.
+    """
+    for field, (low, high, inclusive) in BOUNDS.items():
+        value = getattr(params, field)
+        if value is None:
+            continue
+        # A NaN fails both comparisons, so the test is written to accept and not to reject.
+        if not ((low <= value if inclusive else low < value) and value <= high):
+            opening = "[" if inclusive else "("
+            raise InvalidRequest(f"must be in {opening}{low:g}, {high:g}], got {value:g}", field=field)
+    if params.max_tokens is not None and params.min_tokens > params.max_tokens:
+        raise InvalidRequest(
+            f"must not exceed max_tokens ({params.max_tokens}), got {params.min_tokens}", field="min_tokens"
+        )
+    for token in params.stop_token_ids:
+        if token < 0:
+            raise InvalidRequest(f"must hold token ids of 0 or more, got {token}", field="stop_token_ids")
+    guide_type = params.guided_decoding_guide_type
+    if guide_type and guide_type not in GUIDE_TYPES:
+        raise InvalidRequest(
+            f"must be one of {', '.join(GUIDE_TYPES)}, got {guide_type!r}", field="guided_decoding_guide_type"
+        )
+    if guide_type and guide_type != "json" and not params.guided_decoding_guide:
+        raise InvalidRequest(f"is needed with guide type {guide_type!r}", field="guided_decoding_guide")
+    if params.guided_decoding_guide and not guide_type:
+        raise InvalidRequest("is needed with guided_decoding_guide", field="guided_decoding_guide_type")
+
+
+def features(params: SamplingParams) -> Iterator[tuple[str, str]]:
+    """Pairs (field, feature) of what a request asks for beyond greedy decoding.
+
+    An engine declares the features it has; a feature is the field's name, or ``field:value`` for guides.
+    """
+    defaults = SamplingParams()
+    for field in params.__struct_fields__:
+        if field in ("max_tokens", "guided_decoding_guide", "end_id") or (
+            getattr(params, field) == getattr(defaults, field)
+        ):
+            continue
+        if field == "guided_decoding_guide_type":
+            yield field, f"{field}:{params.guided_decoding_guide_type}"
+        else:
+            yield field, field
+
+
+def check_supported(params: SamplingParams, supported: frozenset[str], engine: str) -> None:
+    """Refuse what this engine cannot do, by name.
+
+    Raises:
+        UnsupportedByEngine: naming the field and the engine.
+    """
+    for field, feature in features(params):
+        if feature not in supported:
+            wanted = feature.partition(":")[2]
+            raise UnsupportedByEngine(
+                f"{wanted + ' ' if wanted else ''}is not supported by the {engine} engine",
+                field=field,
+                fix="Leave it out, or use a deployment whose engine has it",
+            )

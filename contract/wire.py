@@ -1,0 +1,80 @@
+"""The two messages that travel between stages, as msgpack in one UINT8 tensor each.
+
+One small tensor a hop instead of twenty: in Triton the cost of a response is per tensor, and UINT8
+(unlike BYTES) crosses the Python stub safely under every numpy (shared/FACTS.md).
+"""
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from contract.sampling import SamplingParams
+
+Bytes = npt.NDArray[np.uint8]
+
+
+class EngineRequest(msgspec.Struct, frozen=True, omit_defaults=True):
+    """preprocess → engine: one tokenized request."""
+
+    input_ids: list[int]
+    sampling: SamplingParams
+    stop: tuple[str, ...] = ()  # stop strings, found in text by postprocess
+    stream: bool = False
+    arrival_ns: int = 0  # time.time_ns() when preprocess first saw the request
+    stream_interval_ms: int = 0  # the least time between two deltas; 0: the server adapts
+    deadline_ns: int = 0  # time.time_ns() after which the answer is of no use; 0: none
+    canary: bool = False  # the supervisor's own probe: admitted over the limits, kept out of the metrics
+
+
+class Opening(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What postprocess must know of a stream before its first token."""
+
+    num_input_tokens: int
+    stop: tuple[str, ...] = ()
+    stream: bool = False
+    return_log_probs: bool = False
+    arrival_ns: int = 0
+    canary: bool = False
+
+
+class TopLogprob(msgspec.Struct, frozen=True, array_like=True):
+    """One alternative at one position."""
+
+    token_id: int
+    logprob: float
+
+
+class EngineDelta(msgspec.Struct, omit_defaults=True):
+    """engine → postprocess: what one stream gained since its last delta.
+
+    A delta with neither ids nor ``finish`` is a heartbeat: it lets postprocess notice a client that
+    left while its request waits for prefill.
+    """
+
+    key: int  # unique for every request of every engine process
+    ids: list[int] = []
+    log_probs: list[float] = []
+    top_log_probs: list[list[TopLogprob]] = []
+    opening: Opening | None = None  # on the first delta of a stream
+    finish: str = ""  # a FinishReason on the last delta
+    error: str = ""  # RequestError.to_wire() when finish is "error"
+
+
+_encoder = msgspec.msgpack.Encoder()
+_requests = msgspec.msgpack.Decoder(EngineRequest)
+_deltas = msgspec.msgpack.Decoder(EngineDelta)
+
+
+def pack(message: EngineRequest | EngineDelta) -> Bytes:
+    """A message as uint8 [1, n]: the leading 1 is Triton's batch dimension."""
+    return np.frombuffer(_encoder.encode(message), dtype=np.uint8).reshape(1, -1)
+
+
+def unpack_request(packed: Bytes) -> EngineRequest:
+    """The inverse of :func:`pack`."""
+    return _requests.decode(packed.tobytes())
+
+
+def unpack_delta(packed: Bytes) -> EngineDelta:
+    """The inverse of :func:`pack`."""
+    return _deltas.decode(packed.tobytes())
