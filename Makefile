@@ -37,10 +37,10 @@ check: $(SERVE)  ## Say whether CONFIG's engine can be served on this machine
 	@$(PY) -m serving check $(CONFIG)
 
 serve: $(SERVE)  ## Serve CONFIG in the foreground; Ctrl-C drains and exits
-	@exec $(PY) -m serving serve $(CONFIG)
+	@$(PY) -m build.repository $(CONFIG) && exec $(PY) -m serving serve $(CONFIG)
 
 up: $(SERVE)  ## Serve CONFIG in the background; returns when ready
-	@$(PY) -m serving up $(CONFIG)
+	@$(PY) -m build.repository $(CONFIG) && $(PY) -m serving up $(CONFIG)
 
 down: $(SERVE)  ## Drain and stop the background server of CONFIG
 	@$(PY) -m serving down $(CONFIG)

@@ -52,6 +52,7 @@ class EngineSpec(Frozen):
     runtime: Runtime = "openvino"
     precision: Precision = "fp32"
     threads: int = Field(default=0, ge=0)  # 0: every core of the machine
+    step_ms: float = Field(default=10.0, ge=0)  # of the synthetic engine: time between tokens
 
 
 class Limits(Frozen):
@@ -61,7 +62,7 @@ class Limits(Frozen):
     max_input_len: int = Field(default=1024, ge=1)  # prompt, tokens
     max_batch_size: int = Field(default=64, ge=1)  # requests in the batch at once
     max_queue_size: int = Field(default=64, ge=0)  # requests waiting for the batch
-    max_num_tokens: int = Field(default=2048, ge=1)  # tokens in one engine step, prefill included
+    max_num_tokens: int = Field(default=512, ge=1)  # tokens in one engine step, prefill included
     kv_cache_gib: float = Field(default=1.0, gt=0)
 
     @model_validator(mode="after")

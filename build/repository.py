@@ -1,0 +1,132 @@
+"""Deployment spec → Triton model repository: three stages, the ensemble, and NVIDIA's alias of it.
+
+Every config.pbtxt is made as a protobuf message, never as text, and read back before it counts.
+Run as ``python -m build.repository CONFIG``: it takes milliseconds, so ``make serve`` writes it anew.
+"""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2 as pb
+
+from contract.errors import ConchError
+from contract.manifest import engines_root
+from contract.spec import Deployment, load_spec
+from contract.stage import PARAMETER, StageConfig, run_dir
+from contract.tensors import (
+    ENGINE_DELTA,
+    ENGINE_REQUEST,
+    ENSEMBLE_ALIAS,
+    INPUTS,
+    MAX_BATCH_SIZE,
+    OUTPUTS,
+    Tensor,
+    stage_names,
+)
+
+_MODEL_PY = '''"""Written by build.repository: Triton loads the stage named here."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[4]))
+
+from {module} import TritonPythonModel as TritonPythonModel
+'''
+
+_DTYPES = {"BYTES": pb.TYPE_STRING}
+
+
+def write_repository(root: Path, spec: Deployment, engine: Path | None) -> Path:
+    """Write ``model_repository/NAME`` under ``root``, replacing what was there.
+
+    Args:
+        engine: the engine folder; None for a runtime without weights.
+
+    Returns:
+        The repository's folder.
+    """
+    config = StageConfig(spec, engine.resolve() if engine else None, run_dir(root, spec.name), sys.prefix)
+    target = root / "model_repository" / spec.name
+    unfinished = target.with_name(f".{spec.name}.{os.getpid()}")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    for model, module in _models(config):
+        folder = unfinished / model.name
+        (folder / "1").mkdir(parents=True)
+        text = text_format.MessageToString(model)
+        assert text_format.Parse(text, pb.ModelConfig()) == model
+        (folder / "config.pbtxt").write_text(text)
+        if module:
+            (folder / "1" / "model.py").write_text(_MODEL_PY.format(module=module))
+    shutil.rmtree(target, ignore_errors=True)
+    unfinished.rename(target)
+    return target
+
+
+def current_engine(root: Path, spec: Deployment) -> Path | None:
+    """The engine in use, or None for a runtime without weights."""
+    return None if spec.source is None else engines_root(root, spec.name) / "current"
+
+
+def _models(config: StageConfig) -> list[tuple[pb.ModelConfig, str]]:
+    """Every model of the repository, with the module that its model.py names."""
+    name = config.spec.name
+    preprocess, engine, postprocess = stage_names(name)
+    return [
+        (_stage(config, preprocess, INPUTS, (ENGINE_REQUEST,)), "python_backend.preprocess.model"),
+        (_stage(config, engine, (ENGINE_REQUEST,), (ENGINE_DELTA,), decoupled=True), "python_backend.engine_model"),
+        (_stage(config, postprocess, (ENGINE_DELTA,), OUTPUTS, decoupled=True), "python_backend.postprocess.model"),
+        (_ensemble(name, name), ""),
+        (_ensemble(ENSEMBLE_ALIAS, name), ""),
+    ]
+
+
+def _stage(
+    config: StageConfig, name: str, inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...], *, decoupled: bool = False
+) -> pb.ModelConfig:
+    model = pb.ModelConfig(name=name, backend="python", max_batch_size=MAX_BATCH_SIZE)
+    _add_tensors(model, inputs, outputs)
+    model.instance_group.add(kind=pb.ModelInstanceGroup.KIND_CPU, count=1)
+    model.model_transaction_policy.decoupled = decoupled
+    model.parameters[PARAMETER].string_value = config.to_json()
+    return model
+
+
+def _ensemble(name: str, deployment: str) -> pb.ModelConfig:
+    model = pb.ModelConfig(name=name, platform="ensemble", max_batch_size=MAX_BATCH_SIZE)
+    _add_tensors(model, INPUTS, OUTPUTS)
+    preprocess, engine, postprocess = stage_names(deployment)
+    for stage, inputs, outputs in (
+        (preprocess, INPUTS, (ENGINE_REQUEST,)),
+        (engine, (ENGINE_REQUEST,), (ENGINE_DELTA,)),
+        (postprocess, (ENGINE_DELTA,), OUTPUTS),
+    ):
+        step = model.ensemble_scheduling.step.add(model_name=stage, model_version=-1)
+        step.input_map.update({tensor.name: tensor.name for tensor in inputs})
+        step.output_map.update({tensor.name: tensor.name for tensor in outputs})
+    return model
+
+
+def _add_tensors(model: pb.ModelConfig, inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...]) -> None:
+    for tensor in inputs:
+        model.input.add(
+            name=tensor.name, data_type=_dtype(tensor), dims=tensor.dims, optional=tensor in INPUTS
+        )
+    for tensor in outputs:
+        model.output.add(name=tensor.name, data_type=_dtype(tensor), dims=tensor.dims)
+
+
+def _dtype(tensor: Tensor) -> int:
+    return int(_DTYPES.get(tensor.dtype) or pb.DataType.Value(f"TYPE_{tensor.dtype}"))
+
+
+if __name__ == "__main__":
+    try:
+        chosen = load_spec(Path(sys.argv[1]))
+        here = Path(__file__).resolve().parent.parent
+        write_repository(here, chosen, current_engine(here, chosen))
+    except ConchError as refusal:
+        sys.exit(str(refusal))

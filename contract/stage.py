@@ -1,0 +1,51 @@
+"""What a stage is told when Triton starts it: one JSON parameter of its config.pbtxt."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from contract.spec import Deployment
+
+PARAMETER = "conch"
+
+
+@dataclass(frozen=True)
+class StageConfig:
+    """What every stage of a deployment knows."""
+
+    spec: Deployment
+    engine: Path | None  # the engine folder; none for a runtime without weights
+    run_dir: Path  # where the stages' sockets are
+    python_prefix: str  # the environment that the stages are meant to run in
+
+    @property
+    def backchannel(self) -> Path:
+        """The socket on which postprocess tells the engine to stop a request."""
+        return self.run_dir / "aborts.sock"
+
+    def to_json(self) -> str:
+        """The parameter's value."""
+        return json.dumps(
+            {
+                "spec": self.spec.model_dump(mode="json"),
+                "engine": str(self.engine) if self.engine else None,
+                "run_dir": str(self.run_dir),
+                "python_prefix": self.python_prefix,
+            }
+        )
+
+    @staticmethod
+    def from_json(text: str) -> "StageConfig":
+        """The inverse of :meth:`to_json`."""
+        data = json.loads(text)
+        return StageConfig(
+            spec=Deployment.model_validate(data["spec"]),
+            engine=Path(data["engine"]) if data["engine"] else None,
+            run_dir=Path(data["run_dir"]),
+            python_prefix=data["python_prefix"],
+        )
+
+
+def run_dir(root: Path, deployment: str) -> Path:
+    """Where a running deployment keeps its lock, log and sockets."""
+    return root / ".conch" / deployment

@@ -1,0 +1,1 @@
+"""What runs inside Triton: the three stages, one folder an engine, and what they share."""

@@ -1,0 +1,108 @@
+"""The middle stage, whatever the engine: admits requests, submits them, and sends what comes back."""
+
+import os
+import time
+from typing import Any
+
+import triton_python_backend_utils as pb_utils
+
+from contract.errors import Overloaded, RequestError
+from contract.sampling import check_supported
+from contract.stage import StageConfig
+from contract.tensors import ENGINE_DELTA, ENGINE_REQUEST
+from contract.wire import EngineDelta, EngineRequest, Opening, pack, unpack_request
+from python_backend.backchannel import AbortListener
+from python_backend.metrics import Metrics
+from python_backend.outbox import Outbox, Send
+from python_backend.protocol import Engine
+from python_backend.stage import error_response, guarded, read_config
+
+_FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
+
+
+def make_engine(config: StageConfig) -> Engine:
+    """The engine of a deployment's runtime; only that one is imported."""
+    if config.spec.engine.runtime == "synthetic":
+        from python_backend.synthetic.engine import SyntheticEngine
+
+        return SyntheticEngine(config.spec.engine.step_ms)
+    from python_backend.openvino.engine import OpenVinoEngine
+
+    assert config.engine is not None
+    return OpenVinoEngine(config.engine, config.spec)
+
+
+class TritonPythonModel:
+    """Triton's interface: decoupled, one instance, many requests in flight."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Load the engine and start its threads."""
+        config = read_config(args)
+        self._limits = config.spec.limits
+        self._engine = make_engine(config)
+        self._outbox = Outbox(config.spec.streaming, self._engine.abort)
+        self._engine.start(self._outbox.push)
+        self._aborts = AbortListener(config.backchannel, self._engine.abort)
+        self._metrics = Metrics(config.spec.name, poll=self._poll)
+        # Postprocess may outlive this process: keys never repeat across restarts.
+        self._next_key = int.from_bytes(os.urandom(4), "little") << 32
+
+    def execute(self, requests: list[Any]) -> None:
+        """Submit every request, or refuse it; answers follow from the outbox."""
+        for request in requests:
+            sender = request.get_response_sender()
+            refused = guarded(lambda request=request, sender=sender: self._submit(request, sender))
+            if isinstance(refused, RequestError):
+                sender.send(error_response(refused), flags=_FINAL)
+
+    def finalize(self) -> None:
+        """Stop the engine and its threads."""
+        self._aborts.close()
+        self._engine.stop()
+        self._outbox.close()
+        self._metrics.stop()
+
+    def _submit(self, request: Any, sender: Any) -> None:
+        packed = pb_utils.get_input_tensor_by_name(request, ENGINE_REQUEST.name).as_numpy()
+        message = unpack_request(packed)
+        self._admit(message)
+        self._next_key += 1
+        key = self._next_key
+        opening = Opening(
+            num_input_tokens=len(message.input_ids),
+            stop=message.stop,
+            stream=message.stream,
+            return_log_probs=message.sampling.return_log_probs,
+            arrival_ns=message.arrival_ns or time.time_ns(),
+            canary=message.canary,
+        )
+        self._outbox.open(key, _sender(sender), opening, message.stream_interval_ms, message.deadline_ns)
+        self._engine.submit(key, message.input_ids, message.sampling)
+
+    def _admit(self, message: EngineRequest) -> None:
+        """Refuse before prefill what is over the limits or beyond the engine."""
+        check_supported(message.sampling, self._engine.features, self._engine.name)
+        room = self._limits.max_batch_size + self._limits.max_queue_size
+        if len(self._outbox) >= room and not message.canary:
+            raise Overloaded(
+                f"{len(self._outbox)} requests are in flight, the limit is {room} "
+                f"(max_batch_size {self._limits.max_batch_size} + max_queue_size {self._limits.max_queue_size})",
+                fix="Try again later",
+            )
+
+    def _poll(self, metrics: Metrics) -> None:
+        stats = self._engine.stats()
+        metrics.gauge("conch_requests_active", stats.active)
+        metrics.gauge("conch_requests_waiting", stats.waiting)
+        if stats.kv_cache_usage is not None:
+            metrics.gauge("conch_kv_cache_usage_ratio", stats.kv_cache_usage)
+
+
+def _sender(sender: Any) -> Send:
+    """A delta as a Triton response; the last one closes the request."""
+
+    def send(delta: EngineDelta) -> None:
+        tensor = pb_utils.Tensor(ENGINE_DELTA.name, pack(delta))
+        sender.send(pb_utils.InferenceResponse([tensor]), flags=_FINAL if delta.finish else 0)
+
+    return send

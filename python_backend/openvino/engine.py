@@ -1,0 +1,182 @@
+"""OpenVINO GenAI's ContinuousBatchingPipeline behind the engine protocol.
+
+One thread owns the pipeline: it takes in submissions and aborts, makes a step, reads every handle.
+The pipeline batches, schedules, caches prefixes and samples; the traps are in shared/FACTS.md.
+"""
+
+import os
+import secrets
+import threading
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino as ov
+import openvino_genai as genai
+
+from contract.manifest import Manifest, load_manifest
+from contract.sampling import SamplingParams
+from contract.spec import Deployment
+from contract.tensors import FinishReason
+from python_backend.openvino.sampling import generation_config
+from python_backend.protocol import Output, Sink, Stats
+
+_FINISH = {
+    genai.GenerationFinishReason.STOP: FinishReason.STOP,
+    genai.GenerationFinishReason.LENGTH: FinishReason.LENGTH,
+}
+
+
+class _Run:
+    """One request in the pipeline."""
+
+    __slots__ = ("handle", "log_probs")
+
+    def __init__(self, handle: Any, log_probs: bool) -> None:
+        self.handle = handle
+        self.log_probs = log_probs
+
+
+def load_pipeline(engine: Path, spec: Deployment, manifest: Manifest) -> Any:
+    """The pipeline of an engine folder, as serving and verification both run it."""
+    scheduler = genai.SchedulerConfig()
+    scheduler.cache_size = spec.limits.kv_cache_gib
+    scheduler.max_num_seqs = spec.limits.max_batch_size + 1  # one for the supervisor's canary
+    scheduler.max_num_batched_tokens = spec.limits.max_num_tokens
+    scheduler.dynamic_split_fuse = True
+    scheduler.enable_prefix_caching = True
+    properties = {
+        "INFERENCE_NUM_THREADS": spec.engine.threads or len(os.sched_getaffinity(0)),
+        "INFERENCE_PRECISION_HINT": "bf16" if manifest.precision == "bf16" else "f32",
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+    return genai.ContinuousBatchingPipeline(str(engine), scheduler, "CPU", properties)
+
+
+class OpenVinoEngine:
+    """Continuous batching on the CPU."""
+
+    name = "openvino"
+    features = frozenset(
+        {
+            "min_tokens",
+            "temperature",
+            "top_k",
+            "top_p",
+            "repetition_penalty",
+            "presence_penalty",
+            "frequency_penalty",
+            "seed",
+            "ignore_eos",
+            "stop_token_ids",
+            "return_log_probs",
+            "guided_decoding_guide_type:json",
+            "guided_decoding_guide_type:json_schema",
+            "guided_decoding_guide_type:regex",
+            "guided_decoding_guide_type:ebnf_grammar",
+        }
+    )
+
+    def __init__(self, engine: Path, spec: Deployment) -> None:
+        self._engine = engine
+        self._spec = spec
+        self._manifest = load_manifest(engine)
+        self._submitted: deque[tuple[int, list[int], SamplingParams]] = deque()
+        self._aborts: set[int] = set()
+        self._runs: dict[int, _Run] = {}
+        self._changed = threading.Condition()
+        self._stopping = False
+
+    def start(self, sink: Sink) -> None:
+        """Load the engine (seconds) and begin stepping."""
+        self._sink = sink
+        self._pipeline = load_pipeline(self._engine, self._spec, self._manifest)
+        self._thread = threading.Thread(target=self._loop, name="openvino", daemon=True)
+        self._thread.start()
+
+    def submit(self, key: int, input_ids: list[int], sampling: SamplingParams) -> None:
+        """Queue a request for the next step."""
+        with self._changed:
+            self._submitted.append((key, input_ids, sampling))
+            self._changed.notify()
+
+    def abort(self, key: int) -> None:
+        """Stop a request before the next step."""
+        with self._changed:
+            self._aborts.add(key)
+            self._changed.notify()
+
+    def stats(self) -> Stats:
+        """From the pipeline's own count."""
+        metrics = self._pipeline.get_metrics()
+        live = len(self._runs)
+        active = min(live, int(metrics.scheduled_requests))
+        return Stats(active=active, waiting=live - active + len(self._submitted), kv_cache_usage=metrics.cache_usage / 100)
+
+    def stop(self) -> None:
+        """End the loop and release the model."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify()
+        self._thread.join(timeout=30)
+        del self._pipeline
+
+    def _loop(self) -> None:
+        while True:
+            with self._changed:
+                while not (self._submitted or self._aborts or self._runs or self._stopping):
+                    self._changed.wait()
+                if self._stopping:
+                    return
+                submitted, self._submitted = self._submitted, deque()
+                aborts, self._aborts = self._aborts, set()
+            outputs = [failed for item in submitted if (failed := self._add(*item))]
+            outputs += [Output(key, finish=FinishReason.CANCELLED) for key in aborts if self._cancel(key)]
+            try:
+                if self._pipeline.has_non_finished_requests():
+                    self._pipeline.step()
+            except Exception as error:
+                outputs += [self._fail(key, f"the engine's step failed: {error}") for key in list(self._runs)]
+            outputs += [output for key, run in list(self._runs.items()) if (output := self._read(key, run))]
+            if outputs:
+                self._sink(outputs)
+
+    def _add(self, key: int, input_ids: list[int], sampling: SamplingParams) -> Output | None:
+        """Hand a request to the pipeline; an output only if it refuses."""
+        config = generation_config(sampling, self._manifest.eos_token_ids, seed=secrets.randbits(63))
+        prompt = ov.Tensor(np.array([input_ids], dtype=np.int64))
+        try:
+            handle = self._pipeline.add_request(key & 0xFFFFFFFF, prompt, config)
+        except Exception as error:
+            return Output(key, finish=FinishReason.ERROR, error=f"the engine refused the request: {error}")
+        self._runs[key] = _Run(handle, sampling.return_log_probs)
+        return None
+
+    def _cancel(self, key: int) -> bool:
+        run = self._runs.pop(key, None)
+        if run:
+            run.handle.cancel()
+        return run is not None
+
+    def _fail(self, key: int, reason: str) -> Output:
+        self._cancel(key)
+        return Output(key, finish=FinishReason.ERROR, error=reason)
+
+    def _read(self, key: int, run: _Run) -> Output | None:
+        """What the last step gave this request."""
+        output = Output(key)
+        while run.handle.can_read():
+            for generated in run.handle.read().values():
+                output.ids += generated.generated_ids
+                if run.log_probs:
+                    output.log_probs += generated.generated_log_probs
+                output.finish = _FINISH.get(generated.finish_reason)
+        status = run.handle.get_status()
+        if status == genai.GenerationStatus.IGNORED:
+            return self._fail(key, "the KV cache is too small for this request (limits.kv_cache_gib)")
+        if status == genai.GenerationStatus.FINISHED and output.finish is None:
+            output.finish = FinishReason.STOP
+        if output.finish:
+            del self._runs[key]
+        return output if output.ids or output.finish else None

@@ -1,0 +1,51 @@
+"""The contract's sampling parameters as an OpenVINO GenAI GenerationConfig."""
+
+import openvino_genai as genai
+
+from contract.sampling import SamplingParams
+
+
+def generation_config(sampling: SamplingParams, eos_token_ids: tuple[int, ...], seed: int) -> genai.GenerationConfig:
+    """Translate one request.
+
+    Args:
+        sampling: with ``max_tokens`` set, and only features that OpenVinoEngine declares.
+        eos_token_ids: the model's own end-of-sequence tokens.
+        seed: used where the request has none.
+    """
+    ends = (sampling.end_id,) if sampling.end_id is not None else eos_token_ids
+    config = genai.GenerationConfig()
+    config.max_new_tokens = sampling.max_tokens or 1
+    config.min_new_tokens = sampling.min_tokens
+    if ends:
+        config.eos_token_id = ends[0]
+    config.ignore_eos = sampling.ignore_eos
+    config.stop_token_ids = {*sampling.stop_token_ids, *(() if sampling.ignore_eos else ends)}
+    config.do_sample = not sampling.greedy
+    if config.do_sample:
+        config.temperature = 1.0 if sampling.temperature is None else sampling.temperature
+        config.top_p = sampling.top_p
+        if sampling.top_k:
+            config.top_k = sampling.top_k
+        config.rng_seed = (seed if sampling.seed is None else sampling.seed) % 2**63
+    config.repetition_penalty = sampling.repetition_penalty
+    config.presence_penalty = sampling.presence_penalty
+    config.frequency_penalty = sampling.frequency_penalty
+    config.logprobs = int(sampling.return_log_probs)
+    if sampling.guided_decoding_guide_type:
+        config.structured_output_config = _guide(sampling)
+    return config
+
+
+def _guide(sampling: SamplingParams) -> genai.StructuredOutputConfig:
+    guide = genai.StructuredOutputConfig()
+    match sampling.guided_decoding_guide_type:
+        case "json":
+            guide.json_schema = sampling.guided_decoding_guide or '{"type": "object"}'
+        case "json_schema":
+            guide.json_schema = sampling.guided_decoding_guide
+        case "regex":
+            guide.regex = sampling.guided_decoding_guide
+        case "ebnf_grammar":
+            guide.grammar = sampling.guided_decoding_guide
+    return guide

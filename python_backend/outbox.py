@@ -1,0 +1,133 @@
+"""Between an engine and Triton: gathers what each stream gained and decides when it is worth a response.
+
+A response costs Triton and its stages about the same whether it carries one token or ten, and two
+cores carry some 2,300 a second (shared/FACTS.md). So deltas of one stream are kept apart by an interval
+that grows with the number of streams; the first token and the last are never held.
+
+A stream that has nothing to say still says so twice a second: only a response lets Triton tell
+postprocess that the client has left.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from contract.errors import DeadlineExceeded, EngineFailed
+from contract.spec import Streaming
+from contract.tensors import FinishReason
+from contract.wire import EngineDelta, Opening
+from python_backend.protocol import Output
+
+HEARTBEAT_S = 0.5
+
+Send = Callable[[EngineDelta], None]
+
+
+@dataclass(slots=True)
+class _Stream:
+    send: Send
+    pending: EngineDelta
+    interval_s: float | None  # None: adapt to the load
+    deadline_ns: int
+    sent_at: float
+    spoken: bool = False  # its first token is out
+
+
+class Outbox:
+    """The streams of one engine. ``push`` is called by the engine, once a step; sending is a thread's work."""
+
+    def __init__(self, policy: Streaming, abort: Callable[[int], None]) -> None:
+        self._policy = policy
+        self._abort = abort
+        self._streams: dict[int, _Stream] = {}
+        self._changed = threading.Condition()
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="outbox", daemon=True)
+        self._thread.start()
+
+    def __len__(self) -> int:
+        return len(self._streams)
+
+    def open(self, key: int, send: Send, opening: Opening, interval_ms: int, deadline_ns: int) -> None:
+        """A new stream. ``send`` is called with every delta; the one with ``finish`` is its last."""
+        interval_s: float | None = max(interval_ms / 1000, self._adapted()) if interval_ms else None
+        if not opening.stream and not opening.stop:
+            interval_s = HEARTBEAT_S  # one response in the end: only a departed client makes haste useful
+        first = EngineDelta(key, opening=opening)
+        with self._changed:
+            self._streams[key] = _Stream(send, first, interval_s, deadline_ns, time.monotonic())
+
+    def push(self, outputs: Sequence[Output]) -> None:
+        """Take in one engine step."""
+        with self._changed:
+            for output in outputs:
+                stream = self._streams.get(output.key)
+                if stream is None:  # past its deadline: its last delta is out
+                    continue
+                pending = stream.pending
+                pending.ids.extend(output.ids)
+                pending.log_probs.extend(output.log_probs)
+                pending.top_log_probs.extend(output.top_log_probs)
+                if output.finish:
+                    pending.finish = output.finish
+                    if output.finish == FinishReason.ERROR:
+                        pending.error = EngineFailed(output.error).to_wire()
+            self._changed.notify()
+
+    def close(self) -> None:
+        """Stop sending."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        self._thread.join(timeout=5)
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                due, wait_s = self._due()
+                while not due and not self._closing:
+                    self._changed.wait(wait_s)
+                    due, wait_s = self._due()
+                if self._closing:
+                    return
+            for send, delta in due:
+                send(delta)
+
+    def _due(self) -> tuple[list[tuple[Send, EngineDelta]], float]:
+        """What must be sent now, and how long until something else must, in seconds."""
+        now = time.monotonic()
+        adapted = self._adapted()
+        due: list[tuple[Send, EngineDelta]] = []
+        wait_s = HEARTBEAT_S
+        for key, stream in list(self._streams.items()):
+            self._expire(key, stream)
+            pending = stream.pending
+            if pending.ids:
+                interval_s = adapted if stream.interval_s is None else stream.interval_s
+                hold_s = stream.sent_at + interval_s - now if stream.spoken else 0.0
+            else:
+                hold_s = stream.sent_at + HEARTBEAT_S - now
+            if pending.finish or hold_s <= 0:
+                due.append((stream.send, pending))
+                stream.spoken = stream.spoken or bool(pending.ids)
+                stream.sent_at = now
+                stream.pending = EngineDelta(key)
+                if pending.finish:
+                    del self._streams[key]
+            else:
+                wait_s = min(wait_s, hold_s)
+        return due, wait_s
+
+    def _adapted(self) -> float:
+        """Seconds between two deltas of one stream, at this load."""
+        return min(self._policy.max_interval_ms / 1000, len(self._streams) / self._policy.max_responses_per_s)
+
+    def _expire(self, key: int, stream: _Stream) -> None:
+        """End a stream whose deadline has passed, before prefill or after."""
+        if stream.deadline_ns and time.time_ns() > stream.deadline_ns and not stream.pending.finish:
+            stream.pending.finish = FinishReason.ERROR
+            stream.pending.error = DeadlineExceeded(
+                "the request's deadline passed before its answer was complete", field="timeout_ms"
+            ).to_wire()
+            self._abort(key)

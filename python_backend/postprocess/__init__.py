@@ -1,0 +1,1 @@
+"""token ids → text: the last stage."""

@@ -1,0 +1,80 @@
+"""The text side of one stream: deltas of ids go in, pieces of the answer come out. Knows nothing of Triton."""
+
+from dataclasses import dataclass, field
+
+from contract.tensors import FinishReason
+from contract.wire import EngineDelta, Opening, TopLogprob
+from python_backend.postprocess.detokenize import Detokenizer, Vocabulary
+from python_backend.postprocess.stop import StopMatcher
+
+
+@dataclass(slots=True)
+class Piece:
+    """What one response tells the client."""
+
+    text: str = ""
+    ids: list[int] = field(default_factory=list)
+    log_probs: list[float] = field(default_factory=list)
+    top_log_probs: list[list[TopLogprob]] = field(default_factory=list)
+    finish: str = ""
+
+    def extend(self, other: "Piece") -> None:
+        """Append a later piece."""
+        self.text += other.text
+        self.ids += other.ids
+        self.log_probs += other.log_probs
+        self.top_log_probs += other.top_log_probs
+        self.finish = other.finish
+
+
+class Answer:
+    """One stream, from its opening to its finish."""
+
+    def __init__(self, vocabulary: Vocabulary, opening: Opening) -> None:
+        self.opening = opening
+        self.num_output_tokens = 0
+        self.cum_log_prob = 0.0
+        self._detokenizer = Detokenizer(vocabulary)
+        self._stop = StopMatcher(opening.stop)
+
+    def push(self, delta: EngineDelta) -> Piece:
+        """What this delta settles. A found stop string sets ``finish`` though the engine runs on."""
+        if self.opening.stop:
+            return self._push_to_stop(delta)
+        piece = Piece(self._detokenizer.push(delta.ids), delta.ids, delta.log_probs, delta.top_log_probs, delta.finish)
+        if delta.finish:
+            piece.text += self._detokenizer.flush()
+        self._count(piece)
+        return piece
+
+    def _push_to_stop(self, delta: EngineDelta) -> Piece:
+        """Token by token, so that the token that completes a stop string is the last one counted."""
+        piece = Piece(finish=delta.finish)
+        for taken, token in enumerate(delta.ids, start=1):
+            text, stopped = self._stop.push(self._detokenizer.push([token]))
+            piece.text += text
+            if stopped:
+                return self._ended_by_stop(piece, delta, taken)
+        if delta.finish:
+            text, stopped = self._stop.push(self._detokenizer.flush())
+            piece.text += text
+            if stopped:
+                return self._ended_by_stop(piece, delta, len(delta.ids))
+            piece.text += self._stop.flush()
+        self._take(piece, delta, len(delta.ids))
+        return piece
+
+    def _ended_by_stop(self, piece: Piece, delta: EngineDelta, taken: int) -> Piece:
+        self._take(piece, delta, taken)
+        piece.finish = FinishReason.STOP
+        return piece
+
+    def _take(self, piece: Piece, delta: EngineDelta, taken: int) -> None:
+        piece.ids = delta.ids[:taken]
+        piece.log_probs = delta.log_probs[:taken]
+        piece.top_log_probs = delta.top_log_probs[:taken]
+        self._count(piece)
+
+    def _count(self, piece: Piece) -> None:
+        self.num_output_tokens += len(piece.ids)
+        self.cum_log_prob += sum(piece.log_probs)

@@ -1,0 +1,141 @@
+"""The last stage: ids → text, stop strings, usage and metrics; and it tells the engine when to stop."""
+
+import json
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import triton_python_backend_utils as pb_utils
+from tokenizers import Tokenizer
+
+from contract.errors import RequestError, from_wire
+from contract.tensors import ENGINE_DELTA, FinishReason
+from contract.wire import unpack_delta
+from python_backend.backchannel import AbortSender
+from python_backend.metrics import E2E, ITL, TTFT, Metrics
+from python_backend.postprocess.answer import Answer, Piece
+from python_backend.postprocess.detokenize import Vocabulary
+from python_backend.stage import error_response, guarded, read_config
+from python_backend.synthetic.tokenizer import synthetic_backend
+
+_FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
+
+
+@dataclass(slots=True)
+class _Stream:
+    answer: Answer
+    unsent: Piece = field(default_factory=Piece)
+    last_token_ns: int = 0
+
+
+class TritonPythonModel:
+    """Triton's interface: each request is one delta of one stream; it gets one response or none."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Load the vocabulary."""
+        config = read_config(args)
+        tokenizer = Tokenizer.from_file(str(config.engine / "tokenizer.json")) if config.engine else synthetic_backend()
+        self._vocabulary = Vocabulary.of(tokenizer)
+        self._aborts = AbortSender(config.backchannel)
+        self._metrics = Metrics(config.spec.name)
+        self._streams: dict[int, _Stream] = {}
+
+    def execute(self, requests: list[Any]) -> None:
+        """Turn each delta into the response that its client gets."""
+        for request in requests:
+            sender = request.get_response_sender()
+            answer = guarded(lambda request=request: self._respond(request))
+            if isinstance(answer, RequestError):
+                sender.send(error_response(answer), flags=_FINAL)
+            elif answer is None:
+                sender.send(flags=_FINAL)
+            else:
+                sender.send(answer, flags=_FINAL)
+
+    def finalize(self) -> None:
+        """Hand over the last counts."""
+        self._metrics.stop()
+        self._aborts.close()
+
+    def _respond(self, request: Any) -> Any:
+        delta = unpack_delta(pb_utils.get_input_tensor_by_name(request, ENGINE_DELTA.name).as_numpy())
+        self._metrics.count("conch_stream_deltas_total")
+        if delta.opening:
+            self._streams[delta.key] = _Stream(Answer(self._vocabulary, delta.opening))
+        stream = self._streams.get(delta.key)
+        if stream is None:  # stopped or left earlier; should the engine not know, tell it again
+            if not delta.finish:
+                self._aborts.send(delta.key)
+            return None
+        if delta.finish == FinishReason.ERROR:
+            self._end(delta.key, stream, FinishReason.ERROR)
+            raise from_wire(delta.error)
+        if request.is_cancelled():
+            self._end(delta.key, stream, FinishReason.CANCELLED)
+            self._aborts.send(delta.key)
+            return None
+        piece = stream.answer.push(delta)
+        self._time(stream, len(piece.ids))
+        if piece.finish:
+            self._end(delta.key, stream, piece.finish)
+            if not delta.finish:
+                self._aborts.send(delta.key)
+        stream.unsent.extend(piece)
+        if not (piece.finish or (stream.answer.opening.stream and stream.unsent.text)):
+            return None
+        piece, stream.unsent = stream.unsent, Piece()
+        return pb_utils.InferenceResponse(_tensors(stream.answer, piece, request.requested_output_names()))
+
+    def _time(self, stream: _Stream, tokens: int) -> None:
+        opening = stream.answer.opening
+        if not tokens or opening.canary:
+            return
+        now = time.time_ns()
+        self._metrics.count("conch_generated_tokens_total", tokens)
+        if stream.last_token_ns:
+            self._metrics.observe(ITL, (now - stream.last_token_ns) / tokens / 1e9, tokens)
+        else:
+            self._metrics.observe(TTFT, (now - opening.arrival_ns) / 1e9)
+        stream.last_token_ns = now
+
+    def _end(self, key: int, stream: _Stream, reason: str) -> None:
+        del self._streams[key]
+        opening = stream.answer.opening
+        if opening.canary:
+            return
+        self._metrics.count("conch_requests_total", finish_reason=str(reason))
+        self._metrics.count("conch_prompt_tokens_total", opening.num_input_tokens)
+        self._metrics.observe(E2E, (time.time_ns() - opening.arrival_ns) / 1e9)
+
+
+def _tensors(answer: Answer, piece: Piece, wanted: list[str]) -> list[Any]:
+    """The outputs of the contract that this client asked for."""
+    return [pb_utils.Tensor(name, _array(name, answer, piece)) for name in wanted]
+
+
+def _array(name: str, answer: Answer, piece: Piece) -> npt.NDArray[Any]:
+    match name:
+        case "text_output":
+            return _bytes(piece.text)
+        case "finish_reason":
+            return _bytes(piece.finish)
+        case "output_ids":
+            return np.array([piece.ids], dtype=np.int32)
+        case "num_input_tokens":
+            return np.array([[answer.opening.num_input_tokens]], dtype=np.int32)
+        case "num_output_tokens":
+            return np.array([[answer.num_output_tokens]], dtype=np.int32)
+        case "cum_log_probs":
+            return np.array([[answer.cum_log_prob]], dtype=np.float32)
+        case "output_log_probs":
+            return np.array([[piece.log_probs]], dtype=np.float32)
+        case "top_log_probs":
+            return _bytes(json.dumps([[(top.token_id, top.logprob) for top in tops] for tops in piece.top_log_probs]))
+        case _:
+            raise ValueError(f"no output {name}")
+
+
+def _bytes(text: str) -> npt.NDArray[Any]:
+    return np.array([[text.encode()]], dtype=np.object_)

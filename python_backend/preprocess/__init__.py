@@ -1,0 +1,1 @@
+"""prompt → token ids: the first stage."""

@@ -1,0 +1,118 @@
+"""Prompt → token ids, by the model's own tokenizer and chat template. Nothing is ever truncated."""
+
+from pathlib import Path
+from typing import Any
+
+from jinja2 import TemplateError
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from contract.errors import ContextTooLong, InvalidRequest, UnsupportedByEngine
+from contract.spec import Limits
+from python_backend.preprocess.inputs import Prompt
+from python_backend.synthetic.tokenizer import CHAT_TEMPLATE, synthetic_backend
+
+
+class PromptTokenizer:
+    """The tokenizer of one deployment, with the limits it checks."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, limits: Limits) -> None:
+        self._tokenizer = tokenizer
+        self._backend = tokenizer.backend_tokenizer
+        self._backend.no_truncation()
+        self._limits = limits
+        vocabulary = self._backend.get_vocab(with_added_tokens=True)
+        self.vocab_size = max(vocabulary.values()) + 1
+        self._longest_token = max(len(token.encode()) for token in vocabulary)
+
+    @classmethod
+    def load(cls, engine: Path, limits: Limits) -> "PromptTokenizer":
+        """The tokenizer that lies beside an engine."""
+        return cls(AutoTokenizer.from_pretrained(engine, local_files_only=True), limits)
+
+    @classmethod
+    def synthetic(cls, limits: Limits) -> "PromptTokenizer":
+        """The synthetic engine's tokenizer."""
+        tokenizer = PreTrainedTokenizerFast(tokenizer_object=synthetic_backend(), eos_token="<eos>")
+        tokenizer.chat_template = CHAT_TEMPLATE
+        return cls(tokenizer, limits)
+
+    def encode(self, prompt: Prompt) -> list[int]:
+        """The prompt's token ids.
+
+        Raises:
+            InvalidRequest, ContextTooLong, UnsupportedByEngine: naming the tensor and the numbers.
+        """
+        if prompt.input_ids is not None:
+            self._check_ids(prompt.input_ids, "input_ids")
+            return self._fitting(prompt.input_ids, "input_ids")
+        if prompt.messages is not None:
+            field, text, specials = "messages", self._render(prompt), False  # templates write their own specials
+        else:
+            field, text, specials = "text_input", prompt.text or "", True
+        self._refuse_hopeless(text, field)
+        return self._fitting(self._backend.encode(text, add_special_tokens=specials).ids, field)
+
+    def answer_room(self, prompt: Prompt, prompt_tokens: int) -> int:
+        """max_tokens of this request: as asked, else what the context leaves.
+
+        Raises:
+            ContextTooLong: prompt and max_tokens together exceed the context.
+        """
+        left = self._limits.max_seq_len - prompt_tokens
+        wanted = prompt.sampling.max_tokens
+        if wanted is None:
+            wanted = left
+        if wanted > left:
+            raise ContextTooLong(
+                f"{wanted} tokens after a prompt of {prompt_tokens} exceed the context of {self._limits.max_seq_len}",
+                field="max_tokens",
+                fix=f"Ask for at most {left}",
+            )
+        if prompt.sampling.min_tokens > wanted:
+            raise InvalidRequest(
+                f"must not exceed the {wanted} tokens that the context leaves, got {prompt.sampling.min_tokens}",
+                field="min_tokens",
+            )
+        self._check_ids(list(prompt.sampling.stop_token_ids), "stop_token_ids")
+        if prompt.sampling.end_id is not None:
+            self._check_ids([prompt.sampling.end_id], "end_id")
+        return wanted
+
+    def _render(self, prompt: Prompt) -> str:
+        if not self._tokenizer.chat_template:
+            raise UnsupportedByEngine("this model has no chat template", field="messages", fix="Send text_input")
+        variables: dict[str, Any] = {"add_generation_prompt": True, **prompt.template_kwargs}
+        try:
+            return str(
+                self._tokenizer.apply_chat_template(prompt.messages, tools=prompt.tools, tokenize=False, **variables)
+            )
+        except (TemplateError, TypeError, ValueError, KeyError, AttributeError) as error:
+            raise InvalidRequest(f"the model's chat template refused it: {error}", field="messages") from None
+
+    def _refuse_hopeless(self, text: str, field: str) -> None:
+        """Refuse a text that cannot fit however well it tokenizes, before spending a second on it."""
+        least = len(text.encode()) // self._longest_token
+        if least > self._limits.max_input_len:
+            raise ContextTooLong(
+                f"the prompt has {len(text)} characters, at least {least} tokens; the limit is "
+                f"{self._limits.max_input_len}",
+                field=field,
+                fix="Shorten it",
+            )
+
+    def _fitting(self, ids: list[int], field: str) -> list[int]:
+        if not ids:
+            raise InvalidRequest("has no tokens", field=field)
+        if len(ids) > self._limits.max_input_len:
+            raise ContextTooLong(
+                f"the prompt has {len(ids)} tokens; the limit is {self._limits.max_input_len}",
+                field=field,
+                fix=f"Shorten it by {len(ids) - self._limits.max_input_len}",
+            )
+        return ids
+
+    def _check_ids(self, ids: list[int], field: str) -> None:
+        for token in ids:
+            if not 0 <= token < self.vocab_size:
+                raise InvalidRequest(f"must hold token ids below {self.vocab_size}, got {token}", field=field)
+

@@ -1,0 +1,58 @@
+"""The engine protocol: token ids in, token ids out. Nothing above it knows which engine runs."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from contract.sampling import SamplingParams
+from contract.tensors import FinishReason
+from contract.wire import TopLogprob
+
+
+@dataclass(slots=True)
+class Output:
+    """What one request gained in one engine step."""
+
+    key: int
+    ids: list[int] = field(default_factory=list)
+    log_probs: list[float] = field(default_factory=list)  # of ids, where asked for
+    top_log_probs: list[list[TopLogprob]] = field(default_factory=list)
+    finish: FinishReason | None = None
+    error: str = ""  # what went wrong, for the user, when finish is ERROR
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """What the engine is doing now."""
+
+    active: int  # requests in the batch
+    waiting: int  # requests waiting for it
+    kv_cache_usage: float | None  # share of the KV cache in use, where the engine tells
+
+
+Sink = Callable[[Sequence[Output]], None]  # called once a step with every output of that step
+
+
+class Engine(Protocol):
+    """One inference engine, with many requests in flight."""
+
+    name: str
+    features: frozenset[str]  # what contract.sampling.features may ask of it
+
+    def start(self, sink: Sink) -> None:
+        """Load the model; from now on outputs go to ``sink``, from a thread of the engine's own."""
+
+    def submit(self, key: int, input_ids: list[int], sampling: SamplingParams) -> None:
+        """Queue a request; returns at once. ``sampling.max_tokens`` is set.
+
+        Exactly one output with ``finish`` follows for every key, whatever happens.
+        """
+
+    def abort(self, key: int) -> None:
+        """Stop a request before its next step; unknown keys are no error."""
+
+    def stats(self) -> Stats:
+        """Cheap enough for every second."""
+
+    def stop(self) -> None:
+        """Release the model; no output after this."""

@@ -1,0 +1,57 @@
+"""What the three stages share: the proof that they run where they should, and how they fail."""
+
+import json
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+from contract.errors import InternalError, RequestError
+from contract.stage import PARAMETER, StageConfig
+
+T = TypeVar("T")
+
+
+def read_config(args: dict[str, str]) -> StageConfig:
+    """The stage's configuration from what Triton hands to ``initialize``; checks the environment too."""
+    parameters = json.loads(args["model_config"])["parameters"]
+    config = StageConfig.from_json(parameters[PARAMETER]["string_value"])
+    check_environment(config.python_prefix)
+    return config
+
+
+def check_environment(meant: str) -> None:
+    """Refuse to run in another Python than the one meant, or under a numpy that this stub misreads.
+
+    Triton's stub takes the first python3 on PATH, and the wheel's stub reads tensors as garbage under
+    numpy 2 without any error (shared/FACTS.md): so read one back.
+    """
+    if sys.prefix != meant:
+        raise pb_utils.TritonModelException(
+            f"this stage runs in {sys.prefix}, not in {meant}: put its bin first on PATH (make serve does)"
+        )
+    sent = np.arange(4, dtype=np.int32)
+    if not np.array_equal(pb_utils.Tensor("probe", sent).as_numpy(), sent):
+        raise pb_utils.TritonModelException(
+            f"this Triton's Python stub cannot read tensors of numpy {np.__version__}: install numpy<2"
+        )
+
+
+def error_response(error: RequestError) -> Any:
+    """One of our errors as an InferenceResponse."""
+    code = getattr(pb_utils.TritonError, error.codes.triton)
+    return pb_utils.InferenceResponse(error=pb_utils.TritonError(error.to_wire(), code))
+
+
+def guarded(work: Callable[[], T]) -> T | RequestError:
+    """The result of ``work``, or the error a user may see; a traceback goes to the log only."""
+    try:
+        return work()
+    except RequestError as error:
+        return error
+    except Exception:
+        pb_utils.Logger.log_error(traceback.format_exc())
+        return InternalError("the server failed on this request", fix="Its log says why")

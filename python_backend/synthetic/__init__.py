@@ -1,0 +1,1 @@
+"""An engine without a model: it echoes the prompt at a given pace, for soaks and pipeline benches."""

@@ -1,0 +1,108 @@
+"""Where the Triton server is, and the command line that starts it.
+
+Inside an NGC container it is the container's own; elsewhere the one in the nvidia-pytriton wheel,
+whose Python backend needs a folder laid out as Triton expects it (shared/FACTS.md).
+"""
+
+import os
+import shutil
+import sys
+import sysconfig
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+
+from contract.errors import ServeError
+from contract.spec import Deployment
+
+CONTAINER_TRITON = Path("/opt/tritonserver")
+SHM_PREFIX = "conch_"
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How to start the server: ``subprocess.Popen(launch.argv, env=launch.env)``."""
+
+    argv: list[str]
+    env: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Triton:
+    """A Triton server on this machine."""
+
+    binary: Path
+    backends: Path
+    libraries: tuple[Path, ...]
+
+
+def find_triton(cache: Path) -> Triton:
+    """The container's Triton, or the wheel's with its backend folder made under ``cache``.
+
+    Raises:
+        ServeError: neither is there, or the wheel has no stub for this Python.
+    """
+    if (CONTAINER_TRITON / "bin" / "tritonserver").exists():
+        return Triton(CONTAINER_TRITON / "bin" / "tritonserver", CONTAINER_TRITON / "backends", ())
+    try:
+        wheel = distribution("nvidia-pytriton")
+    except PackageNotFoundError:
+        raise ServeError("no Triton server here", fix="Run make serve, which installs it, or use an NGC container") from None
+    home = Path(str(wheel.locate_file("pytriton/tritonserver")))
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    stub = home / "python_backend_stubs" / python / "triton_python_backend_stub"
+    if not stub.exists():
+        raise ServeError(f"nvidia-pytriton {wheel.version} has no stub for Python {python}", fix="Use Python 3.11 or 3.12")
+    backends = cache / f"triton-{wheel.version}-py{python}"
+    if not backends.exists():
+        unfinished = cache / f"{backends.name}.{os.getpid()}"
+        shutil.copytree(home / "backends" / "python", unfinished / "python")
+        shutil.copy(stub, unfinished / "python" / stub.name)
+        (unfinished / "python" / stub.name).chmod(0o755)
+        try:
+            unfinished.rename(backends)
+        except OSError:  # another server made it first
+            shutil.rmtree(unfinished)
+    binary = home / "bin" / "tritonserver"
+    binary.chmod(0o755)
+    libpython = Path(sysconfig.get_config_var("LIBDIR"))
+    return Triton(binary, backends, (home.parent.parent / "nvidia_pytriton.libs", libpython))
+
+
+def launch(spec: Deployment, root: Path, exit_timeout_s: int = 30) -> Launch:
+    """The command that serves a deployment whose repository is written.
+
+    Raises:
+        ServeError: no Triton, or no model repository.
+    """
+    repository = root / "model_repository" / spec.name
+    if not repository.is_dir():
+        raise ServeError(f"no model repository at {repository}", fix="Run make engine first")
+    triton = find_triton(root / ".conch")
+    ports = spec.ports
+    flags = {
+        "model-repository": repository,
+        "backend-directory": triton.backends,
+        "backend-config": f"python,shm-region-prefix-name={SHM_PREFIX}{spec.name}_",
+        "exit-timeout-secs": exit_timeout_s,
+        "http-address": ports.host,
+        "http-port": ports.http,
+        "grpc-address": ports.host,
+        "grpc-port": ports.grpc,
+        "metrics-address": ports.host,
+        "metrics-port": ports.metrics,
+        "allow-gpu-metrics": "false",  # no stage of ours needs CUDA in the server; see docs/serving.md
+        "pinned-memory-pool-byte-size": 0,
+        "log-verbose": 0,
+    }
+    env = dict(os.environ)
+    # The stub takes the first python3 on PATH and ignores PYTHONPATH.
+    env["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), env.get("PATH", "")])
+    if triton.libraries:
+        inherited = [env["LD_LIBRARY_PATH"]] if env.get("LD_LIBRARY_PATH") else []
+        env["LD_LIBRARY_PATH"] = os.pathsep.join([*map(str, triton.libraries), *inherited])
+    env["PYTHONUNBUFFERED"] = "1"
+    env["HF_HUB_OFFLINE"] = "1"
+    env["TRANSFORMERS_NO_ADVISORY_WARNINGS"] = "1"
+    argv = [str(triton.binary), "--disable-auto-complete-config"]
+    return Launch(argv + [f"--{name}={value}" for name, value in flags.items()], env)
