@@ -112,9 +112,7 @@ def _ensemble(name: str, deployment: str) -> pb.ModelConfig:
 
 def _add_tensors(model: pb.ModelConfig, inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...]) -> None:
     for tensor in inputs:
-        model.input.add(
-            name=tensor.name, data_type=_dtype(tensor), dims=tensor.dims, optional=tensor in INPUTS
-        )
+        model.input.add(name=tensor.name, data_type=_dtype(tensor), dims=tensor.dims, optional=tensor in INPUTS)
     for tensor in outputs:
         model.output.add(name=tensor.name, data_type=_dtype(tensor), dims=tensor.dims)
 

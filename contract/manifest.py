@@ -1,6 +1,5 @@
 """The engine manifest: what an engine was built from, by what, for what, and what it measured."""
 
-import os
 import platform
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +12,18 @@ from contract.spec import Deployment
 MANIFEST = "manifest.json"
 
 # Instruction sets an x86 engine may be tuned for, in /proc/cpuinfo's names.
-_INSTRUCTION_SETS = ("avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_bf16", "amx_int8")
+_INSTRUCTION_SETS = (
+    "avx2",
+    "fma",
+    "f16c",
+    "avx512f",
+    "avx512bw",
+    "avx512_vnni",
+    "avx512_bf16",
+    "amx_tile",
+    "amx_bf16",
+    "amx_int8",
+)
 
 
 class Record(BaseModel):
@@ -139,11 +149,12 @@ def check_engine(engine: Path, spec: Deployment, machine: Machine) -> Manifest:
         )
     if spec.limits.max_seq_len > manifest.max_position_embeddings:
         raise ServeError(
-            f"limits.max_seq_len is {spec.limits.max_seq_len}, the model's context is {manifest.max_position_embeddings}",
+            f"limits.max_seq_len is {spec.limits.max_seq_len}, the model's context is "
+            f"{manifest.max_position_embeddings}",
             fix="Lower limits.max_seq_len",
         )
     for name, size in manifest.files.items():
         path = engine / name
-        if not path.is_file() or os.path.getsize(path) != size:
+        if not path.is_file() or path.stat().st_size != size:
             raise ServeError(f"{path} is missing or not {size} bytes long", fix="Run make engine again")
     return manifest

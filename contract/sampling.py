@@ -73,7 +73,7 @@ def check_bounds(params: SamplingParams) -> None:
         # A NaN fails both comparisons, so the test is written to accept and not to reject.
         if not ((low <= value if inclusive else low < value) and value <= high):
             opening = "[" if inclusive else "("
-            raise InvalidRequest(f"must be in {opening}{low:g}, {high:g}], got {value:g}", field=field)
+            raise InvalidRequest(f"must be in {opening}{low}, {high}], got {value}", field=field)
     if params.max_tokens is not None and params.min_tokens > params.max_tokens:
         raise InvalidRequest(
             f"must not exceed max_tokens ({params.max_tokens}), got {params.min_tokens}", field="min_tokens"

@@ -63,7 +63,7 @@ class Limits(Frozen):
     max_batch_size: int = Field(default=64, ge=1)  # requests in the batch at once
     max_queue_size: int = Field(default=64, ge=0)  # requests waiting for the batch
     max_num_tokens: int = Field(default=512, ge=1)  # tokens in one engine step, prefill included
-    kv_cache_gib: float = Field(default=1.0, gt=0)
+    kv_cache_gib: int = Field(default=1, ge=1)
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

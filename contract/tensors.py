@@ -66,19 +66,28 @@ INPUTS: tuple[Tensor, ...] = (
     Tensor("return_perf_metrics", "BOOL", doc="Must be false: timings are in /metrics."),
     Tensor("guided_decoding_guide_type", "BYTES", doc="json, json_schema, regex, ebnf_grammar or structural_tag."),
     Tensor("guided_decoding_guide", "BYTES", doc="The schema, expression or grammar."),
-    Tensor("stream_interval_ms", "INT32", ours=True, doc="Least time between deltas; 0: the server adapts to its load."),
-    Tensor("timeout_ms", "INT32", ours=True, doc="The answer is of no use after this long: the engine stops; 0: never."),
+    Tensor(
+        "stream_interval_ms", "INT32", ours=True, doc="Least time between deltas; 0: the server adapts to its load."
+    ),
+    Tensor(
+        "timeout_ms", "INT32", ours=True, doc="The answer is of no use after this long: the engine stops; 0: never."
+    ),
 )
 
+# A response carries only what has news: text and ids always, the rest with the last response or when asked for.
 OUTPUTS: tuple[Tensor, ...] = (
     Tensor("text_output", "BYTES", (-1,), doc="The delta when streaming, the whole text when not."),
     Tensor("output_ids", "INT32", (-1,), ours=True, doc="The token ids generated since the last response."),
-    Tensor("finish_reason", "BYTES", (-1,), ours=True, doc="'' until the last response, then a finish reason."),
-    Tensor("num_input_tokens", "INT32", doc="Tokens of the prompt."),
-    Tensor("num_output_tokens", "INT32", doc="Tokens generated so far."),
-    Tensor("cum_log_probs", "FP32", (-1,), doc="Sum of the log probabilities so far, with return_log_probs."),
+    Tensor("finish_reason", "BYTES", (-1,), ours=True, doc="Why the stream ended; in the last response."),
+    Tensor("num_input_tokens", "INT32", doc="Tokens of the prompt; in the last response."),
+    Tensor("num_output_tokens", "INT32", doc="Tokens generated; in the last response."),
+    Tensor(
+        "cum_log_probs", "FP32", (-1,), doc="Sum of the log probabilities, with return_log_probs; in the last response."
+    ),
     Tensor("output_log_probs", "FP32", (-1, -1), doc="[1, tokens] of output_ids, with return_log_probs."),
-    Tensor("top_log_probs", "BYTES", (-1,), ours=True, doc="JSON, a list of [id, logprob] pairs a token, with logprobs."),
+    Tensor(
+        "top_log_probs", "BYTES", (-1,), ours=True, doc="JSON, a list of [id, logprob] pairs a token, with logprobs."
+    ),
 )
 
 INPUT_BY_NAME = {tensor.name: tensor for tensor in INPUTS}

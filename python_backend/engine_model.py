@@ -26,10 +26,9 @@ def make_engine(config: StageConfig) -> Engine:
         from python_backend.synthetic.engine import SyntheticEngine
 
         return SyntheticEngine(config.spec.engine.step_ms)
-    from python_backend.openvino.engine import OpenVinoEngine
+    from python_backend.worker import EngineWorker
 
-    assert config.engine is not None
-    return OpenVinoEngine(config.engine, config.spec)
+    return EngineWorker(config)
 
 
 class TritonPythonModel:
@@ -39,6 +38,7 @@ class TritonPythonModel:
         """Load the engine and start its threads."""
         config = read_config(args)
         self._limits = config.spec.limits
+        self._steps = 0
         self._engine = make_engine(config)
         self._outbox = Outbox(config.spec.streaming, self._engine.abort)
         self._engine.start(self._outbox.push)
@@ -51,7 +51,7 @@ class TritonPythonModel:
         """Submit every request, or refuse it; answers follow from the outbox."""
         for request in requests:
             sender = request.get_response_sender()
-            refused = guarded(lambda request=request, sender=sender: self._submit(request, sender))
+            refused = guarded(self._submit, request, sender)
             if isinstance(refused, RequestError):
                 sender.send(error_response(refused), flags=_FINAL)
 
@@ -92,6 +92,8 @@ class TritonPythonModel:
 
     def _poll(self, metrics: Metrics) -> None:
         stats = self._engine.stats()
+        metrics.count("conch_engine_steps_total", stats.steps - self._steps)
+        self._steps = stats.steps
         metrics.gauge("conch_requests_active", stats.active)
         metrics.gauge("conch_requests_waiting", stats.waiting)
         if stats.kv_cache_usage is not None:

@@ -25,6 +25,7 @@ BUCKETS: dict[str, tuple[float, ...]] = {
 HELP = {
     "conch_requests_active": "Requests in the engine's batch",
     "conch_requests_waiting": "Requests waiting for the engine's batch",
+    "conch_engine_steps_total": "Steps the engine made",
     "conch_kv_cache_usage_ratio": "Share of the KV cache in use",
     "conch_requests_total": "Requests ended, by finish reason",
     "conch_prompt_tokens_total": "Prompt tokens of requests ended",

@@ -1,33 +1,33 @@
 """The engine protocol: token ids in, token ids out. Nothing above it knows which engine runs."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Protocol
+
+import msgspec
 
 from contract.sampling import SamplingParams
 from contract.tensors import FinishReason
 from contract.wire import TopLogprob
 
 
-@dataclass(slots=True)
-class Output:
+class Output(msgspec.Struct, omit_defaults=True):
     """What one request gained in one engine step."""
 
     key: int
-    ids: list[int] = field(default_factory=list)
-    log_probs: list[float] = field(default_factory=list)  # of ids, where asked for
-    top_log_probs: list[list[TopLogprob]] = field(default_factory=list)
+    ids: list[int] = []
+    log_probs: list[float] = []  # of ids, where asked for
+    top_log_probs: list[list[TopLogprob]] = []
     finish: FinishReason | None = None
     error: str = ""  # what went wrong, for the user, when finish is ERROR
 
 
-@dataclass(frozen=True, slots=True)
-class Stats:
+class Stats(msgspec.Struct, frozen=True, omit_defaults=True):
     """What the engine is doing now."""
 
-    active: int  # requests in the batch
-    waiting: int  # requests waiting for it
-    kv_cache_usage: float | None  # share of the KV cache in use, where the engine tells
+    active: int = 0  # requests in the batch
+    waiting: int = 0  # requests waiting for it
+    steps: int = 0  # since its start
+    kv_cache_usage: float | None = None  # share of the KV cache in use, where the engine tells
 
 
 Sink = Callable[[Sequence[Output]], None]  # called once a step with every output of that step

@@ -4,7 +4,7 @@ import json
 import sys
 import traceback
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
@@ -12,6 +12,7 @@ import triton_python_backend_utils as pb_utils
 from contract.errors import InternalError, RequestError
 from contract.stage import PARAMETER, StageConfig
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -46,10 +47,10 @@ def error_response(error: RequestError) -> Any:
     return pb_utils.InferenceResponse(error=pb_utils.TritonError(error.to_wire(), code))
 
 
-def guarded(work: Callable[[], T]) -> T | RequestError:
+def guarded(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | RequestError:
     """The result of ``work``, or the error a user may see; a traceback goes to the log only."""
     try:
-        return work()
+        return work(*args, **kwargs)
     except RequestError as error:
         return error
     except Exception:

@@ -4,6 +4,7 @@ Inside an NGC container it is the container's own; elsewhere the one in the nvid
 whose Python backend needs a folder laid out as Triton expects it (shared/FACTS.md).
 """
 
+import hashlib
 import os
 import shutil
 import sys
@@ -16,7 +17,6 @@ from contract.errors import ServeError
 from contract.spec import Deployment
 
 CONTAINER_TRITON = Path("/opt/tritonserver")
-SHM_PREFIX = "conch_"
 
 
 @dataclass(frozen=True)
@@ -47,12 +47,16 @@ def find_triton(cache: Path) -> Triton:
     try:
         wheel = distribution("nvidia-pytriton")
     except PackageNotFoundError:
-        raise ServeError("no Triton server here", fix="Run make serve, which installs it, or use an NGC container") from None
+        raise ServeError(
+            "no Triton server here", fix="Run make serve, which installs it, or use an NGC container"
+        ) from None
     home = Path(str(wheel.locate_file("pytriton/tritonserver")))
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
     stub = home / "python_backend_stubs" / python / "triton_python_backend_stub"
     if not stub.exists():
-        raise ServeError(f"nvidia-pytriton {wheel.version} has no stub for Python {python}", fix="Use Python 3.11 or 3.12")
+        raise ServeError(
+            f"nvidia-pytriton {wheel.version} has no stub for Python {python}", fix="Use Python 3.11 or 3.12"
+        )
     backends = cache / f"triton-{wheel.version}-py{python}"
     if not backends.exists():
         unfinished = cache / f"{backends.name}.{os.getpid()}"
@@ -69,6 +73,11 @@ def find_triton(cache: Path) -> Triton:
     return Triton(binary, backends, (home.parent.parent / "nvidia_pytriton.libs", libpython))
 
 
+def shm_prefix(spec: Deployment, root: Path) -> str:
+    """What the names of a deployment's shared memory begin with: its own, whatever else this machine serves."""
+    return f"conch_{hashlib.sha256(f'{root.resolve()}/{spec.name}'.encode()).hexdigest()[:12]}_"
+
+
 def launch(spec: Deployment, root: Path, exit_timeout_s: int = 30) -> Launch:
     """The command that serves a deployment whose repository is written.
 
@@ -83,7 +92,7 @@ def launch(spec: Deployment, root: Path, exit_timeout_s: int = 30) -> Launch:
     flags = {
         "model-repository": repository,
         "backend-directory": triton.backends,
-        "backend-config": f"python,shm-region-prefix-name={SHM_PREFIX}{spec.name}_",
+        "backend-config": f"python,shm-region-prefix-name={shm_prefix(spec, root)}",
         "exit-timeout-secs": exit_timeout_s,
         "http-address": ports.host,
         "http-port": ports.http,

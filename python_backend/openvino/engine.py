@@ -1,12 +1,14 @@
 """OpenVINO GenAI's ContinuousBatchingPipeline behind the engine protocol.
 
 One thread owns the pipeline: it takes in submissions and aborts, makes a step, reads every handle.
+``step()`` holds Python's interpreter lock, so this engine lives in a worker process (worker.py).
 The pipeline batches, schedules, caches prefixes and samples; the traps are in shared/FACTS.md.
 """
 
 import os
 import secrets
 import threading
+import traceback
 from collections import deque
 from pathlib import Path
 from typing import Any
@@ -87,12 +89,13 @@ class OpenVinoEngine:
         self._runs: dict[int, _Run] = {}
         self._changed = threading.Condition()
         self._stopping = False
+        self._steps = 0
 
     def start(self, sink: Sink) -> None:
         """Load the engine (seconds) and begin stepping."""
         self._sink = sink
         self._pipeline = load_pipeline(self._engine, self._spec, self._manifest)
-        self._thread = threading.Thread(target=self._loop, name="openvino", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="openvino", daemon=True)
         self._thread.start()
 
     def submit(self, key: int, input_ids: list[int], sampling: SamplingParams) -> None:
@@ -112,7 +115,12 @@ class OpenVinoEngine:
         metrics = self._pipeline.get_metrics()
         live = len(self._runs)
         active = min(live, int(metrics.scheduled_requests))
-        return Stats(active=active, waiting=live - active + len(self._submitted), kv_cache_usage=metrics.cache_usage / 100)
+        return Stats(
+            active=active,
+            waiting=live - active + len(self._submitted),
+            steps=self._steps,
+            kv_cache_usage=metrics.cache_usage / 100,
+        )
 
     def stop(self) -> None:
         """End the loop and release the model."""
@@ -122,10 +130,20 @@ class OpenVinoEngine:
         self._thread.join(timeout=30)
         del self._pipeline
 
+    def _run(self) -> None:
+        """The thread. A step that fails leaves the pipeline in no known state: the process ends with it."""
+        try:
+            self._loop()
+        except Exception:
+            traceback.print_exc()
+            os._exit(1)
+
     def _loop(self) -> None:
         while True:
             with self._changed:
-                while not (self._submitted or self._aborts or self._runs or self._stopping):
+                while not (
+                    self._submitted or self._aborts or self._pipeline.has_non_finished_requests() or self._stopping
+                ):
                     self._changed.wait()
                 if self._stopping:
                     return
@@ -133,14 +151,11 @@ class OpenVinoEngine:
                 aborts, self._aborts = self._aborts, set()
             outputs = [failed for item in submitted if (failed := self._add(*item))]
             outputs += [Output(key, finish=FinishReason.CANCELLED) for key in aborts if self._cancel(key)]
-            try:
-                if self._pipeline.has_non_finished_requests():
-                    self._pipeline.step()
-            except Exception as error:
-                outputs += [self._fail(key, f"the engine's step failed: {error}") for key in list(self._runs)]
+            if self._pipeline.has_non_finished_requests():
+                self._pipeline.step()
+                self._steps += 1
             outputs += [output for key, run in list(self._runs.items()) if (output := self._read(key, run))]
-            if outputs:
-                self._sink(outputs)
+            self._sink(outputs)
 
     def _add(self, key: int, input_ids: list[int], sampling: SamplingParams) -> Output | None:
         """Hand a request to the pipeline; an output only if it refuses."""
@@ -159,10 +174,6 @@ class OpenVinoEngine:
             run.handle.cancel()
         return run is not None
 
-    def _fail(self, key: int, reason: str) -> Output:
-        self._cancel(key)
-        return Output(key, finish=FinishReason.ERROR, error=reason)
-
     def _read(self, key: int, run: _Run) -> Output | None:
         """What the last step gave this request."""
         output = Output(key)
@@ -174,7 +185,9 @@ class OpenVinoEngine:
                 output.finish = _FINISH.get(generated.finish_reason)
         status = run.handle.get_status()
         if status == genai.GenerationStatus.IGNORED:
-            return self._fail(key, "the KV cache is too small for this request (limits.kv_cache_gib)")
+            self._cancel(key)
+            reason = "the KV cache is too small for this request (limits.kv_cache_gib)"
+            return Output(key, finish=FinishReason.ERROR, error=reason)
         if status == genai.GenerationStatus.FINISHED and output.finish is None:
             output.finish = FinishReason.STOP
         if output.finish:

@@ -86,11 +86,7 @@ def read_prompt(tensors: Tensors) -> Prompt:
 def _plain(name: str, array: npt.NDArray[Any]) -> Any:
     """A tensor as Python values: a scalar where the contract says [1], else a tuple."""
     flat = array.reshape(-1)
-    values: tuple[Any, ...]
-    if flat.dtype == np.object_:
-        values = tuple(_text(name, value) for value in flat)
-    else:
-        values = tuple(flat.tolist())
+    values = tuple(_text(name, value) for value in flat) if flat.dtype == np.object_ else tuple(flat.tolist())
     return values[0] if INPUT_BY_NAME[name].dims == (1,) else values
 
 
@@ -119,7 +115,7 @@ def _json(values: Mapping[str, Any], name: str, kind: type) -> Any:
     return parsed
 
 
-def _check_messages(messages: list[Any]) -> None:
+def _check_messages(messages: Any) -> None:
     if not messages:
         raise InvalidRequest("is empty", field="messages")
     for at, message in enumerate(messages):

@@ -31,7 +31,7 @@ class TritonPythonModel:
         return [self._respond(request) for request in requests]
 
     def _respond(self, request: Any) -> Any:
-        message = guarded(lambda: self._engine_request(request))
+        message = guarded(self._engine_request, request)
         if isinstance(message, RequestError):
             return error_response(message)
         return pb_utils.InferenceResponse([pb_utils.Tensor(ENGINE_REQUEST.name, pack(message))])

@@ -9,7 +9,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from contract.errors import ContextTooLong, InvalidRequest, UnsupportedByEngine
 from contract.spec import Limits
 from python_backend.preprocess.inputs import Prompt
-from python_backend.synthetic.tokenizer import CHAT_TEMPLATE, synthetic_backend
+from python_backend.synthetic.tokenizer import CHAT_TEMPLATE, EOS_TOKEN, synthetic_backend
 
 
 class PromptTokenizer:
@@ -32,7 +32,7 @@ class PromptTokenizer:
     @classmethod
     def synthetic(cls, limits: Limits) -> "PromptTokenizer":
         """The synthetic engine's tokenizer."""
-        tokenizer = PreTrainedTokenizerFast(tokenizer_object=synthetic_backend(), eos_token="<eos>")
+        tokenizer = PreTrainedTokenizerFast(tokenizer_object=synthetic_backend(), eos_token=EOS_TOKEN)
         tokenizer.chat_template = CHAT_TEMPLATE
         return cls(tokenizer, limits)
 
@@ -115,4 +115,3 @@ class PromptTokenizer:
         for token in ids:
             if not 0 <= token < self.vocab_size:
                 raise InvalidRequest(f"must hold token ids below {self.vocab_size}, got {token}", field=field)
-

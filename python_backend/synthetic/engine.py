@@ -31,6 +31,7 @@ class SyntheticEngine:
         self._aborted: set[int] = set()
         self._changed = threading.Condition()
         self._stopping = False
+        self._steps = 0
 
     def start(self, sink: Sink) -> None:
         """Begin stepping."""
@@ -52,7 +53,7 @@ class SyntheticEngine:
 
     def stats(self) -> Stats:
         """Everything submitted is active: there is no cache to fill."""
-        return Stats(active=len(self._runs), waiting=0, kv_cache_usage=None)
+        return Stats(active=len(self._runs), steps=self._steps)
 
     def stop(self) -> None:
         """End the loop."""
@@ -70,6 +71,7 @@ class SyntheticEngine:
                 if self._stopping:
                     return
                 outputs = [self._advance(key, run) for key, run in list(self._runs.items())]
+            self._steps += 1
             self._sink(outputs)
             due = max(due + self._step_s, time.monotonic())
             time.sleep(max(0.0, due - time.monotonic()))

@@ -2,8 +2,7 @@
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-EOS = 256
-VOCAB_SIZE = 257
+EOS_TOKEN = "<eos>"
 
 CHAT_TEMPLATE = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
 
@@ -14,7 +13,7 @@ def synthetic_backend() -> Tokenizer:
     tokenizer = Tokenizer(models.BPE(vocab={character: byte for byte, character in enumerate(alphabet)}, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens([AddedToken("<eos>", special=True)])
+    tokenizer.add_special_tokens([AddedToken(EOS_TOKEN, special=True)])
     return tokenizer
 
 

@@ -1,0 +1,189 @@
+"""An engine in a process of its own, behind the same protocol.
+
+For engines that hold Python's interpreter lock while they compute (OpenVINO GenAI does, for the whole
+of ``step()``): in the stage's own process they would stop Triton's threads for most of the time. One
+message a step crosses the socket, whatever the number of streams.
+"""
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import msgspec
+
+from contract.errors import ConchError, Unavailable
+from contract.sampling import SamplingParams
+from contract.stage import StageConfig
+from contract.tensors import FinishReason
+from python_backend.protocol import Engine, Output, Sink, Stats
+
+
+class Submit(msgspec.Struct, tag=True, frozen=True):
+    """stage → worker: a request."""
+
+    key: int
+    input_ids: list[int]
+    sampling: SamplingParams
+
+
+class Abort(msgspec.Struct, tag=True, frozen=True):
+    """stage → worker: stop it."""
+
+    key: int
+
+
+class Ready(msgspec.Struct, tag=True, frozen=True):
+    """worker → stage, first: the engine is loaded, and what it can do."""
+
+    name: str
+    features: frozenset[str]
+
+
+class Failed(msgspec.Struct, tag=True, frozen=True):
+    """worker → stage, first: the engine could not be loaded."""
+
+    reason: str
+
+
+class Step(msgspec.Struct, tag=True, frozen=True):
+    """worker → stage: one engine step."""
+
+    outputs: list[Output]
+    stats: Stats
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_order = msgspec.msgpack.Decoder(Submit | Abort).decode
+_decode_report = msgspec.msgpack.Decoder(Ready | Failed | Step).decode
+
+
+class EngineWorker:
+    """The stage's end."""
+
+    name = ""
+    features: frozenset[str] = frozenset()
+
+    def __init__(self, config: StageConfig) -> None:
+        self._config = config
+        self._stats = Stats()
+        self._in_flight: set[int] = set()
+        self._lock = threading.Lock()
+        self._died = False
+
+    def start(self, sink: Sink) -> None:
+        """Start the worker and wait until its engine is loaded.
+
+        Raises:
+            Unavailable: with the engine's reason.
+        """
+        ours, theirs = socket.socketpair()
+        with theirs:
+            python = Path(sys.prefix) / "bin" / "python3"  # sys.executable is Triton's stub here
+            self._process = subprocess.Popen(
+                [python, "-m", __spec__.name, str(theirs.fileno()), self._config.to_json()],
+                pass_fds=[theirs.fileno()],
+                cwd=Path(__file__).parent.parent,
+            )
+        self._socket = ours
+        self._connection = Connection(os.dup(ours.fileno()))
+        try:
+            report = _decode_report(self._connection.recv_bytes())
+        except EOFError:
+            report = Failed(f"the engine's process died with code {self._process.wait()}")
+        if isinstance(report, Failed):
+            raise Unavailable(f"the engine could not be loaded: {report.reason}")
+        assert isinstance(report, Ready)
+        self.name, self.features = report.name, report.features
+        threading.Thread(target=self._listen, args=(sink,), name="engine", daemon=True).start()
+
+    def submit(self, key: int, input_ids: list[int], sampling: SamplingParams) -> None:
+        """Hand a request to the worker.
+
+        Raises:
+            Unavailable: the worker is dead; the supervisor will restart the server.
+        """
+        with self._lock:
+            if self._died:
+                raise Unavailable("the engine's process died", fix="The server is being restarted: try again")
+            self._in_flight.add(key)
+        self._order(Submit(key, input_ids, sampling))
+
+    def abort(self, key: int) -> None:
+        """Pass it on."""
+        self._order(Abort(key))
+
+    def stats(self) -> Stats:
+        """As of the last step."""
+        return self._stats
+
+    def stop(self) -> None:
+        """End the worker: it exits when its socket closes."""
+        self._socket.shutdown(socket.SHUT_RDWR)  # a close alone would wait for the listening thread
+        try:
+            self._process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+
+    def _order(self, order: Submit | Abort) -> None:
+        with contextlib.suppress(OSError), self._lock:
+            self._connection.send_bytes(_encode(order))
+
+    def _listen(self, sink: Sink) -> None:
+        with contextlib.suppress(EOFError, OSError):
+            while True:
+                report = _decode_report(self._connection.recv_bytes())
+                assert isinstance(report, Step)
+                self._stats = report.stats
+                ended = {output.key for output in report.outputs if output.finish}
+                if ended:
+                    with self._lock:
+                        self._in_flight -= ended
+                sink(report.outputs)
+        with self._lock:
+            self._died = True
+            lost, self._in_flight = self._in_flight, set()
+        reason = "the engine's process died; the server is being restarted"
+        sink([Output(key, finish=FinishReason.ERROR, error=reason) for key in lost])
+
+
+def serve(connection: Connection, engine: Engine) -> None:
+    """The worker's end: run an engine until the stage closes the socket."""
+
+    def report(outputs: Sequence[Output]) -> None:
+        with contextlib.suppress(OSError):
+            connection.send_bytes(_encode(Step(list(outputs), engine.stats())))
+
+    try:
+        engine.start(report)
+    except Exception as error:
+        reason = str(error) if isinstance(error, ConchError) else f"{type(error).__name__}: {error}"
+        connection.send_bytes(_encode(Failed(reason)))
+        return
+    connection.send_bytes(_encode(Ready(engine.name, engine.features)))
+    with contextlib.suppress(EOFError, OSError):
+        while True:
+            order = _decode_order(connection.recv_bytes())
+            if isinstance(order, Submit):
+                engine.submit(order.key, order.input_ids, order.sampling)
+            else:
+                engine.abort(order.key)
+
+
+def main() -> None:
+    """``python -m python_backend.worker FD CONFIG``, started by EngineWorker."""
+    from python_backend.openvino.engine import OpenVinoEngine
+
+    config = StageConfig.from_json(sys.argv[2])
+    assert config.engine is not None
+    serve(Connection(int(sys.argv[1])), OpenVinoEngine(config.engine, config.spec))
+    os._exit(0)  # the engine's threads may be in the middle of a step that nobody waits for
+
+
+if __name__ == "__main__":
+    main()
