@@ -135,7 +135,8 @@ def check_engine(engine: Path, spec: Deployment, machine: Machine) -> Manifest:
     wanted = (spec.engine.runtime, spec.engine.precision)
     if (manifest.runtime, manifest.precision) != wanted:
         raise ServeError(
-            f"{engine} is a {manifest.runtime} engine in {manifest.precision}; the config asks for {' in '.join(wanted)}",
+            f"{engine} is a {manifest.runtime} engine in {manifest.precision}; "
+            f"the config asks for {' in '.join(wanted)}",
             fix="Run make engine for this config",
         )
     if manifest.built_for.arch != machine.arch:
