@@ -1,0 +1,152 @@
+"""Is the server alive? One real one-token request, and where its stages stand while it is not answered.
+
+A busy server may answer late, so silence alone is no hang: every stage has a counter, and a stage is
+hung when its counter stands still while the canary waits.
+"""
+
+import asyncio
+import struct
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import grpc
+from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+from contract.spec import Deployment
+from contract.tensors import CANARY_REQUEST_ID, stage_names
+from serving.endpoints import Sample, address, read_metrics
+
+# A fresh connection each time: a shared one would sit out gRPC's own back-off after a refusal.
+_CHANNEL = (("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0))
+
+
+@dataclass(frozen=True)
+class Pace:
+    """When the canary is sent and how long it may take, in seconds."""
+
+    interval_s: float = 2.5  # between an answer and the next canary
+    late_s: float = 5.0  # unanswered, and a stage stands still, for this long: a hang
+    bound_s: float = 60.0  # unanswered for this long: a hang, whatever the stages do
+
+
+class CanaryFailed(Exception):
+    """No answer, or an error for an answer."""
+
+
+async def ask(spec: Deployment, timeout_s: float) -> None:
+    """Send one one-token request through the ensemble and wait for the end of its answer.
+
+    Raises:
+        CanaryFailed: no connection, an error for an answer, or no answer within ``timeout_s`` seconds.
+    """
+    async with grpc.aio.insecure_channel(address(spec, spec.ports.grpc), options=_CHANNEL) as channel:
+        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        try:
+            answered = False
+            async for response in stub.ModelStreamInfer(_one_request(spec), timeout=timeout_s):
+                if response.error_message:
+                    raise CanaryFailed(response.error_message.rstrip("."))
+                answered = True
+        except grpc.aio.AioRpcError as error:
+            raise CanaryFailed(error.details() or error.code().name) from None
+        if not answered:
+            raise CanaryFailed("the stream ended without an answer")
+
+
+async def watch(spec: Deployment, pace: Pace) -> str:
+    """Send canaries for ever; return why the server must be restarted when one proves it."""
+    failed = False
+    while True:
+        await asyncio.sleep(pace.interval_s)
+        try:
+            hang = await _ask_patiently(spec, pace)
+        except CanaryFailed as error:
+            if failed:
+                return f"two canaries in a row failed: {error}"
+            failed = True
+            continue
+        if hang:
+            return hang
+        failed = False
+
+
+async def _ask_patiently(spec: Deployment, pace: Pace) -> str:
+    """One canary: '' when it was answered, else which stage hangs."""
+    sent = time.monotonic()
+    question = asyncio.create_task(ask(spec, pace.bound_s + 1))
+    progress = Progress(spec.name, sent, await asyncio.to_thread(read_metrics, spec))
+    try:
+        while True:
+            done, _ = await asyncio.wait({question}, timeout=pace.late_s / 10)
+            if done:
+                question.result()
+                return ""
+            waited = time.monotonic() - sent
+            if waited < pace.late_s / 2:  # a prompt answer costs no look at the metrics
+                continue
+            progress.update(time.monotonic(), await asyncio.to_thread(read_metrics, spec))
+            stuck = progress.stuck_for(time.monotonic(), pace.late_s)
+            if stuck:
+                return f"no answer to a one-token request for {waited:.0f} s, and no progress in {' and '.join(stuck)}"
+            if waited >= pace.bound_s:
+                return f"no answer to a one-token request for {waited:.0f} s"
+    finally:
+        question.cancel()
+        await asyncio.gather(question, return_exceptions=True)
+
+
+class Progress:
+    """When each stage was last seen to move."""
+
+    def __init__(self, deployment: str, now: float, samples: list[Sample]) -> None:
+        self._deployment = deployment
+        self._counts = self._read(samples)
+        self._moved_at = dict.fromkeys(_COUNTERS, now)
+        self._preprocessed = False
+
+    def update(self, now: float, samples: list[Sample]) -> None:
+        """Compare the counters with those seen before; a page that cannot be read shows no movement."""
+        counts = self._read(samples)
+        for stage, count in counts.items():
+            if count != self._counts.get(stage):
+                self._moved_at[stage] = now
+                self._preprocessed |= stage == "preprocess"
+        self._counts |= counts
+
+    def stuck_for(self, now: float, seconds: float) -> list[str]:
+        """The stages that ought to have moved and did not for so long.
+
+        Preprocess takes requests in order: once it has moved it may have nothing left to do. The
+        other two always have something to do while the canary waits for them.
+        """
+        return [
+            stage
+            for stage, moved_at in self._moved_at.items()
+            if now - moved_at >= seconds and not (stage == "preprocess" and self._preprocessed)
+        ]
+
+    def _read(self, samples: list[Sample]) -> dict[str, float]:
+        preprocess = f'model="{stage_names(self._deployment)[0]}"'
+        return {
+            stage: sample.value
+            for stage, name in _COUNTERS.items()
+            for sample in samples
+            if sample.name == name and (stage != "preprocess" or preprocess in sample.labels)
+        }
+
+
+# A heartbeat is no sign of the engine's life: a thread beside the engine sends it.
+_COUNTERS = {
+    "preprocess": "nv_inference_request_success",
+    "engine": "conch_engine_steps_total",
+    "postprocess": "conch_stream_deltas_total",
+}
+
+
+async def _one_request(spec: Deployment) -> AsyncIterator[service_pb2.ModelInferRequest]:
+    request = service_pb2.ModelInferRequest(model_name=spec.name, id=CANARY_REQUEST_ID)
+    for name in ("input_ids", "max_tokens"):
+        request.inputs.add(name=name, datatype="INT32", shape=[1, 1])
+        request.raw_input_contents.append(struct.pack("<i", 1))
+    yield request

@@ -1,0 +1,132 @@
+"""The server's log: kept bounded on disk, and read for the few lines that a user needs."""
+
+import os
+import re
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+MAX_BYTES = 20 * 2**20  # of one file
+KEPT = 3  # older files beside the current one
+
+# glog's prefix: level, month and day, time, thread, source.
+_TRITON = re.compile(r"^(?P<level>[IWEF])\d{4} [\d:.]+ \d+ (?:[\w./-]+:\d+\] )?(?P<text>.*)")
+_LOAD_FAILURE = re.compile(r"failed to load '(?P<model>[^']+)' version \d+: (?P<cause>.+)")
+_CAUSE = re.compile(r"^(?:Internal|Invalid argument|Not found|Unavailable|Unsupported): (?:\w+Error: )?(?P<text>.+)")
+_RAW = re.compile(r"^(\w*(Error|Exception)\b|Signal \(\d+\)|error: |Fatal |terminate called|\*\*\* )")
+# Said at every start without a GPU, and of no consequence.
+_NOISE = re.compile(
+    r"pinned system memory|CUDA memory pool|NVML|DCGM|GPU metrics|No GPU|CUDA driver version|CudaDriverHelper"
+)
+
+
+class RotatingLog:
+    """A log file that starts anew at each start and at a size, keeping a few older ones."""
+
+    def __init__(self, path: Path, max_bytes: int = MAX_BYTES, kept: int = KEPT) -> None:
+        self._path, self._max_bytes, self._kept = path, max_bytes, kept
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._rotate()
+        self._file = path.open("ab", buffering=0)
+        self._size = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def line(self, text: str) -> None:
+        """Append one line."""
+        data = text.encode("utf-8", "backslashreplace") + b"\n"
+        if self._size and self._size + len(data) > self._max_bytes:
+            self._file.close()
+            self._rotate()
+            self._file = self._path.open("ab", buffering=0)
+            self._size = 0
+        self._file.write(data)
+        self._size += len(data)
+
+    def note(self, text: str) -> None:
+        """Append one line of the supervisor's own."""
+        self.line(f"conch {time.strftime('%Y-%m-%d %H:%M:%S')} {text}")
+
+    def _rotate(self) -> None:
+        if not self._path.exists():
+            return
+        names = [self._path, *(self._path.with_name(f"{self._path.name}.{n}") for n in range(1, self._kept + 1))]
+        for older, newer in zip(reversed(names[1:]), reversed(names[:-1]), strict=True):
+            if newer.exists():
+                newer.replace(older)
+
+
+def matters(line: str) -> bool:
+    """True for what a user should see in the terminal: warnings, errors, crashes."""
+    if _NOISE.search(line):
+        return False
+    found = _TRITON.match(line)
+    return found["level"] in "WEF" if found else bool(_RAW.match(line))
+
+
+def plain(line: str) -> str:
+    """A line of the log without Triton's prefix."""
+    found = _TRITON.match(line)
+    return found["text"].strip('"') if found else line
+
+
+def load_failure(lines: Iterable[str]) -> str:
+    """Why Triton could not load a model, in the stage's own words; '' when the log tells of no such thing."""
+    for line in lines:
+        found = _LOAD_FAILURE.search(line)
+        if found:
+            cause = _CAUSE.match(found["cause"])
+            return f"{found['model']} did not load: {cause['text'] if cause else found['cause']}"
+    return ""
+
+
+def last_words(lines: Iterable[str], most: int = 5) -> list[str]:
+    """The last lines that matter, without Triton's prefix; the last lines of any kind where none does."""
+    everything = [line for line in lines if line.strip()]
+    chosen = [line for line in everything if matters(line)] or everything
+    return [plain(line) for line in chosen[-most:]]
+
+
+def tail(path: Path, count: int) -> list[str]:
+    """The last ``count`` lines of a file; none where there is no file."""
+    if not path.exists():
+        return []
+    with path.open("rb") as file:
+        size = file.seek(0, 2)
+        block = 0
+        data = b""
+        while data.count(b"\n") <= count and block < size:
+            block = min(size, block + 65536)
+            file.seek(size - block)
+            data = file.read(block)
+    return data.decode("utf-8", "replace").splitlines()[-count:]
+
+
+def follow(path: Path, interval_s: float = 0.25) -> Iterator[str | None]:
+    """The lines added to a file from now on, across rotations; None each time there is nothing new."""
+    file = path.open("rb") if path.exists() else None
+    if file:
+        file.seek(0, 2)
+    partial = b""
+    while True:
+        if file:
+            while chunk := file.readline():
+                partial += chunk
+                if partial.endswith(b"\n"):
+                    yield partial.decode("utf-8", "replace").rstrip("\n")
+                    partial = b""
+        if path.exists() and (file is None or path.stat().st_ino != os.fstat(file.fileno()).st_ino):
+            if file:
+                file.close()
+            file, partial = path.open("rb"), b""
+            continue
+        yield None
+        time.sleep(interval_s)

@@ -1,0 +1,284 @@
+"""One server process from start to end: started, proved ready, watched, drained or killed.
+
+Whatever ends first decides: the process exits, a stage dies, the canary proves a hang, or the user
+asks to stop. Nothing of the server is left running, and no shared memory of it.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from contract.errors import ServeError
+from contract.spec import Deployment
+from serving import canary, checks, process
+from serving.endpoints import endpoints, read_metrics
+from serving.journal import RotatingLog, last_words, load_failure, matters, plain
+from serving.process import Server
+from serving.rundir import DRAINING, Phase, State, write_state
+from serving.screen import Screen
+from serving.triton import Launch
+
+RECENT_LINES = 400
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How patient the supervisor is; all in seconds but the number of starts."""
+
+    pace: canary.Pace = field(default_factory=canary.Pace)
+    start_timeout_s: float = 120.0
+    drain_timeout_s: float = 30.0  # what is still in flight then is lost
+    quiet_s: float = 1.2  # without a request in flight before the server is told to exit; its metrics come each second
+    exit_timeout_s: float = 10.0  # for the exit itself
+    early_stop_s: float = 3.0  # for a server that is asked to stop before it is ready
+    stub_interval_s: float = 1.0  # between two looks at the stages' processes
+    backoff_s: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)  # the last one for ever after
+    healthy_after_s: float = 60.0  # ready for this long: the back-off starts over
+    starts: int = 5  # failed starts in a row before giving up
+
+
+DEFAULT = Policy()
+
+
+class Ending(Enum):
+    """How one server process came to its end."""
+
+    STOPPED = "stopped"  # the user asked
+    FAILED_START = "failed start"  # it was never ready
+    HOPELESS = "hopeless"  # it was never ready, and would not be the next time
+    FAILED = "failed"  # it was ready
+
+
+@dataclass(frozen=True)
+class Life:
+    """One server process, told from its end."""
+
+    ending: Ending
+    reason: str = ""
+    code: int = 0
+    ready_for_s: float = 0.0
+
+
+@dataclass
+class Supervision:
+    """What one supervision knows. Only :func:`serving.lifecycle.supervise` makes one."""
+
+    spec: Deployment
+    root: Path
+    config: str
+    folder: Path
+    policy: Policy
+    launch: Launch
+    prefix: str
+    screen: Screen
+    log: RotatingLog
+    state: State
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+    kill: asyncio.Event = field(default_factory=asyncio.Event)
+    recent: deque[str] = field(default_factory=lambda: deque(maxlen=RECENT_LINES))
+
+    def tell(self, text: str, style: str = "") -> None:
+        """Say a line to the user and to the log."""
+        self.log.note(text)
+        self.screen.say(text, style)
+
+    def publish(self, **changes: Any) -> None:
+        """Change the state that others read."""
+        self.state = msgspec.structs.replace(self.state, **changes)
+        write_state(self.folder, self.state)
+
+    def ask_to_stop(self) -> None:
+        """First call: drain. Second: kill."""
+        (self.kill if self.stop.is_set() else self.stop).set()
+
+
+async def live(own: Supervision) -> Life:
+    """Start the server and see it through to its end; nothing of it is left running."""
+    own.recent.clear()
+    began = time.monotonic()
+    try:
+        checks.check_the_ports(own.spec, own.root, own.config)
+    except ServeError as refusal:
+        return Life(Ending.FAILED_START, str(refusal))
+    server = await process.start(own.launch, own.prefix)
+    own.publish(phase=Phase.RESTARTING if own.state.restarts else Phase.STARTING, server_pid=server.pid)
+    pump = asyncio.create_task(_pump(server, own))
+    try:
+        with own.screen.busy(f"starting {own.spec.name} …"):
+            life = await _first(_exit_at_start(server, pump, own), _proof(server, own), _stopped_early(server, own))
+        return life or await _live_on(server, own, time.monotonic() - began)
+    finally:
+        process.kill(server)
+        await process.exit_code(server)
+        await asyncio.wait({pump}, timeout=1)
+        pump.cancel()
+
+
+async def _live_on(server: Server, own: Supervision, took_s: float) -> Life:
+    """From ready to the end."""
+    own.tell(f"{own.spec.name} is ready after {took_s:.1f} s", "green")
+    if not own.state.restarts:
+        _announce(own)
+    own.publish(phase=Phase.READY, ready_at=time.time())
+    reason = await _first(
+        process.exit_reason(server),
+        process.dead_stub(server, own.policy.stub_interval_s),
+        canary.watch(own.spec, own.policy.pace),
+        _asked(own),
+    )
+    if reason:
+        return Life(Ending.FAILED, reason, ready_for_s=time.time() - own.state.ready_at)
+    return await _drain(server, own)
+
+
+async def _drain(server: Server, own: Supervision) -> Life:
+    """Refuse what is new, let what is in flight finish, and end the server; kill what does not end.
+
+    Triton's own draining cuts streams: an ensemble that waits for its next step waits in vain once the
+    server is stopping, because its steps refuse it too. So it gets the signal when nothing is in flight.
+    """
+    policy = own.policy
+    (own.folder / DRAINING).touch()
+    own.publish(phase=Phase.DRAINING)
+    own.tell(f"draining {own.spec.name}: up to {policy.drain_timeout_s:g} s for requests in flight")
+    hindrance = await _first(
+        _quiet(own.spec, policy.quiet_s),
+        process.dead_stub(server, policy.stub_interval_s),
+        _pressed_again(own),
+        asyncio.sleep(policy.drain_timeout_s, f"requests are still in flight after {policy.drain_timeout_s:g} s"),
+    )
+    if not hindrance:
+        server.process.terminate()
+        hindrance = await _first(
+            _gone(server),
+            _pressed_again(own),
+            asyncio.sleep(policy.exit_timeout_s, f"the server has not exited after {policy.exit_timeout_s:g} s"),
+        )
+    if hindrance:
+        own.tell(f"{hindrance}: killing the server", "yellow")
+        process.kill(server)
+    return Life(Ending.STOPPED, code=_as_shell(await process.exit_code(server)))
+
+
+async def _quiet(spec: Deployment, seconds: float) -> str:
+    """'' once the engine has had nothing in flight for so long, which must exceed its metrics' period."""
+    idle_since = time.monotonic()
+    while time.monotonic() - idle_since < seconds:
+        await asyncio.sleep(seconds / 8)
+        samples = await asyncio.to_thread(read_metrics, spec)
+        loads = [sample.value for sample in samples if sample.name in _LOAD]
+        if not loads or any(loads):
+            idle_since = time.monotonic()
+    return ""
+
+
+async def _asked(own: Supervision) -> str:
+    """'' once the user asks to stop."""
+    await own.stop.wait()
+    return ""
+
+
+async def _pressed_again(own: Supervision) -> str:
+    """The user's second request to stop."""
+    await own.kill.wait()
+    return "asked twice"
+
+
+async def _gone(server: Server) -> str:
+    """'' once the server has exited."""
+    await process.exit_code(server)
+    return ""
+
+
+async def _exit_at_start(server: Server, pump: asyncio.Task[None], own: Supervision) -> Life:
+    """The end of a server that exits before it is ready."""
+    reason = await process.exit_reason(server)
+    await asyncio.wait({pump}, timeout=1)  # its last lines
+    cause = load_failure(own.recent)
+    if cause and not own.state.restarts:
+        return Life(Ending.HOPELESS, cause)
+    return Life(Ending.FAILED_START, cause or "\n  ".join([reason, *last_words(own.recent)]))
+
+
+async def _proof(server: Server, own: Supervision) -> Life | None:
+    """None once the canary is answered; the end of a server whose canary never is."""
+    deadline = time.monotonic() + own.policy.start_timeout_s
+    refused = "its port does not answer"
+    while time.monotonic() < deadline:
+        if not process.listens(server, own.spec.ports.grpc):
+            await asyncio.sleep(0.1)
+            continue
+        try:
+            await canary.ask(own.spec, max(0.1, deadline - time.monotonic()))
+            return None
+        except canary.CanaryFailed as error:
+            refused = str(error)
+            await asyncio.sleep(0.5)
+    reason = f"not ready after {own.policy.start_timeout_s:g} s ({refused})"
+    return Life(Ending.FAILED_START if own.state.restarts else Ending.HOPELESS, reason)
+
+
+async def _stopped_early(server: Server, own: Supervision) -> Life:
+    """The end of a server that is not wanted any more before it is ready."""
+    await own.stop.wait()
+    own.publish(phase=Phase.DRAINING)
+    server.process.terminate()
+    try:
+        code = await asyncio.wait_for(process.exit_code(server), own.policy.early_stop_s)
+    except TimeoutError:
+        process.kill(server)
+        code = await process.exit_code(server)
+    return Life(Ending.STOPPED, code=_as_shell(code))
+
+
+async def _pump(server: Server, own: Supervision) -> None:
+    """The server's output to the log, and what matters of it to the screen."""
+    partial = b""
+    while chunk := await server.output.read(65536):
+        *lines, partial = (partial + chunk).split(b"\n")
+        if len(partial) > 65536:
+            lines, partial = [*lines, partial], b""
+        for line in lines:
+            text = line.decode("utf-8", "replace").rstrip()
+            own.log.line(text)
+            own.recent.append(text)
+            if matters(text):
+                own.screen.server(plain(text))
+
+
+def _as_shell(code: int) -> int:
+    return code if code >= 0 else 128 - code
+
+
+async def _first(*contenders: Coroutine[Any, Any, T]) -> T:
+    """The result of the first to end; the others are cancelled."""
+    tasks = [asyncio.ensure_future(contender) for contender in contenders]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        return next(task for task in tasks if task in done).result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _announce(own: Supervision) -> None:
+    own.screen.table(
+        {
+            **endpoints(own.spec),
+            "chat": f"make chat CONFIG={own.config}",
+            "stop": f"Ctrl-C, or make down CONFIG={own.config}",
+        }
+    )
+
+
+_LOAD = ("conch_requests_active", "conch_requests_waiting")

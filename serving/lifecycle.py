@@ -1,0 +1,85 @@
+"""One deployment's server as its user wants it: one at a time, restarted with back-off, given up in the end."""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from contract.errors import ServeError
+from contract.spec import Deployment
+from contract.stage import run_dir
+from serving import checks, process
+from serving.journal import RotatingLog
+from serving.life import DEFAULT, Ending, Policy, Supervision, live
+from serving.rundir import DRAINING, LOG, Phase, State, created_at, locked, write_state
+from serving.screen import Screen
+from serving.triton import Launch, launch, shm_prefix
+
+
+def supervise(
+    spec: Deployment,
+    root: Path,
+    config: str,
+    screen: Screen,
+    *,
+    policy: Policy = DEFAULT,
+    launcher: Callable[[Deployment, Path, int], Launch] = launch,
+) -> int:
+    """Serve a deployment until asked to stop; must run in the main thread.
+
+    Args:
+        root: the folder of engines/, model_repository/ and .conch/.
+        config: how the user names the config, for messages.
+
+    Returns:
+        The server's exit code, as a shell counts it (128 + signal).
+
+    Raises:
+        ServeError: refused before the start, or given up.
+    """
+    folder = run_dir(root, spec.name)
+    with locked(folder):
+        prefix = shm_prefix(spec, root)
+        process.sweep(prefix)  # the lock is ours, so whatever still runs lost its supervisor
+        checks.preflight(spec, root, config)
+        command = launcher(spec, root, int(policy.exit_timeout_s))
+        (folder / DRAINING).unlink(missing_ok=True)
+        state = State(Phase.STARTING, os.getpid(), created_at(), started_at=time.time())
+        write_state(folder, state)
+        with RotatingLog(folder / LOG) as log:
+            loop = Supervision(spec, root, config, folder, policy, command, prefix, screen, log, state)
+            if checks.warning(spec):
+                screen.warn(checks.warning(spec))
+            return asyncio.run(_serve(loop))
+
+
+async def _serve(own: Supervision) -> int:
+    """Live after life, until the user asks to stop or nothing helps."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, own.ask_to_stop)
+    failures = failed_starts = 0
+    while True:
+        life = await live(own)
+        if life.ending is Ending.STOPPED:
+            own.tell(f"{own.spec.name} stopped")
+            return life.code
+        failed_starts = failed_starts + 1 if life.ending is Ending.FAILED_START else 0
+        failures = 0 if life.ready_for_s >= own.policy.healthy_after_s else failures
+        if life.ending is Ending.HOPELESS or failed_starts == own.policy.starts:
+            own.log.note(f"given up: {life.reason}")
+            times = f" {failed_starts} times in a row" if failed_starts > 1 else ""
+            raise ServeError(
+                f"{own.spec.name} failed to start{times}: {life.reason}", fix=f"The whole log is {own.folder / LOG}"
+            )
+        delay_s = own.policy.backoff_s[min(failures, len(own.policy.backoff_s) - 1)]
+        failures += 1
+        restarts = own.state.restarts + 1
+        own.tell(f"{life.reason}; restart {restarts} in {delay_s:g} s", "yellow")
+        own.publish(phase=Phase.RESTARTING, server_pid=0, ready_at=0.0, restarts=restarts, last_failure=life.reason)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(own.stop.wait(), delay_s)
+            own.tell(f"{own.spec.name} stopped")
+            return 0

@@ -1,0 +1,149 @@
+"""The server's processes: started together, found again, killed together, and swept up after.
+
+Triton's Python backend runs each stage in a stub process, and shares memory with it under a prefix
+that is ours alone (triton.shm_prefix). That prefix stands on every one of those command lines, which
+is how leftovers of a supervisor that was killed are told from anybody else's server.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from serving.triton import Launch
+
+STUB = "triton_python_backend_stub"
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108
+_GUARD = Path(__file__).with_name("guard.py")
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running Triton server and its process group."""
+
+    process: asyncio.subprocess.Process
+    prefix: str  # of its shared memory, and on the command line of every process of it
+
+    @property
+    def pid(self) -> int:
+        """The server's process id, which is also its group's."""
+        return self.process.pid
+
+    @property
+    def output(self) -> asyncio.StreamReader:
+        """Its standard output and error, and its stubs'."""
+        assert self.process.stdout is not None
+        return self.process.stdout
+
+
+@dataclass(frozen=True)
+class Stub:
+    """The process of one stage."""
+
+    model: str
+    process: psutil.Process
+
+    def is_dead(self) -> bool:
+        """True when it is gone, or has ended and nobody has reaped it."""
+        try:
+            return not self.process.is_running() or self.process.status() == psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return True
+
+
+async def start(launch: Launch, prefix: str) -> Server:
+    """Start the server in a session of its own: a terminal's Ctrl-C does not reach it, our death does."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-I", "-S", str(_GUARD), prefix, *launch.argv),
+        env=launch.env,
+        stdin=asyncio.subprocess.PIPE,  # never written to: the guard waits for its end, which is ours
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        start_new_session=True,
+    )
+    return Server(process, prefix)
+
+
+def stubs(server_pid: int) -> list[Stub]:
+    """The stages' processes of a server."""
+    found = []
+    with suppress(psutil.NoSuchProcess):
+        for child in psutil.Process(server_pid).children(recursive=True):
+            with suppress(psutil.Error):
+                command = child.cmdline()
+                if command and Path(command[0]).name == STUB:
+                    found.append(Stub(_model_of(command), child))
+    return found
+
+
+def listens(server: Server, port: int) -> bool:
+    """True once this very server, and no other, listens on a port."""
+    try:
+        connections = psutil.Process(server.pid).net_connections("tcp")
+    except psutil.Error:
+        return False
+    return any(
+        connection.status == psutil.CONN_LISTEN and tuple(connection.laddr)[1:2] == (port,)
+        for connection in connections
+    )
+
+
+async def exit_code(server: Server) -> int:
+    """Wait for the server's end. asyncio's own wait() would go on until its stubs have closed their output too."""
+    while server.process.returncode is None:  # noqa: ASYNC110
+        await asyncio.sleep(0.05)
+    return server.process.returncode
+
+
+async def exit_reason(server: Server) -> str:
+    """Wait for the server's end, and say how it ended."""
+    code = await exit_code(server)
+    if code >= 0:
+        return f"the server exited with code {code}"
+    return f"the server was killed by {signal.Signals(-code).name}"
+
+
+async def dead_stub(server: Server, interval_s: float) -> str:
+    """Look at the stages' processes every ``interval_s`` seconds; say which one died."""
+    stages = stubs(server.pid)
+    while True:
+        dead = [stage for stage in stages if stage.is_dead()]
+        if dead:
+            with suppress(TimeoutError):  # a dying server takes its stages along: name the cause
+                return await asyncio.wait_for(exit_reason(server), interval_s / 4)
+            return " and ".join(f"the process of {stage.model} (pid {stage.process.pid})" for stage in dead) + " died"
+        await asyncio.sleep(interval_s)
+
+
+def kill(server: Server) -> None:
+    """Kill the server with every process of it, at once, and sweep up."""
+    with suppress(ProcessLookupError):
+        os.killpg(server.pid, signal.SIGKILL)
+    sweep(server.prefix)
+
+
+def sweep(prefix: str) -> None:
+    """Kill what still runs under this prefix, and remove the shared memory that the dead left behind."""
+    doomed = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if any(prefix in argument for argument in process.cmdline()):
+                process.kill()
+                doomed.append(process)
+    psutil.wait_procs(doomed, timeout=2)
+    for region in SHARED_MEMORY.glob(f"{prefix}*"):
+        region.unlink(missing_ok=True)
+
+
+def _model_of(command: list[str]) -> str:
+    """The model's name in a stub's command line, which names REPOSITORY/MODEL/VERSION/model.py."""
+    for argument in command[1:]:
+        path = Path(argument)
+        if path.name == "model.py" and len(path.parts) >= 3:
+            return path.parts[-3]
+    return "a stage"
