@@ -32,10 +32,12 @@ _MODEL_PY = '''"""Written by build.repository: Triton loads the stage named here
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[4]))
+sys.path.insert(0, str((Path(__file__).resolve().parent / "{code}").resolve()))
 
 from {module} import TritonPythonModel as TritonPythonModel
 '''
+
+_CODE = Path(__file__).resolve().parent.parent
 
 _DTYPES = {"BYTES": pb.TYPE_STRING}
 
@@ -60,7 +62,8 @@ def write_repository(root: Path, spec: Deployment, engine: Path | None) -> Path:
         assert text_format.Parse(text, pb.ModelConfig()) == model
         (folder / "config.pbtxt").write_text(text)
         if module:
-            (folder / "1" / "model.py").write_text(_MODEL_PY.format(module=module))
+            code = os.path.relpath(_CODE, (target / model.name / "1").resolve())
+            (folder / "1" / "model.py").write_text(_MODEL_PY.format(code=code, module=module))
     shutil.rmtree(target, ignore_errors=True)
     unfinished.rename(target)
     return target
@@ -124,7 +127,6 @@ def _dtype(tensor: Tensor) -> int:
 if __name__ == "__main__":
     try:
         chosen = load_spec(Path(sys.argv[1]))
-        here = Path(__file__).resolve().parent.parent
-        write_repository(here, chosen, current_engine(here, chosen))
+        write_repository(_CODE, chosen, current_engine(_CODE, chosen))
     except ConchError as refusal:
         sys.exit(str(refusal))

@@ -43,7 +43,7 @@ class TritonPythonModel:
         self._outbox = Outbox(config.spec.streaming, self._engine.abort)
         self._engine.start(self._outbox.push)
         self._aborts = AbortListener(config.backchannel, self._engine.abort)
-        self._metrics = Metrics(config.spec.name, poll=self._poll)
+        self._metrics = Metrics(config.spec.name, period_s=0.25, poll=self._poll)
         # Postprocess may outlive this process: keys never repeat across restarts.
         self._next_key = int.from_bytes(os.urandom(4), "little") << 32
 

@@ -1,7 +1,7 @@
 """Conch's metrics on Triton's own /metrics, the same names whatever the engine.
 
 Triton's custom metrics cost a message to the server for every call, so a stage counts in its own
-memory and hands over the difference once a second. Histograms are published as what Prometheus reads
+memory and hands over the differences a few times a second at most. Histograms are published as what Prometheus reads
 of them: cumulative ``_bucket`` counters with a ``le`` label, ``_sum`` and ``_count``.
 """
 
@@ -46,7 +46,8 @@ class Metrics:
         self._base: Labels = (("model", deployment),)
         self._lock = threading.Lock()
         self._increments: dict[tuple[str, Labels], float] = {}
-        self._gauges: dict[str, float] = {}
+        self._gauges: dict[str, float] = {}  # those that changed
+        self._published: dict[str, float] = {}
         self._families: dict[tuple[str, bool], Any] = {}
         self._series: dict[tuple[str, Labels], Any] = {}
         self._poll = poll
@@ -61,7 +62,8 @@ class Metrics:
     def gauge(self, name: str, value: float) -> None:
         """Set a gauge."""
         with self._lock:
-            self._gauges[name] = value
+            if self._published.get(name) != value:
+                self._published[name] = self._gauges[name] = value
 
     def observe(self, name: str, seconds: float, times: int = 1) -> None:
         """Add ``times`` equal observations to a histogram."""
@@ -75,7 +77,7 @@ class Metrics:
         """Hand what changed to Triton."""
         with self._lock:
             increments, self._increments = self._increments, {}
-            gauges = dict(self._gauges)
+            gauges, self._gauges = self._gauges, {}
         for (name, labels), amount in increments.items():
             self._metric(name, labels, counter=True).increment(amount)
         for name, value in gauges.items():

@@ -4,7 +4,7 @@ A response costs Triton and its stages about the same whether it carries one tok
 cores carry some 2,300 a second (shared/FACTS.md). So deltas of one stream are kept apart by an interval
 that grows with the number of streams; the first token and the last are never held.
 
-A stream that has nothing to say still says so twice a second: only a response lets Triton tell
+A stream that has nothing to say still says so a few times a second: only a response lets Triton tell
 postprocess that the client has left.
 """
 
@@ -19,7 +19,7 @@ from contract.tensors import FinishReason
 from contract.wire import EngineDelta, Opening
 from python_backend.protocol import Output
 
-HEARTBEAT_S = 0.5
+HEARTBEAT_S = 0.4
 
 Send = Callable[[EngineDelta], None]
 

@@ -67,6 +67,8 @@ def read_prompt(tensors: Tensors) -> Prompt:
     for name in ("stream_interval_ms", "timeout_ms"):
         if values.get(name, 0) < 0:
             raise InvalidRequest(f"must be 0 or more, got {values[name]}", field=name)
+    for name in ("stop_words", "bad_words"):  # NVIDIA's clients send [""] for none
+        values[name] = tuple(word for word in values.get(name, ()) if word)
     sampling = SamplingParams(**{name: value for name, value in values.items() if name in _SAMPLING})
     check_bounds(sampling)
     return Prompt(
@@ -76,7 +78,7 @@ def read_prompt(tensors: Tensors) -> Prompt:
         tools=_json(values, "tools", list),
         template_kwargs=_json(values, "chat_template_kwargs", dict) or {},
         sampling=sampling,
-        stop=tuple(stop for stop in values.get("stop_words", ()) if stop),
+        stop=values["stop_words"],
         stream=values.get("stream", False),
         stream_interval_ms=values.get("stream_interval_ms", 0),
         timeout_ms=values.get("timeout_ms", 0),

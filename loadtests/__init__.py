@@ -1,0 +1,1 @@
+"""Load, soak and benchmarks: what the service carries, measured from outside."""

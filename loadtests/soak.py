@@ -1,0 +1,112 @@
+"""Ten minutes of 64 gRPC streams with 20 % cancels over the synthetic engine: nothing crashes, leaks or lies.
+
+``make soak``. Every text is checked against what the echo must be; at the end no request may be left
+active and the stages' memory must have stopped growing.
+"""
+
+import asyncio
+import itertools
+import json
+import random
+import sys
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from urllib.request import urlopen
+
+import psutil
+
+from contract.spec import Deployment, load_spec
+from loadtests.transports import Stub, Timeline, grpc_stub
+
+
+@dataclass
+class Tally:
+    """What happened so far."""
+
+    complete: int = 0
+    cancelled: int = 0
+    wrong_text: int = 0
+    tokens: int = 0
+    responses: int = 0
+    errors: list[str] = field(default_factory=list)
+
+
+async def soak(spec: Deployment, seconds: float, streams: int, cancel_share: float, seed: int) -> Tally:
+    """Load the server for so long; each stream sends its next request when the last one ended."""
+    tally = Tally()
+    until = time.monotonic() + seconds
+    async with grpc_stub(spec.ports) as first, grpc_stub(spec.ports) as second:
+        users = [
+            _user(stub, random.Random(f"{seed}-{number}"), until, cancel_share, tally)
+            for number, stub in zip(range(streams), itertools.cycle((first, second)), strict=False)
+        ]
+        await asyncio.gather(_report(until, tally), *users)
+    return tally
+
+
+async def _user(stub: Stub, rng: random.Random, until: float, cancel_share: float, tally: Tally) -> None:
+    while time.monotonic() < until:
+        text = f"stream {rng.randint(0, 9999)} of the soak says: héllo 🌊. " * rng.randint(1, 8)
+        tokens = rng.randint(16, 256)
+        cancel_after = rng.randint(0, 10) if rng.random() < cancel_share else None
+        inputs = {"text_input": text, "max_tokens": tokens, "stream": True}
+        _count(tally, await stub.stream(inputs, cancel_after), text, tokens)
+
+
+def _count(tally: Tally, timeline: Timeline, text: str, tokens: int) -> None:
+    tally.responses += len(timeline.deltas)
+    tally.tokens += sum(count for _, count in timeline.deltas)
+    if timeline.error:
+        tally.errors.append(timeline.error)
+    elif timeline.finish_reason == "cancelled":
+        tally.cancelled += 1
+    else:
+        tally.complete += 1
+        echoed = itertools.islice(itertools.cycle(text.encode()), tokens)
+        tally.wrong_text += timeline.text != bytes(echoed).decode(errors="replace")
+
+
+async def _report(until: float, tally: Tally) -> None:
+    while (left := until - time.monotonic()) > 0:
+        await asyncio.sleep(min(20, left))
+        print(
+            f"{max(0, left):4.0f} s left: {tally.complete} complete, {tally.cancelled} cancelled, "
+            f"{len(tally.errors)} errors, {tally.tokens} tokens in {tally.responses} responses",
+            flush=True,
+        )
+
+
+def stage_memory(server_pid: int) -> dict[str, float]:
+    """Resident memory in MiB of the server and each of its stages."""
+    server = psutil.Process(server_pid)
+    memory = {"tritonserver": server.memory_info().rss / 2**20}
+    for stub in server.children(recursive=True):
+        stage = next((part.split("/")[-3] for part in stub.cmdline() if part.endswith("/1/model.py")), stub.name())
+        memory[stage] = stub.memory_info().rss / 2**20
+    return {name: round(rss, 1) for name, rss in memory.items()}
+
+
+def active(spec: Deployment) -> float:
+    """The conch_requests_active gauge."""
+    with urlopen(f"http://{spec.ports.host}:{spec.ports.metrics}/metrics", timeout=5) as page:  # noqa: S310
+        lines = page.read().decode().splitlines()
+    return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith("conch_requests_active{"))
+
+
+def main(config: str, server_pid: int, seconds: float) -> int:
+    """Soak a running server; 0 when it came through."""
+    spec = load_spec(Path(config))
+    asyncio.run(soak(spec, seconds / 10, 64, 0.2, seed=1))  # caches fill
+    before = stage_memory(server_pid)
+    tally = asyncio.run(soak(spec, seconds, 64, 0.2, seed=2))
+    after = stage_memory(server_pid)
+    time.sleep(2)
+    left = active(spec)
+    growth = {name: round(after[name] - before[name], 1) for name in after}
+    print(json.dumps({**asdict(tally), "active_after": left, "memory_mib": after, "memory_growth_mib": growth}, indent=1))
+    return 1 if tally.errors or tally.wrong_text or left else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], int(sys.argv[2]), float(sys.argv[3])))

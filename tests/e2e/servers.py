@@ -1,0 +1,71 @@
+"""Real servers for the tests: a deployment of its own, in a root of its own, on ports of its own."""
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from build.repository import write_repository
+from contract.spec import Deployment, load_spec
+from serving.supervisor import Running, running
+
+CODE = Path(__file__).resolve().parents[2]
+DEFAULT = CODE / "configs" / "smollm2-135m.yaml"
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nothing listens on now."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
+def on_free_ports(spec: Deployment) -> Deployment:
+    """The same deployment on ports of its own."""
+    http, grpc, metrics, gateway = free_ports(4)
+    ports = spec.ports.model_copy(update={"http": http, "grpc": grpc, "metrics": metrics, "gateway": gateway})
+    return spec.model_copy(update={"ports": ports})
+
+
+@contextmanager
+def synthetic(root: Path, *, name: str = "synthetic", step_ms: float = 10, **limits: int) -> Iterator[Running]:
+    """The synthetic engine in a real Triton."""
+    spec = on_free_ports(
+        Deployment.model_validate(
+            {
+                "name": name,
+                "engine": {"runtime": "synthetic", "step_ms": step_ms},
+                "limits": {"max_seq_len": 4096, **limits},
+            }
+        )
+    )
+    write_repository(root, spec, None)
+    with running(spec, root) as server:
+        yield server
+
+
+@contextmanager
+def smollm2(root: Path) -> Iterator[Running]:
+    """The default deployment's engine, as make engine left it."""
+    spec = on_free_ports(load_spec(DEFAULT))
+    (root / "engines").mkdir(exist_ok=True)
+    (root / "engines" / spec.name).symlink_to(CODE / "engines" / spec.name)
+    write_repository(root, spec, root / "engines" / spec.name / "current")
+    with running(spec, root) as server:
+        yield server
+
+
+def metric(server: Running, name: str) -> dict[str, float]:
+    """A metric's samples by their labels, as Triton's /metrics has them now."""
+    from urllib.request import urlopen
+
+    ports = server.spec.ports
+    with urlopen(f"http://{ports.host}:{ports.metrics}/metrics", timeout=5) as page:
+        lines = page.read().decode().splitlines()
+    samples = (line.rsplit(" ", 1) for line in lines if line.startswith(name + "{"))
+    return {labels: float(value) for labels, value in samples}
