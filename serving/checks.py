@@ -48,7 +48,7 @@ def check_the_repository(spec: Deployment, root: Path, config: str) -> str:
     if not repository.is_dir():
         raise ServeError(
             f"no model repository at {repository}",
-            fix=f"Run make engine CONFIG={config}, or python -m build.repository {config}",
+            fix=f"make serve and make up write it, or python -m build.repository {config}",
         )
     return str(repository)
 

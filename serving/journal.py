@@ -73,15 +73,18 @@ def matters(line: str) -> bool:
 
 
 def plain(line: str) -> str:
-    """A line of the log without Triton's prefix."""
+    """What a line of the log says: no prefix, and of an escaped traceback only what was raised."""
     found = _TRITON.match(line)
-    return found["text"].strip('"') if found else line
+    said = [part for part in (found["text"].strip('"') if found else line).split("\\n") if part.strip()]
+    if not said:
+        return ""
+    return said[-1] if said[0].startswith("Traceback") else said[0]
 
 
 def load_failure(lines: Iterable[str]) -> str:
     """Why Triton could not load a model, in the stage's own words; '' when the log tells of no such thing."""
     for line in lines:
-        found = _LOAD_FAILURE.search(line)
+        found = _LOAD_FAILURE.search(plain(line))
         if found:
             cause = _CAUSE.match(found["cause"])
             return f"{found['model']} did not load: {cause['text'] if cause else found['cause']}"

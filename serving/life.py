@@ -251,7 +251,8 @@ async def _pump(server: Server, own: Supervision) -> None:
             text = line.decode("utf-8", "replace").rstrip()
             own.log.line(text)
             own.recent.append(text)
-            if matters(text):
+            # What goes wrong at a start is told at its end, in one line.
+            if own.state.phase in (Phase.READY, Phase.DRAINING) and matters(text):
                 own.screen.server(plain(text))
 
 

@@ -13,10 +13,10 @@ from contract.spec import Deployment
 
 
 class Stream:
-    """One request in flight. ``error`` is what ended it, '' for a regular end."""
+    """One request in flight. ``error`` is what ended it, '' for a regular end; ``tokens`` came back so far."""
 
     def __init__(self, spec: Deployment, max_tokens: int, timeout_s: float = 60) -> None:
-        self.responses = 0
+        self.tokens = 0
         self.error = ""
         self.ended_at = 0.0
         self._ended = threading.Event()
@@ -42,7 +42,7 @@ class Stream:
                 if response.error_message:
                     self.error = response.error_message
                 else:
-                    self.responses += 1
+                    self.tokens += _token_count(response.infer_response)
                 self._answers.put(None)
         except grpc.RpcError as error:
             self.error = f"{error.code().name}: {error.details()}"
@@ -50,6 +50,13 @@ class Stream:
         self._answers.put(None)
         self._ended.set()
         self._channel.close()
+
+
+def _token_count(response: service_pb2.ModelInferResponse) -> int:
+    for output, raw in zip(response.outputs, response.raw_output_contents, strict=True):
+        if output.name == "output_ids":
+            return len(raw) // 4
+    return 0
 
 
 def request(spec: Deployment, max_tokens: int) -> service_pb2.ModelInferRequest:

@@ -1,0 +1,49 @@
+"""Which stage hangs, told from the counters on the metrics page."""
+
+from serving.canary import Progress
+from serving.endpoints import Sample, parse_metrics
+
+
+def page(preprocess: int, engine: int, postprocess: int) -> list[Sample]:
+    return list(
+        parse_metrics(
+            "# TYPE nv_inference_request_success counter\n"
+            f'nv_inference_request_success{{model="a_preprocess",version="1"}} {preprocess}\n'
+            'nv_inference_request_success{model="b_preprocess",version="1"} 7\n'
+            f'conch_engine_steps_total{{model="a"}} {engine}\n'
+            f'conch_stream_deltas_total{{model="a"}} {postprocess}\n'
+        )
+    )
+
+
+def test_a_stage_that_stands_still_is_named() -> None:
+    progress = Progress("a", 0.0, page(1, 1, 1))
+    progress.update(3.0, page(2, 2, 1))
+    assert progress.stuck_for(4.9, 5.0) == []
+    assert progress.stuck_for(5.0, 5.0) == ["postprocess"]
+
+
+def test_heartbeats_do_not_vouch_for_the_engine() -> None:
+    progress = Progress("a", 0.0, page(1, 1, 1))
+    for second in range(1, 6):
+        progress.update(second, page(2, 1, 1 + second))
+    assert progress.stuck_for(5.0, 5.0) == ["engine"]
+
+
+def test_preprocess_may_rest_once_it_has_moved() -> None:
+    progress = Progress("a", 0.0, page(1, 1, 1))
+    progress.update(1.0, page(2, 2, 2))
+    progress.update(9.0, page(2, 9, 9))
+    assert progress.stuck_for(10.0, 5.0) == []
+
+
+def test_preprocess_must_have_moved() -> None:
+    progress = Progress("a", 0.0, page(1, 1, 1))
+    progress.update(5.0, page(1, 9, 9))
+    assert progress.stuck_for(5.0, 5.0) == ["preprocess"]
+
+
+def test_a_page_that_cannot_be_read_shows_no_movement() -> None:
+    progress = Progress("a", 0.0, page(1, 1, 1))
+    progress.update(5.0, [])
+    assert progress.stuck_for(5.0, 5.0) == ["preprocess", "engine", "postprocess"]

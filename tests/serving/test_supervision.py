@@ -1,0 +1,142 @@
+"""The supervisor over a stand-in server: exit codes, back-off, giving up, hangs and patience."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from serving.rundir import Phase, State, read_state
+from tests.serving.conftest import Site, Start, make_site, state_when
+from tests.serving.stream import until
+
+QUICK = {"backoff_s": [0.1, 0.2, 0.4], "quiet_s": 0.2, "start_timeout_s": 10, "stub_interval_s": 0.1}
+PACE = {"interval_s": 0.3, "late_s": 1.0, "bound_s": 4.0}
+
+
+@pytest.fixture
+def standin(tmp_path: Path) -> Site:
+    return make_site(tmp_path, "standin")
+
+
+def command(site: Site, *behaviour: str, **policy: object) -> list[str]:
+    script = str(Path(__file__).with_name("supervise_standin.py"))
+    chosen = json.dumps(QUICK | {"pace": PACE} | policy)
+    return [sys.executable, script, str(site.config), str(site.root), chosen, *behaviour]
+
+
+def run(site: Site, *behaviour: str, **policy: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(site, *behaviour, **policy), capture_output=True, text=True, timeout=40)
+
+
+def is_ready(state: State) -> bool:
+    return state.phase is Phase.READY
+
+
+def test_exits_with_the_servers_code(standin: Site, start: Start) -> None:
+    process = start(command(standin, "code", "7"))
+    state_when(standin, is_ready)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(10) == 7
+    assert read_state(standin.folder) is None
+
+
+def test_second_interrupt_kills_at_once(standin: Site, start: Start) -> None:
+    process = start(command(standin, "stubborn"))
+    state_when(standin, is_ready)
+    process.send_signal(signal.SIGINT)
+    state_when(standin, lambda state: state.phase is Phase.DRAINING)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(3) == 128 + signal.SIGKILL
+
+
+def test_kills_a_server_that_does_not_exit(standin: Site, start: Start) -> None:
+    process = start(command(standin, "stubborn", exit_timeout_s=1))
+    state_when(standin, is_ready)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(10) == 128 + signal.SIGKILL
+    assert "has not exited after 1 s" in process.communicate()[0]
+
+
+def test_interrupt_while_starting(standin: Site, start: Start) -> None:
+    process = start(command(standin, "mute"))
+    state = state_when(standin, lambda state: state.server_pid > 0)
+    process.send_signal(signal.SIGINT)
+    process.wait(6)
+    with pytest.raises(ProcessLookupError):
+        os.kill(state.server_pid, 0)
+
+
+def test_gives_up_after_five_failed_starts(standin: Site) -> None:
+    ended = run(standin, "dies")
+    assert ended.returncode == 1
+    refusal = ended.stderr
+    assert "failed to start 5 times in a row: the server exited with code 9" in refusal
+    assert "something broke in here" in refusal
+    assert str(standin.folder / "server.log") in refusal
+    assert "Traceback" not in ended.stdout + refusal
+    for number, delay in ((1, 0.1), (2, 0.2), (3, 0.4), (4, 0.4)):
+        assert f"restart {number} in {delay} s" in ended.stdout
+    assert "restart 5" not in ended.stdout
+
+
+def test_gives_up_on_a_server_that_never_answers(standin: Site) -> None:
+    ended = run(standin, "mute", start_timeout_s=1.0)
+    assert ended.returncode == 1
+    assert "not ready after 1 s (its port does not answer)" in ended.stderr
+
+
+def test_backs_off_while_the_server_crashes(standin: Site, start: Start) -> None:
+    process = start(command(standin, "crashes", "0.5"))
+    state = state_when(standin, lambda state: state.restarts >= 3)
+    assert state.last_failure == "the server was killed by SIGKILL"
+    process.send_signal(signal.SIGTERM)
+    process.wait(10)
+    said = process.stdout.read() if process.stdout else ""
+    assert "restart 1 in 0.1 s" in said
+    assert "restart 2 in 0.2 s" in said
+    assert "restart 3 in 0.4 s" in said
+
+
+def test_back_off_starts_over_after_a_healthy_time(standin: Site, start: Start) -> None:
+    process = start(command(standin, "crashes", "0.5", healthy_after_s=0.1))
+    state_when(standin, lambda state: state.restarts >= 2)
+    process.send_signal(signal.SIGTERM)
+    assert "restart 2 in 0.1 s" in process.communicate(timeout=10)[0]
+
+
+def test_two_errors_in_a_row_restart_the_server(standin: Site, start: Start) -> None:
+    start(command(standin, "wrong"))
+    state = state_when(standin, lambda state: state.restarts > 0)
+    assert state.last_failure == "two canaries in a row failed: [engine_failed] it is broken"
+
+
+def test_a_late_answer_is_no_hang_while_the_stages_move(standin: Site, start: Start) -> None:
+    start(command(standin, "slow", "2.5"))
+    first = state_when(standin, is_ready)
+    for gone in until(8, "patience"):
+        state = read_state(standin.folder)
+        assert state and state.restarts == 0 and state.server_pid == first.server_pid
+        if gone > 5:
+            break
+
+
+def test_no_answer_within_the_bound_is_a_hang_whatever_moves(standin: Site, start: Start) -> None:
+    start(command(standin, "slow", "30"))
+    state = state_when(standin, lambda state: state.restarts > 0)
+    assert state.last_failure.startswith("no answer to a one-token request for 4 s")
+
+
+def test_another_server_on_our_port_is_not_taken_for_ours(standin: Site, start: Start) -> None:
+    """After a crash, someone takes the port: the canary must not be satisfied with a stranger's answer."""
+    start(command(standin, "crashes", "1", backoff_s=[2.0]))
+    state_when(standin, is_ready)
+    state_when(standin, lambda state: state.phase is Phase.RESTARTING)
+    ports = [str(standin.spec.ports.grpc), str(standin.spec.ports.metrics)]
+    stranger = start([sys.executable, str(Path(__file__).with_name("standin.py")), *ports, "fine"])
+    state = state_when(standin, lambda state: state.restarts >= 2)
+    assert "is in use by python" in state.last_failure
+    assert f"(pid {stranger.pid})" in state.last_failure
