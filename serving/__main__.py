@@ -13,7 +13,7 @@ import typer
 from contract.errors import ConchError, ServeError
 from contract.spec import Deployment, load_spec
 from contract.stage import run_dir
-from serving import journal, lifecycle, supervisor
+from serving import journal, supervisor
 from serving.checks import CHECKS, warning
 from serving.endpoints import endpoints, read_metrics
 from serving.rundir import LOG, Phase, read_state
@@ -50,8 +50,10 @@ def check(config: Config, root: Root = HERE) -> None:
 @app.command()
 def serve(config: Config, root: Root = HERE) -> None:
     """Serve CONFIG in the foreground; Ctrl-C drains, a second one kills. Exits with the server's code."""
+    from serving.lifecycle import supervise  # gRPC and all: a third of a second that no other button needs
+
     with _clean_refusal():
-        code = lifecycle.supervise(load_spec(config), root.resolve(), str(config), Screen())
+        code = supervise(load_spec(config), root.resolve(), str(config), Screen())
     raise typer.Exit(code)
 
 

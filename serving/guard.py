@@ -25,9 +25,12 @@ def watch(shm_prefix: str) -> None:
 
 if __name__ == "__main__":
     prefix, command = sys.argv[1], sys.argv[2:]
+    nowhere = os.open(os.devnull, os.O_RDWR)
     if os.fork() == 0:
+        os.dup2(nowhere, 1)  # the end of the server's output must not wait for the guard
+        os.dup2(nowhere, 2)
         watch(prefix)
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(nowhere, 0)
     try:
         os.execv(command[0], command)  # noqa: S606
     except OSError as error:

@@ -54,9 +54,6 @@ def leave(number: int, frame: FrameType | None) -> None:
 
 signal.signal(signal.SIGTERM, leave)
 print("I1124 04:17:55.000000 1 standin.cc:1] starting", flush=True)
-if BEHAVIOUR == "dies":
-    print('E1124 04:17:55.000000 1 standin.cc:2] "something broke in here"', flush=True)
-    sys.exit(9)
 if BEHAVIOUR == "mute":
     time.sleep(60)
 server = grpc.server(futures.ThreadPoolExecutor(8))
