@@ -86,7 +86,8 @@ async def _ask_patiently(spec: Deployment, pace: Pace) -> str:
             if waited < pace.late_s / 2:  # a prompt answer costs no look at the metrics
                 continue
             progress.update(time.monotonic(), await asyncio.to_thread(read_metrics, spec))
-            stuck = progress.stuck_for(time.monotonic(), pace.late_s)
+            waited = time.monotonic() - sent
+            stuck = progress.stuck_for(sent + waited, pace.late_s)
             if stuck:
                 return f"no answer to a one-token request for {waited:.0f} s, and no progress in {' and '.join(stuck)}"
             if waited >= pace.bound_s:

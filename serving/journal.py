@@ -16,9 +16,9 @@ _TRITON = re.compile(r"^(?P<level>[IWEF])\d{4} [\d:.]+ \d+ (?:[\w./-]+:\d+\] )?(
 _LOAD_FAILURE = re.compile(r"failed to load '(?P<model>[^']+)' version \d+: (?P<cause>.+)")
 _CAUSE = re.compile(r"^(?:Internal|Invalid argument|Not found|Unavailable|Unsupported): (?:\w+Error: )?(?P<text>.+)")
 _RAW = re.compile(r"^(\w*(Error|Exception)\b|Signal \(\d+\)|error: |Fatal |terminate called|\*\*\* )")
-# Said at every start without a GPU, and of no consequence.
+# Said at every start without a GPU, or at every stop, and of no consequence.
 _NOISE = re.compile(
-    r"pinned system memory|CUDA memory pool|NVML|DCGM|GPU metrics|No GPU|CUDA driver version|CudaDriverHelper"
+    r"pinned system memory|CUDA memory pool|NVML|DCGM|GPU metrics|No GPU|CUDA driver version|CudaDriverHelper|^Signal .15."
 )
 
 
