@@ -36,12 +36,12 @@ class RequestError(ConchError):
     codes: ClassVar[Codes] = Codes("INTERNAL", "INTERNAL", 500, "server_error")
 
     def __init__(self, message: str, *, field: str = "", fix: str = "") -> None:
-        super().__init__(message, fix=fix)
+        super().__init__(f"{field}: {message}" if field else message, fix=fix)
         self.field = field
 
     def to_wire(self) -> str:
         """The line that Triton carries: ``[kind] field: message``."""
-        return f"[{self.kind}] {self.field}: {self}" if self.field else f"[{self.kind}] {self}"
+        return f"[{self.kind}] {self}"
 
 
 class InvalidRequest(RequestError):

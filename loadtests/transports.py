@@ -108,9 +108,10 @@ def _message(inputs: dict[str, Any]) -> service_pb2.ModelInferRequest:
 
 def _element(dtype: str, value: Any) -> bytes:
     if dtype == "BYTES":
-        text = value.encode()
+        text: bytes = value.encode()
         return struct.pack("<I", len(text)) + text
-    return struct.pack("<" + _PACK[dtype], value)
+    packed: bytes = struct.pack("<" + _PACK[dtype], value)
+    return packed
 
 
 async def _once(message: service_pb2.ModelInferRequest) -> AsyncIterator[service_pb2.ModelInferRequest]:

@@ -1,0 +1,132 @@
+"""gRPC streaming clients, sync and asyncio: one bidirectional call a request.
+
+Leaving a stream early cancels its request on the server, whichever way it is left: ``break``, an
+exception, ``close()``, a cancelled task.
+
+    with Client() as client:
+        for delta in client.stream("Once upon a time", max_tokens=64):
+            print(delta.text, end="")
+"""
+
+from collections.abc import AsyncIterator, Generator
+from typing import Any, Self
+
+import grpc
+import grpc.aio
+from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+from clients.request import Answer, Delta, inputs_of, joined
+from clients.wire import from_rpc, to_delta, to_message
+from contract.errors import from_wire
+from contract.tensors import ENSEMBLE_ALIAS
+
+# Without its own pool, two clients of one process would share a connection and its back-off.
+_OPTIONS = (("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", -1))
+
+
+class Client:
+    """A sync client; safe to share between threads."""
+
+    def __init__(self, address: str = "127.0.0.1:8001", model: str = ENSEMBLE_ALIAS) -> None:
+        self._model = model
+        self._channel = grpc.insecure_channel(address, options=_OPTIONS)
+        self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection; requests in flight are cancelled."""
+        self._channel.close()
+
+    def ready(self, timeout_s: float = 5) -> bool:
+        """Whether a server answers and has the model loaded."""
+        question = service_pb2.ModelReadyRequest(name=self._model)
+        try:
+            return bool(self._stub.ModelReady(question, timeout=timeout_s).ready)
+        except grpc.RpcError:
+            return False
+
+    def generate(self, prompt: str | None = None, *, timeout_s: float | None = None, **options: Any) -> Answer:
+        """The whole answer. Arguments and errors as for :meth:`stream`."""
+        return joined(self._run(prompt, options, timeout_s, stream=False))
+
+    def stream(self, prompt: str | None = None, *, timeout_s: float | None = None, **options: Any) -> Generator[Delta, None, None]:
+        """The answer's deltas as they come.
+
+        Args:
+            prompt: the text; or None with ``messages=[…]`` or ``input_ids=[…]``.
+            timeout_s: give up, here and on the server, after so many seconds.
+            options: any input of the ensemble by its name, such as ``max_tokens=64``.
+
+        Raises:
+            RequestError: refused, failed, late, or no server: see contract.errors.
+        """
+        yield from self._run(prompt, options, timeout_s, stream=True)
+
+    def _run(
+        self, prompt: str | None, options: dict[str, Any], timeout_s: float | None, *, stream: bool
+    ) -> Generator[Delta, None, None]:
+        message = to_message(self._model, inputs_of(prompt, options, stream=stream))
+        call = self._stub.ModelStreamInfer(iter([message]), timeout=timeout_s)
+        try:
+            for response in call:
+                if response.error_message:
+                    raise from_wire(response.error_message)
+                yield to_delta(response.infer_response)
+        except grpc.RpcError as error:
+            raise from_rpc(error) from None
+        finally:
+            call.cancel()
+
+
+class AsyncClient:
+    """The same for asyncio; use it in one event loop."""
+
+    def __init__(self, address: str = "127.0.0.1:8001", model: str = ENSEMBLE_ALIAS) -> None:
+        self._model = model
+        self._channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
+        self._infer = service_pb2_grpc.GRPCInferenceServiceStub(self._channel).ModelStreamInfer
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connection; requests in flight are cancelled."""
+        await self._channel.close()
+
+    async def generate(self, prompt: str | None = None, *, timeout_s: float | None = None, **options: Any) -> Answer:
+        """The whole answer; see :meth:`Client.generate`."""
+        return joined([delta async for delta in self._run(prompt, options, timeout_s, stream=False)])
+
+    async def stream(
+        self, prompt: str | None = None, *, timeout_s: float | None = None, **options: Any
+    ) -> AsyncIterator[Delta]:
+        """The answer's deltas as they come; see :meth:`Client.stream`."""
+        async for delta in self._run(prompt, options, timeout_s, stream=True):
+            yield delta
+
+    async def _run(
+        self, prompt: str | None, options: dict[str, Any], timeout_s: float | None, *, stream: bool
+    ) -> AsyncIterator[Delta]:
+        message = to_message(self._model, inputs_of(prompt, options, stream=stream))
+        call = self._infer(_once(message), timeout=timeout_s)
+        try:
+            async for response in call:
+                if response.error_message:
+                    raise from_wire(response.error_message)
+                yield to_delta(response.infer_response)
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc(error) from None
+        finally:
+            call.cancel()
+
+
+async def _once(message: Any) -> AsyncIterator[Any]:
+    yield message

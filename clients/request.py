@@ -1,0 +1,77 @@
+"""What a client says and hears, whatever the transport: keyword arguments in, deltas out."""
+
+import difflib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from contract.errors import InvalidRequest
+from contract.tensors import INPUT_BY_NAME
+
+Inputs = dict[str, Any]
+_JSON = ("messages", "tools", "chat_template_kwargs")
+
+
+@dataclass(frozen=True)
+class Delta:
+    """What one response adds to an answer. The counts and the reason come with the last one."""
+
+    text: str = ""
+    output_ids: tuple[int, ...] = ()
+    finish_reason: str = ""
+    num_input_tokens: int = 0
+    num_output_tokens: int = 0
+    log_probs: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A whole answer."""
+
+    text: str
+    output_ids: tuple[int, ...] = field(repr=False)
+    finish_reason: str
+    num_input_tokens: int
+    num_output_tokens: int
+    log_probs: tuple[float, ...] = field(repr=False, default=())
+
+
+def inputs_of(prompt: str | None, options: dict[str, Any], *, stream: bool) -> Inputs:
+    """The input tensors of a request, by name, as plain values.
+
+    Args:
+        prompt: the text, or None where ``messages`` or ``input_ids`` is among the options.
+        options: any other input of the ensemble by its tensor name; None means "not given".
+
+    Raises:
+        InvalidRequest: an option that is no input, with the nearest that is.
+    """
+    inputs: Inputs = {} if prompt is None else {"text_input": prompt}
+    for name, value in options.items():
+        if name not in INPUT_BY_NAME:
+            near = difflib.get_close_matches(name, INPUT_BY_NAME, n=1)
+            raise InvalidRequest("is no parameter", field=name, fix=f"Did you mean {near[0]}?" if near else "")
+        if value is not None:
+            inputs[name] = json.dumps(value) if name in _JSON and not isinstance(value, str) else value
+    return {**inputs, "stream": stream}
+
+
+def joined(deltas: Iterable[Delta]) -> Answer:
+    """The answer that a stream of deltas makes.
+
+    Raises:
+        InvalidRequest: there was none.
+    """
+    parts = list(deltas)
+    if not parts:
+        raise InvalidRequest("the stream had no answer")
+    last = parts[-1]
+    return Answer(
+        text="".join(part.text for part in parts),
+        output_ids=tuple(token for part in parts for token in part.output_ids),
+        finish_reason=last.finish_reason,
+        num_input_tokens=last.num_input_tokens,
+        num_output_tokens=last.num_output_tokens,
+        log_probs=tuple(value for part in parts for value in part.log_probs),
+    )

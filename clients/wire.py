@@ -1,0 +1,73 @@
+"""Plain values ↔ the messages of Triton's gRPC stream (KServe v2 tensors, raw little-endian bytes)."""
+
+import struct
+from typing import Any
+
+import grpc
+from tritonclient.grpc import service_pb2
+
+from clients.request import Delta, Inputs
+from contract.errors import Cancelled, DeadlineExceeded, InternalError, InvalidRequest, RequestError, Unavailable
+from contract.tensors import INPUT_BY_NAME
+
+_CODES = {"INT32": "i", "UINT64": "Q", "FP32": "f", "BOOL": "?"}
+_OUTPUTS = ("text_output", "output_ids", "finish_reason", "num_input_tokens", "num_output_tokens")
+
+
+def to_message(model: str, inputs: Inputs, request_id: str = "") -> service_pb2.ModelInferRequest:
+    """A request; every tensor is [1, n].
+
+    Raises:
+        InvalidRequest: a value that its tensor's dtype cannot hold.
+    """
+    message = service_pb2.ModelInferRequest(model_name=model, id=request_id)
+    for name, value in inputs.items():
+        values = list(value) if isinstance(value, list | tuple) else [value]
+        dtype = INPUT_BY_NAME[name].dtype
+        message.inputs.add(name=name, datatype=dtype, shape=[1, len(values)])
+        message.raw_input_contents.append(_packed(name, dtype, values))
+    for name in (*_OUTPUTS, "output_log_probs") if inputs.get("return_log_probs") else _OUTPUTS:
+        message.outputs.add(name=name)
+    return message
+
+
+def to_delta(response: service_pb2.ModelInferResponse) -> Delta:
+    """A response's tensors."""
+    raw = {tensor.name: content for tensor, content in zip(response.outputs, response.raw_output_contents, strict=True)}
+    return Delta(
+        text=_text(raw.get("text_output", b"")),
+        output_ids=_numbers("i", raw.get("output_ids", b"")),
+        finish_reason=_text(raw.get("finish_reason", b"")),
+        num_input_tokens=sum(_numbers("i", raw.get("num_input_tokens", b""))),
+        num_output_tokens=sum(_numbers("i", raw.get("num_output_tokens", b""))),
+        log_probs=_numbers("f", raw.get("output_log_probs", b"")),
+    )
+
+
+def from_rpc(error: grpc.RpcError) -> RequestError:
+    """A broken stream as one of our errors."""
+    code, details = error.code(), error.details() or "the connection broke"
+    kinds: dict[grpc.StatusCode, type[RequestError]] = {
+        grpc.StatusCode.UNAVAILABLE: Unavailable,
+        grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
+        grpc.StatusCode.CANCELLED: Cancelled,
+    }
+    return kinds.get(code, InternalError)(details)
+
+
+def _packed(name: str, dtype: str, values: list[Any]) -> bytes:
+    try:
+        if dtype == "BYTES":
+            encoded = [value.encode() if isinstance(value, str) else value for value in values]
+            return b"".join(struct.pack("<I", len(text)) + text for text in encoded)
+        return struct.pack(f"<{len(values)}{_CODES[dtype]}", *values)
+    except (struct.error, TypeError, AttributeError):
+        raise InvalidRequest(f"must be {dtype}, got {values!r:.80}", field=name) from None
+
+
+def _text(raw: bytes) -> str:
+    return raw[4:].decode()  # one BYTES element: a uint32 length, then the text
+
+
+def _numbers(code: str, raw: bytes) -> tuple[Any, ...]:
+    return struct.unpack(f"<{len(raw) // 4}{code}", raw)
