@@ -18,7 +18,8 @@ _CAUSE = re.compile(r"^(?:Internal|Invalid argument|Not found|Unavailable|Unsupp
 _RAW = re.compile(r"^(\w*(Error|Exception)\b|Signal \(\d+\)|error: |Fatal |terminate called|\*\*\* )")
 # Said at every start without a GPU, or at every stop, and of no consequence.
 _NOISE = re.compile(
-    r"pinned system memory|CUDA memory pool|NVML|DCGM|GPU metrics|No GPU|CUDA driver version|CudaDriverHelper|^Signal .15."
+    r"pinned system memory|CUDA memory pool|NVML|DCGM|GPU metrics|No GPU|CUDA driver version|CudaDriverHelper"
+    r"|^Signal \(15\)"
 )
 
 
