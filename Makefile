@@ -34,7 +34,7 @@ engine: $(BUILD)  ## Fetch, convert, build, verify and publish the engine of CON
 	@$(BUILD_PY) -m build $(CONFIG)
 
 check: $(SERVE)  ## Say whether CONFIG's engine can be served on this machine
-	@$(PY) -m serving check $(CONFIG)
+	@$(PY) -m build.repository $(CONFIG) && $(PY) -m serving check $(CONFIG)
 
 serve: $(SERVE)  ## Serve CONFIG in the foreground; Ctrl-C drains and exits
 	@$(PY) -m build.repository $(CONFIG) && exec $(PY) -m serving serve $(CONFIG)
@@ -63,7 +63,7 @@ format: $(BUILD)  ## Let ruff format and fix
 	@.venv-build/bin/ruff format .
 	@.venv-build/bin/ruff check --fix .
 
-test: $(SERVE) $(BUILD)  ## Every test that CI runs
+test: engine $(SERVE)  ## Every test that CI runs
 	@$(BUILD_PY) -m pytest tests/build
 	@$(PY) -m pytest tests --ignore tests/build
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from contract.spec import Deployment
 
 PARAMETER = "conch"
+DRAINING = "draining"
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,11 @@ class StageConfig:
     def backchannel(self) -> Path:
         """The socket on which postprocess tells the engine to stop a request."""
         return self.run_dir / "aborts.sock"
+
+    @property
+    def draining(self) -> Path:
+        """While this file exists, preprocess refuses new requests: Triton's own drain would cut running streams."""
+        return self.run_dir / DRAINING
 
     def to_json(self) -> str:
         """The parameter's value."""

@@ -17,11 +17,12 @@ import msgspec
 
 from contract.errors import ServeError
 from contract.spec import Deployment
+from contract.stage import DRAINING
 from serving import canary, checks, process
 from serving.endpoints import endpoints, read_metrics
 from serving.journal import RotatingLog, last_words, load_failure, matters, plain
 from serving.process import Server
-from serving.rundir import DRAINING, Phase, State, write_state
+from serving.rundir import Phase, State, write_state
 from serving.screen import Screen
 from serving.triton import Launch
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from contract.errors import ServeError
 from contract.spec import Deployment
-from contract.stage import run_dir
+from contract.stage import DRAINING, run_dir
 from serving import checks, process
 from serving.journal import RotatingLog
 from serving.life import DEFAULT, Ending, Policy, Supervision, live
-from serving.rundir import DRAINING, LOG, Phase, State, created_at, locked, write_state
+from serving.rundir import LOG, Phase, State, created_at, locked, write_state
 from serving.screen import Screen
 from serving.triton import Launch, launch, shm_prefix
 

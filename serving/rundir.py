@@ -15,11 +15,11 @@ import msgspec
 import psutil
 
 from contract.errors import ServeError
+from contract.stage import DRAINING
 
 LOCK = "lock"
 STATE = "state.json"
 LOG = "server.log"
-DRAINING = "draining"  # while this file is there, preprocess refuses what is new
 
 
 class Phase(StrEnum):

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import triton_python_backend_utils as pb_utils
 
-from contract.errors import RequestError
+from contract.errors import RequestError, Unavailable
 from contract.tensors import CANARY_REQUEST_ID, ENGINE_REQUEST
 from contract.wire import EngineRequest, pack
 from python_backend.preprocess.inputs import read_prompt
@@ -21,6 +21,7 @@ class TritonPythonModel:
         """Load the tokenizer."""
         config = read_config(args)
         limits = config.spec.limits
+        self._draining = config.draining
         if config.engine is None:
             self._tokenizer = PromptTokenizer.synthetic(limits)
         else:
@@ -38,6 +39,8 @@ class TritonPythonModel:
 
     def _engine_request(self, request: Any) -> EngineRequest:
         arrival_ns = time.time_ns()
+        if self._draining.exists():
+            raise Unavailable("the server is stopping", fix="Try again once it is back")
         prompt = read_prompt({tensor.name(): tensor.as_numpy() for tensor in request.inputs()})
         ids = self._tokenizer.encode(prompt)
         max_tokens = self._tokenizer.answer_room(prompt, len(ids))
