@@ -4,9 +4,11 @@
 active and the stages' memory must have stopped growing.
 """
 
+import argparse
 import asyncio
 import itertools
 import json
+import os
 import random
 import sys
 import time
@@ -16,8 +18,13 @@ from urllib.request import urlopen
 
 import psutil
 
+from contract.errors import ConchError
+from contract.manifest import this_machine
 from contract.spec import Deployment, load_spec
+from loadtests.served import ROOT, served
 from loadtests.transports import Stub, Timeline, grpc_stub
+
+CANCEL_SHARE = 0.2
 
 
 @dataclass
@@ -89,24 +96,46 @@ def stage_memory(server_pid: int) -> dict[str, float]:
 
 def active(spec: Deployment) -> float:
     """The conch_requests_active gauge."""
-    with urlopen(f"http://{spec.ports.host}:{spec.ports.metrics}/metrics", timeout=5) as page:  # noqa: S310
+    with urlopen(f"http://{spec.ports.host}:{spec.ports.metrics}/metrics", timeout=5) as page:
         lines = page.read().decode().splitlines()
     return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith("conch_requests_active{"))
 
 
-def main(config: str, server_pid: int, seconds: float) -> int:
-    """Soak a running server; 0 when it came through."""
-    spec = load_spec(Path(config))
-    asyncio.run(soak(spec, seconds / 10, 64, 0.2, seed=1))  # caches fill
-    before = stage_memory(server_pid)
-    tally = asyncio.run(soak(spec, seconds, 64, 0.2, seed=2))
-    after = stage_memory(server_pid)
-    time.sleep(2)
-    left = active(spec)
+def main() -> int:
+    """Soak a server of its own; 0 when it came through."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--config", type=Path, default=ROOT / "configs" / "synthetic.yaml")
+    parser.add_argument("--seconds", type=float, default=600)
+    parser.add_argument("--streams", type=int, default=64)
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "soak.json")
+    options = parser.parse_args()
+    spec = load_spec(options.config)
+    with served(options.config.resolve()) as server_pid:
+        asyncio.run(soak(spec, options.seconds / 10, options.streams, CANCEL_SHARE, seed=1))  # caches fill
+        before = stage_memory(server_pid)
+        tally = asyncio.run(soak(spec, options.seconds, options.streams, CANCEL_SHARE, seed=2))
+        after = stage_memory(server_pid)
+        time.sleep(2)
+        left = active(spec)
     growth = {name: round(after[name] - before[name], 1) for name in after}
-    print(json.dumps({**asdict(tally), "active_after": left, "memory_mib": after, "memory_growth_mib": growth}, indent=1))
+    report = {
+        "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "machine": {**this_machine().model_dump(), "cores": os.cpu_count()},
+        "seconds": options.seconds,
+        "streams": options.streams,
+        "cancel_share": CANCEL_SHARE,
+        **asdict(tally),
+        "active_after": left,
+        "memory_mib": after,
+        "memory_growth_mib": growth,
+    }
+    options.out.write_text(json.dumps(report, indent=1) + "\n")
+    print(json.dumps(report, indent=1))
     return 1 if tally.errors or tally.wrong_text or left else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], int(sys.argv[2]), float(sys.argv[3])))
+    try:
+        sys.exit(main())
+    except ConchError as refusal:
+        sys.exit(str(refusal))

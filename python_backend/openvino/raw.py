@@ -37,8 +37,8 @@ def run_round(pipeline: Any, prompts: list[list[int]], max_tokens: int, eos: tup
         for handle, tokens, stamps in zip(handles, ids, times, strict=True):
             while handle.can_read():
                 for generated in handle.read().values():
-                    tokens += generated.generated_ids
-                    stamps += [now] * len(generated.generated_ids)
+                    tokens.extend(generated.generated_ids)
+                    stamps.extend([now] * len(generated.generated_ids))
     return {"ids": ids, "times": times}
 
 

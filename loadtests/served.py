@@ -1,0 +1,36 @@
+"""A deployment's server for the length of a measurement, started and stopped through a user's own buttons."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from contract.errors import ServeError
+from contract.spec import load_spec
+from contract.stage import run_dir
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@contextmanager
+def served(config: Path) -> Iterator[int]:
+    """Serve a deployment; yields the process id of its Triton server.
+
+    Raises:
+        ServeError: it did not start; its own message is on stderr.
+    """
+    _press("build.repository", str(config))
+    _press("serving", "up", str(config))
+    try:
+        state = json.loads((run_dir(ROOT, load_spec(config).name) / "state.json").read_text())
+        yield state["server_pid"]
+    finally:
+        _press("serving", "down", str(config))
+
+
+def _press(module: str, *arguments: str) -> None:
+    run = subprocess.run([sys.executable, "-m", module, *arguments], cwd=ROOT, stdout=subprocess.DEVNULL, check=False)
+    if run.returncode:
+        raise ServeError(f"python -m {module} {' '.join(arguments)} failed with code {run.returncode}")
