@@ -1,0 +1,55 @@
+"""Every command and program shown in the README and in docs/ works as written, against the default deployment."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+# In a test these are walked without being run: they are tests of their own, or never end.
+SLOW = re.compile(r"\bmake (?=(?:engine|serve|test|bench|soak)\b)")
+
+
+def blocks() -> Iterator[object]:
+    for page in PAGES:
+        for number, found in enumerate(BLOCK.finditer(page.read_text()), start=1):
+            yield pytest.param(found[1], found[2], id=f"{page.name}-{number}")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[None]:
+    subprocess.run(["make", "up"], cwd=ROOT, check=True, timeout=120)
+    yield
+    subprocess.run(["make", "down"], cwd=ROOT, check=True, timeout=120)
+
+
+@pytest.mark.parametrize(("language", "code"), blocks())
+def test_what_is_shown_runs(server: None, language: str, code: str) -> None:
+    command = ["bash", "-euo", "pipefail", "-c", SLOW.sub("make -n ", code)]
+    if language == "python":
+        command = [sys.executable, "-c", code]
+    run = subprocess.run(
+        command,
+        cwd=ROOT,
+        env={**os.environ, "MAKEFLAGS": ""},
+        input="Hello!\n/quit\n",
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.strip()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)", page.read_text()):
+        if "://" not in target:
+            assert (page.parent / target).exists(), target
