@@ -120,6 +120,9 @@ REQUEST_ERRORS: dict[str, type[RequestError]] = {
 
 _WIRE = re.compile(r"\[(?P<kind>[a-z_]+)\] (?:(?P<field>[a-z_.\[\]0-9]+): )?(?P<message>.*)", re.DOTALL)
 
+# Triton's own words for tensors and JSON that it cannot read.
+_BLAMES_THE_INPUT = re.compile(r"input '|batch-size|parameter '|[Uu]nable to parse|failed to parse")
+
 
 def from_wire(text: str) -> RequestError:
     """The exception behind a line from Triton.
@@ -130,8 +133,10 @@ def from_wire(text: str) -> RequestError:
     found = _WIRE.search(text)
     if found and found["kind"] in REQUEST_ERRORS:
         return REQUEST_ERRORS[found["kind"]](found["message"], field=found["field"] or "")
-    if re.search(r"inference input|unexpected shape|batch-size|but model .* expects", text):
-        named = re.search(r"input '([^']+)'", text)
+    if "request has 0 inputs" in text:
+        return InvalidRequest("the request has no inputs", field="text_input")
+    if _BLAMES_THE_INPUT.search(text):
+        named = re.search(r"(?:input|parameter) '([^']+)'", text)
         return InvalidRequest(text, field=named[1] if named else "")
     if re.search(r"not healthy|unavailable|is not ready|[Ss]erver is stopping|Socket closed", text):
         return Unavailable(text)

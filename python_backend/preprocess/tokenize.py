@@ -1,15 +1,22 @@
 """Prompt → token ids, by the model's own tokenizer and chat template. Nothing is ever truncated."""
 
+import inspect
 from pathlib import Path
 from typing import Any
 
-from jinja2 import TemplateError
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from contract.errors import ContextTooLong, InvalidRequest, UnsupportedByEngine
 from contract.spec import Limits
 from python_backend.preprocess.inputs import Prompt
 from python_backend.synthetic.tokenizer import CHAT_TEMPLATE, EOS_TOKEN, synthetic_backend
+
+# A client may set a template's variables, but neither replace the template nor change what comes of it.
+_RESERVED = {"messages", *inspect.signature(PreTrainedTokenizerBase.apply_chat_template).parameters} - {
+    "add_generation_prompt",
+    "continue_final_message",
+    "documents",
+}
 
 
 class PromptTokenizer:
@@ -81,17 +88,24 @@ class PromptTokenizer:
     def _render(self, prompt: Prompt) -> str:
         if not self._tokenizer.chat_template:
             raise UnsupportedByEngine("this model has no chat template", field="messages", fix="Send text_input")
+        for name in prompt.template_kwargs:
+            if name in _RESERVED:
+                raise InvalidRequest(f"{name} is not for a request to set", field="chat_template_kwargs")
         variables: dict[str, Any] = {"add_generation_prompt": True, **prompt.template_kwargs}
         try:
             return str(
                 self._tokenizer.apply_chat_template(prompt.messages, tools=prompt.tools, tokenize=False, **variables)
             )
-        except (TemplateError, TypeError, ValueError, KeyError, AttributeError) as error:
+        except Exception as error:  # a template is a program, and what makes it fail is the client's data
             raise InvalidRequest(f"the model's chat template refused it: {error}", field="messages") from None
 
     def _refuse_hopeless(self, text: str, field: str) -> None:
         """Refuse a text that cannot fit however well it tokenizes, before spending a second on it."""
-        least = len(text.encode()) // self._longest_token
+        try:
+            size = len(text.encode())
+        except UnicodeEncodeError as error:  # JSON can escape what UTF-8 cannot say
+            raise InvalidRequest(f"has half a surrogate pair: {error.object[error.start]!a}", field=field) from None
+        least = size // self._longest_token
         if least > self._limits.max_input_len:
             raise ContextTooLong(
                 f"the prompt has {len(text)} characters, at least {least} tokens; the limit is "
