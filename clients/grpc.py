@@ -8,20 +8,27 @@ exception, ``close()``, a cancelled task.
             print(delta.text, end="")
 """
 
-from collections.abc import AsyncIterator, Generator
+import itertools
+from collections.abc import AsyncIterator, Generator, Iterable
 from typing import Any, Self
 
 import grpc
 import grpc.aio
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from clients.request import Answer, Delta, inputs_of, joined
-from clients.wire import from_rpc, to_delta, to_message
+from clients.request import Answer, Delta, Inputs, inputs_of, joined
+from clients.wire import OUTPUTS, from_rpc, to_delta, to_message
 from contract.errors import from_wire
 from contract.tensors import ENSEMBLE_ALIAS
 
 # Without its own pool, two clients of one process would share a connection and its back-off.
-_OPTIONS = (("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", -1))
+_OPTIONS = (
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 1000),  # a server that was restarted is found at once
+)
 
 
 class Client:
@@ -54,7 +61,9 @@ class Client:
         """The whole answer. Arguments and errors as for :meth:`stream`."""
         return joined(self._run(prompt, options, timeout_s, stream=False))
 
-    def stream(self, prompt: str | None = None, *, timeout_s: float | None = None, **options: Any) -> Generator[Delta, None, None]:
+    def stream(
+        self, prompt: str | None = None, *, timeout_s: float | None = None, **options: Any
+    ) -> Generator[Delta, None, None]:
         """The answer's deltas as they come.
 
         Args:
@@ -86,10 +95,11 @@ class Client:
 class AsyncClient:
     """The same for asyncio; use it in one event loop."""
 
-    def __init__(self, address: str = "127.0.0.1:8001", model: str = ENSEMBLE_ALIAS) -> None:
+    def __init__(self, address: str = "127.0.0.1:8001", model: str = ENSEMBLE_ALIAS, connections: int = 1) -> None:
         self._model = model
-        self._channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
-        self._infer = service_pb2_grpc.GRPCInferenceServiceStub(self._channel).ModelStreamInfer
+        self._channels = [grpc.aio.insecure_channel(address, options=_OPTIONS) for _ in range(connections)]
+        stubs = [service_pb2_grpc.GRPCInferenceServiceStub(channel) for channel in self._channels]
+        self._stubs = itertools.cycle(stubs)
 
     async def __aenter__(self) -> Self:
         return self
@@ -98,25 +108,37 @@ class AsyncClient:
         await self.close()
 
     async def close(self) -> None:
-        """Close the connection; requests in flight are cancelled."""
-        await self._channel.close()
+        """Close the connections; requests in flight are cancelled."""
+        for channel in self._channels:
+            await channel.close()
 
     async def generate(self, prompt: str | None = None, *, timeout_s: float | None = None, **options: Any) -> Answer:
         """The whole answer; see :meth:`Client.generate`."""
-        return joined([delta async for delta in self._run(prompt, options, timeout_s, stream=False)])
+        inputs = inputs_of(prompt, options, stream=False)
+        return joined([delta async for delta in self.deltas(inputs, timeout_s=timeout_s)])
 
     async def stream(
         self, prompt: str | None = None, *, timeout_s: float | None = None, **options: Any
     ) -> AsyncIterator[Delta]:
         """The answer's deltas as they come; see :meth:`Client.stream`."""
-        async for delta in self._run(prompt, options, timeout_s, stream=True):
+        async for delta in self.deltas(inputs_of(prompt, options, stream=True), timeout_s=timeout_s):
             yield delta
 
-    async def _run(
-        self, prompt: str | None, options: dict[str, Any], timeout_s: float | None, *, stream: bool
+    async def deltas(
+        self,
+        inputs: Inputs,
+        *,
+        timeout_s: float | None = None,
+        request_id: str = "",
+        outputs: Iterable[str] = OUTPUTS,
     ) -> AsyncIterator[Delta]:
-        message = to_message(self._model, inputs_of(prompt, options, stream=stream))
-        call = self._infer(_once(message), timeout=timeout_s)
+        """What comes back for these input tensors; nothing is read from the server ahead of its consumer.
+
+        Args:
+            outputs: the tensors wanted back, as for :func:`clients.wire.to_message`.
+        """
+        message = to_message(self._model, inputs, request_id, outputs)
+        call = next(self._stubs).ModelStreamInfer(_once(message), timeout=timeout_s)
         try:
             async for response in call:
                 if response.error_message:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
-from clients.request import Answer, Delta, inputs_of
+from clients.request import Answer, Delta, inputs_of, joined
 from contract.errors import DeadlineExceeded, Unavailable, from_wire
 from contract.tensors import ENSEMBLE_ALIAS
 
@@ -35,7 +35,7 @@ def generate(
         body = inputs_of(prompt, options, stream=False)
         response = _post(connection, f"/v2/models/{model}/generate", body)
         delta = _delta(_parsed(response.read()))
-    return Answer(**vars(delta))
+    return joined([delta])
 
 
 def stream(

@@ -10,7 +10,7 @@ from contract.errors import InvalidRequest
 from contract.tensors import INPUT_BY_NAME
 
 Inputs = dict[str, Any]
-_JSON = ("messages", "tools", "chat_template_kwargs")
+_JSON = ("messages", "tools", "chat_template_kwargs", "logit_bias")
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,8 @@ class Delta:
     num_input_tokens: int = 0
     num_output_tokens: int = 0
     log_probs: tuple[float, ...] = ()
+    tokens: tuple[bytes, ...] = ()  # of output_ids, with return_log_probs
+    top_log_probs: tuple[tuple[tuple[bytes, float], ...], ...] = ()  # alternatives of each of output_ids, with logprobs
 
 
 @dataclass(frozen=True)

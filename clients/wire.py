@@ -1,6 +1,8 @@
 """Plain values ↔ the messages of Triton's gRPC stream (KServe v2 tensors, raw little-endian bytes)."""
 
+import json
 import struct
+from collections.abc import Iterable
 from typing import Any
 
 import grpc
@@ -11,11 +13,16 @@ from contract.errors import Cancelled, DeadlineExceeded, InternalError, InvalidR
 from contract.tensors import INPUT_BY_NAME
 
 _CODES = {"INT32": "i", "UINT64": "Q", "FP32": "f", "BOOL": "?"}
-_OUTPUTS = ("text_output", "output_ids", "finish_reason", "num_input_tokens", "num_output_tokens")
+OUTPUTS = ("text_output", "output_ids", "finish_reason", "num_input_tokens", "num_output_tokens")
 
 
-def to_message(model: str, inputs: Inputs, request_id: str = "") -> service_pb2.ModelInferRequest:
+def to_message(
+    model: str, inputs: Inputs, request_id: str = "", outputs: Iterable[str] = OUTPUTS
+) -> service_pb2.ModelInferRequest:
     """A request; every tensor is [1, n].
+
+    Args:
+        outputs: the tensors wanted back, beside those that the inputs ask for; each costs time in every response.
 
     Raises:
         InvalidRequest: a value that its tensor's dtype cannot hold.
@@ -26,7 +33,8 @@ def to_message(model: str, inputs: Inputs, request_id: str = "") -> service_pb2.
         dtype = INPUT_BY_NAME[name].dtype
         message.inputs.add(name=name, datatype=dtype, shape=[1, len(values)])
         message.raw_input_contents.append(_packed(name, dtype, values))
-    for name in (*_OUTPUTS, "output_log_probs") if inputs.get("return_log_probs") else _OUTPUTS:
+    asked_for = ("output_log_probs", "output_tokens") if inputs.get("return_log_probs") else ()
+    for name in (*outputs, *asked_for, *(("top_log_probs",) if inputs.get("logprobs") else ())):
         message.outputs.add(name=name)
     return message
 
@@ -41,6 +49,11 @@ def to_delta(response: service_pb2.ModelInferResponse) -> Delta:
         num_input_tokens=sum(_numbers("i", raw.get("num_input_tokens", b""))),
         num_output_tokens=sum(_numbers("i", raw.get("num_output_tokens", b""))),
         log_probs=_numbers("f", raw.get("output_log_probs", b"")),
+        tokens=tuple(bytes(token) for token in _json(raw.get("output_tokens", b""))),
+        top_log_probs=tuple(
+            tuple((bytes(token), log_prob) for _, log_prob, token in position)
+            for position in _json(raw.get("top_log_probs", b""))
+        ),
     )
 
 
@@ -67,6 +80,10 @@ def _packed(name: str, dtype: str, values: list[Any]) -> bytes:
 
 def _text(raw: bytes) -> str:
     return raw[4:].decode()  # one BYTES element: a uint32 length, then the text
+
+
+def _json(raw: bytes) -> Any:
+    return json.loads(raw[4:]) if raw else ()
 
 
 def _numbers(code: str, raw: bytes) -> tuple[Any, ...]:

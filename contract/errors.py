@@ -6,7 +6,7 @@ exception, so that clients, gateway and load tests see one hierarchy.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 
@@ -18,6 +18,7 @@ class Codes:
     grpc: str  # a grpc.StatusCode
     http: int
     openai: str  # error.type of the OpenAI API
+    code: str = "invalid_value"  # error.code of the OpenAI API
 
 
 class ConchError(Exception):
@@ -33,7 +34,7 @@ class RequestError(ConchError):
     """A request that was refused or failed. ``field`` is the tensor at fault, or ''."""
 
     kind: ClassVar[str] = "internal"
-    codes: ClassVar[Codes] = Codes("INTERNAL", "INTERNAL", 500, "server_error")
+    codes: ClassVar[Codes] = Codes("INTERNAL", "INTERNAL", 500, "server_error", "internal_error")
 
     def __init__(self, message: str, *, field: str = "", fix: str = "") -> None:
         super().__init__(f"{field}: {message}" if field else message, fix=fix)
@@ -55,46 +56,49 @@ class ContextTooLong(InvalidRequest):
     """The prompt, or the prompt and max_tokens, do not fit the deployment's context."""
 
     kind = "context_too_long"
+    codes = replace(InvalidRequest.codes, code="context_length_exceeded")
 
 
 class UnsupportedByEngine(InvalidRequest):
     """A valid parameter that the engine behind this deployment cannot honour."""
 
     kind = "unsupported"
+    codes = replace(InvalidRequest.codes, code="unsupported_parameter")
 
 
 class Overloaded(RequestError):
     """The deployment is at its limit; the request was refused before prefill."""
 
     kind = "overloaded"
-    codes = Codes("UNAVAILABLE", "RESOURCE_EXHAUSTED", 429, "rate_limit_error")
+    codes = Codes("UNAVAILABLE", "RESOURCE_EXHAUSTED", 429, "rate_limit_error", "rate_limit_exceeded")
 
 
 class Unavailable(RequestError):
     """The server is starting, stopping or restarting."""
 
     kind = "unavailable"
-    codes = Codes("UNAVAILABLE", "UNAVAILABLE", 503, "server_error")
+    codes = Codes("UNAVAILABLE", "UNAVAILABLE", 503, "server_error", "service_unavailable")
 
 
 class DeadlineExceeded(RequestError):
-    """The client's deadline passed before the answer was complete."""
+    """The client's deadline passed before the answer was complete: no fault of the server, so no 5xx."""
 
     kind = "deadline_exceeded"
-    codes = Codes("UNAVAILABLE", "DEADLINE_EXCEEDED", 504, "server_error")
+    codes = Codes("UNAVAILABLE", "DEADLINE_EXCEEDED", 408, "invalid_request_error", "deadline_exceeded")
 
 
 class Cancelled(RequestError):
     """The client left, or cancelled."""
 
     kind = "cancelled"
-    codes = Codes("CANCELLED", "CANCELLED", 499, "server_error")
+    codes = Codes("CANCELLED", "CANCELLED", 499, "server_error", "cancelled")
 
 
 class EngineFailed(RequestError):
     """The engine raised in the middle of a request."""
 
     kind = "engine_failed"
+    codes = replace(RequestError.codes, code="engine_failed")
 
 
 class InternalError(RequestError):

@@ -29,6 +29,7 @@ class SamplingParams(msgspec.Struct, frozen=True, omit_defaults=True):
     end_id: int | None = None
     stop_token_ids: tuple[int, ...] = ()
     bad_words: tuple[str, ...] = ()
+    logit_bias: dict[int, float] = {}
     beam_width: int = 1
     return_log_probs: bool = False
     logprobs: int = 0  # how many alternatives a token
@@ -81,6 +82,11 @@ def check_bounds(params: SamplingParams) -> None:
     for token in params.stop_token_ids:
         if token < 0:
             raise InvalidRequest(f"must hold token ids of 0 or more, got {token}", field="stop_token_ids")
+    for token, bias in params.logit_bias.items():
+        if token < 0 or not -100 <= bias <= 100:
+            raise InvalidRequest(
+                f"must hold token ids of 0 or more with biases in [-100, 100], got {token}: {bias}", field="logit_bias"
+            )
     guide_type = params.guided_decoding_guide_type
     if guide_type and guide_type not in GUIDE_TYPES:
         raise InvalidRequest(

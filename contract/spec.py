@@ -102,6 +102,23 @@ class Ports(Frozen):
         return self
 
 
+class Gateway(Frozen):
+    """The OpenAI-compatible door before the server; it listens on ports.gateway."""
+
+    enabled: bool = True  # started and stopped with the server
+    host: str = "127.0.0.1"  # another than a loopback address needs API keys
+    keys: Path | None = None  # the file of API keys that python -m gateway.keys writes
+    parser: Literal["auto", "hermes", "llama3", "mistral", "deepseek", "none"] = "auto"  # of tool calls
+    max_requests: int = Field(default=0, ge=0)  # in flight at once; 0: limits.max_batch_size
+    max_tokens: int = Field(default=0, ge=0)  # prompts and answers in flight; 0: no limit
+    max_requests_per_key: int = Field(default=0, ge=0)  # 0: no limit but the deployment's
+    max_tokens_per_key: int = Field(default=0, ge=0)
+    max_queue_size: int = Field(default=64, ge=0)  # requests waiting for admission
+    max_queue_s: float = Field(default=10.0, ge=0)  # a request that would wait longer is refused at once
+    max_body_mib: int = Field(default=4, ge=1)
+    cors_origins: tuple[str, ...] = ()  # browsers' origins that may call; none: CORS is off
+
+
 class Verify(Frozen):
     """How far the engine may be from the Hugging Face fp32 reference; beyond it, it is not published."""
 
@@ -119,6 +136,7 @@ class Deployment(Frozen):
     limits: Limits = Limits()
     streaming: Streaming = Streaming()
     ports: Ports = Ports()
+    gateway: Gateway = Gateway()
     verify: Verify = Verify()
 
     @model_validator(mode="after")
@@ -191,6 +209,7 @@ def _fields_at(location: tuple[int | str, ...]) -> list[str]:
         "limits": Limits,
         "streaming": Streaming,
         "ports": Ports,
+        "gateway": Gateway,
         "verify": Verify,
     }
     section = sections.get(str(location[-1]), Deployment) if location else Deployment

@@ -57,6 +57,13 @@ INPUTS: tuple[Tensor, ...] = (
     Tensor("num_return_sequences", "INT32", doc="Must be 1: send the request again for another answer."),
     Tensor("length_penalty", "FP32", doc="Only beam search has a use for it: must be 1 or 0."),
     Tensor("exclude_input_in_output", "BOOL", doc="The prompt is never repeated: must be true where given."),
+    Tensor("logit_bias", "BYTES", ours=True, doc="JSON object: added to the logits of these token ids, -100 to 100."),
+    Tensor(
+        "skip_special_tokens",
+        "BOOL",
+        ours=True,
+        doc="false: special tokens but the end of sequence appear in the text.",
+    ),
     Tensor("return_log_probs", "BOOL", doc="Fill cum_log_probs and output_log_probs."),
     Tensor("logprobs", "INT32", ours=True, doc="Alternatives a token in top_log_probs."),
     Tensor("return_num_input_tokens", "BOOL", doc="Accepted for NVIDIA's clients; the count is always sent."),
@@ -86,7 +93,10 @@ OUTPUTS: tuple[Tensor, ...] = (
     ),
     Tensor("output_log_probs", "FP32", (-1, -1), doc="[1, tokens] of output_ids, with return_log_probs."),
     Tensor(
-        "top_log_probs", "BYTES", (-1,), ours=True, doc="JSON, a list of [id, logprob] pairs a token, with logprobs."
+        "output_tokens", "BYTES", (-1,), ours=True, doc="JSON, the bytes of each of output_ids, with return_log_probs."
+    ),
+    Tensor(
+        "top_log_probs", "BYTES", (-1,), ours=True, doc="JSON, a list of [id, logprob, bytes] a token, with logprobs."
     ),
 )
 

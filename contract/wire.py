@@ -23,6 +23,7 @@ class EngineRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     arrival_ns: int = 0  # time.time_ns() when preprocess first saw the request
     stream_interval_ms: int = 0  # the least time between two deltas; 0: the server adapts
     deadline_ns: int = 0  # time.time_ns() after which the answer is of no use; 0: none
+    skip_special_tokens: bool = True
     canary: bool = False  # the supervisor's own probe: admitted over the limits, kept out of the metrics
 
 
@@ -33,6 +34,7 @@ class Opening(msgspec.Struct, frozen=True, omit_defaults=True):
     stop: tuple[str, ...] = ()
     stream: bool = False
     return_log_probs: bool = False
+    skip_special_tokens: bool = True
     arrival_ns: int = 0
     canary: bool = False
 

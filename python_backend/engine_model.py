@@ -73,6 +73,7 @@ class TritonPythonModel:
             stop=message.stop,
             stream=message.stream,
             return_log_probs=message.sampling.return_log_probs,
+            skip_special_tokens=message.skip_special_tokens,
             arrival_ns=message.arrival_ns or time.time_ns(),
             canary=message.canary,
         )

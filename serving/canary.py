@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import grpc
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
+from contract.address import grpc_address
 from contract.spec import Deployment
 from contract.tensors import CANARY_REQUEST_ID, stage_names
-from serving.endpoints import Sample, address, read_metrics
+from serving.endpoints import Sample, read_metrics
 
 # A fresh connection each time: a shared one would sit out gRPC's own back-off after a refusal.
 _CHANNEL = (("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0))
@@ -40,7 +41,7 @@ async def ask(spec: Deployment, timeout_s: float) -> None:
     Raises:
         CanaryFailed: no connection, an error for an answer, or no answer within ``timeout_s`` seconds.
     """
-    async with grpc.aio.insecure_channel(address(spec, spec.ports.grpc), options=_CHANNEL) as channel:
+    async with grpc.aio.insecure_channel(grpc_address(spec), options=_CHANNEL) as channel:
         stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
         try:
             answered = False

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import psutil
 
+from contract.address import is_loopback
 from contract.errors import ServeError
 from contract.manifest import check_engine, engines_root, this_machine
 from contract.spec import Deployment
 from contract.stage import run_dir
-from serving.endpoints import is_loopback
 from serving.rundir import read_state
 from serving.triton import find_triton
 

@@ -34,7 +34,7 @@ class Answer:
         self.opening = opening
         self.num_output_tokens = 0
         self.cum_log_prob = 0.0
-        self._detokenizer = Detokenizer(vocabulary)
+        self._detokenizer = Detokenizer(vocabulary, opening.skip_special_tokens)
         self._stop = StopMatcher(opening.stop)
 
     def push(self, delta: EngineDelta) -> Piece:

@@ -13,6 +13,7 @@ change is given out:
 
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from tokenizers import Tokenizer
@@ -27,12 +28,13 @@ class Vocabulary:
 
     tokenizer: Tokenizer
     silent: frozenset[int]  # special tokens: no text
+    ends: frozenset[int]  # end of sequence: no text, even where special tokens are shown
     byte_tokens: frozenset[int]  # of a byte-fallback decoder
     size: int  # ids from here on have no token
 
     @classmethod
-    def of(cls, tokenizer: Tokenizer) -> "Vocabulary":
-        """Read a tokenizer."""
+    def of(cls, tokenizer: Tokenizer, ends: Iterable[int] = ()) -> "Vocabulary":
+        """Read a tokenizer; ``ends`` are the model's end-of-sequence tokens."""
         added = tokenizer.get_added_tokens_decoder()
         decoder = json.loads(tokenizer.to_str())["decoder"] or {}
         byte_tokens: frozenset[int] = frozenset()
@@ -42,6 +44,7 @@ class Vocabulary:
         return cls(
             tokenizer=tokenizer,
             silent=frozenset(index for index, token in added.items() if token.special),
+            ends=frozenset(ends),
             byte_tokens=byte_tokens,
             size=max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1,
         )
@@ -56,6 +59,7 @@ class Detokenizer:
     """The text of one stream. Memory and time per token do not grow with the stream."""
 
     vocabulary: Vocabulary
+    skip_special_tokens: bool = True
     _window: list[int] = field(default_factory=list)  # context, then ids whose text is not all out
     _context: int = 0  # how many ids of the window are context: their text is out
     _sent: int = 0  # characters of the window's text that are out, the context's included
@@ -64,7 +68,8 @@ class Detokenizer:
         """The text that these ids settle; may be ''."""
         vocabulary = self.vocabulary
         window = self._window
-        window.extend(i for i in ids if i < vocabulary.size and i not in vocabulary.silent)
+        silent = vocabulary.silent if self.skip_special_tokens else vocabulary.ends
+        window.extend(i for i in ids if i < vocabulary.size and i not in silent)
         if len(window) == self._context or window[-1] in vocabulary.byte_tokens:
             return ""
         text = vocabulary.decode(window)

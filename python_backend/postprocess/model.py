@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,14 +12,16 @@ import triton_python_backend_utils as pb_utils
 from tokenizers import Tokenizer
 
 from contract.errors import RequestError, from_wire
+from contract.manifest import load_manifest
 from contract.tensors import ENGINE_DELTA, FinishReason
 from contract.wire import unpack_delta
 from python_backend.backchannel import AbortSender
 from python_backend.metrics import E2E, ITL, TTFT, Metrics
 from python_backend.postprocess.answer import Answer, Piece
 from python_backend.postprocess.detokenize import Vocabulary
+from python_backend.postprocess.token_bytes import token_bytes
 from python_backend.stage import error_response, guarded, read_config
-from python_backend.synthetic.tokenizer import synthetic_backend
+from python_backend.synthetic.tokenizer import EOS_ID, synthetic_backend
 
 _FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
 _LEFT_CHECK_S = 0.25  # asking Triton whether a client left costs as much as the rest of a delta
@@ -38,8 +41,13 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         """Load the vocabulary."""
         config = read_config(args)
-        tokenizer = Tokenizer.from_file(str(config.engine / "tokenizer.json")) if config.engine else synthetic_backend()
-        self._vocabulary = Vocabulary.of(tokenizer)
+        if config.engine:
+            tokenizer = Tokenizer.from_file(str(config.engine / "tokenizer.json"))
+            ends = load_manifest(config.engine).eos_token_ids
+        else:
+            tokenizer, ends = synthetic_backend(), (EOS_ID,)
+        self._vocabulary = Vocabulary.of(tokenizer, ends)
+        self._bytes_of = token_bytes(tokenizer)
         self._aborts = AbortSender(config.backchannel)
         self._metrics = Metrics(config.spec.name)
         self._streams: dict[int, _Stream] = {}
@@ -88,7 +96,15 @@ class TritonPythonModel:
         if not (piece.finish or (stream.answer.opening.stream and stream.unsent.text)):
             return None
         piece, stream.unsent = stream.unsent, Piece()
-        return pb_utils.InferenceResponse(_tensors(stream.answer, piece, request.requested_output_names()))
+        return pb_utils.InferenceResponse(self._tensors(stream.answer, piece, request.requested_output_names()))
+
+    def _tensors(self, answer: Answer, piece: Piece, wanted: list[str]) -> list[Any]:
+        """The outputs that this client asked for and that say something in this response."""
+        return [
+            pb_utils.Tensor(name, _array(name, answer, piece, self._bytes_of))
+            for name in wanted
+            if _is_news(name, piece)
+        ]
 
     def _left(self, request: Any, stream: _Stream) -> bool:
         """Whether the client is gone, as of a moment ago."""
@@ -120,16 +136,11 @@ class TritonPythonModel:
         self._metrics.observe(E2E, (time.time_ns() - opening.arrival_ns) / 1e9)
 
 
-def _tensors(answer: Answer, piece: Piece, wanted: list[str]) -> list[Any]:
-    """The outputs that this client asked for and that say something in this response."""
-    return [pb_utils.Tensor(name, _array(name, answer, piece)) for name in wanted if _is_news(name, piece)]
-
-
 def _is_news(name: str, piece: Piece) -> bool:
     match name:
         case "text_output" | "output_ids":
             return True
-        case "output_log_probs":
+        case "output_log_probs" | "output_tokens":
             return bool(piece.log_probs)
         case "top_log_probs":
             return bool(piece.top_log_probs)
@@ -137,7 +148,7 @@ def _is_news(name: str, piece: Piece) -> bool:
             return bool(piece.finish)
 
 
-def _array(name: str, answer: Answer, piece: Piece) -> npt.NDArray[Any]:
+def _array(name: str, answer: Answer, piece: Piece, bytes_of: Callable[[int], bytes]) -> npt.NDArray[Any]:
     match name:
         case "text_output":
             return _bytes(piece.text)
@@ -154,7 +165,16 @@ def _array(name: str, answer: Answer, piece: Piece) -> npt.NDArray[Any]:
         case "output_log_probs":
             return np.array([[piece.log_probs]], dtype=np.float32)
         case "top_log_probs":
-            return _bytes(json.dumps([[(top.token_id, top.logprob) for top in tops] for tops in piece.top_log_probs]))
+            return _bytes(
+                json.dumps(
+                    [
+                        [(top.token_id, top.logprob, list(bytes_of(top.token_id))) for top in tops]
+                        for tops in piece.top_log_probs
+                    ]
+                )
+            )
+        case "output_tokens":
+            return _bytes(json.dumps([list(bytes_of(token)) for token in piece.ids]))
         case _:
             raise ValueError(f"no output {name}")
 

@@ -40,6 +40,7 @@ class Prompt:
     stream: bool
     stream_interval_ms: int
     timeout_ms: int
+    skip_special_tokens: bool
 
 
 def read_prompt(tensors: Tensors) -> Prompt:
@@ -69,6 +70,7 @@ def read_prompt(tensors: Tensors) -> Prompt:
             raise InvalidRequest(f"must be 0 or more, got {values[name]}", field=name)
     for name in ("stop_words", "bad_words"):  # NVIDIA's clients send [""] for none
         values[name] = tuple(word for word in values.get(name, ()) if word)
+    values["logit_bias"] = _logit_bias(values)
     sampling = SamplingParams(**{name: value for name, value in values.items() if name in _SAMPLING})
     check_bounds(sampling)
     return Prompt(
@@ -82,6 +84,7 @@ def read_prompt(tensors: Tensors) -> Prompt:
         stream=values.get("stream", False),
         stream_interval_ms=values.get("stream_interval_ms", 0),
         timeout_ms=values.get("timeout_ms", 0),
+        skip_special_tokens=values.get("skip_special_tokens", True),
     )
 
 
@@ -99,6 +102,14 @@ def _text(name: str, value: bytes) -> str:
         raise InvalidRequest(
             f"is not UTF-8: byte 0x{value[error.start]:02x} at offset {error.start}", field=name
         ) from None
+
+
+def _logit_bias(values: Mapping[str, Any]) -> dict[int, float]:
+    biases = _json(values, "logit_bias", dict) or {}
+    try:
+        return {int(token): float(bias) for token, bias in biases.items()}
+    except (TypeError, ValueError):
+        raise InvalidRequest("must map token ids to numbers", field="logit_bias") from None
 
 
 def _json(values: Mapping[str, Any], name: str, kind: type) -> Any:

@@ -52,5 +52,6 @@ class TritonPythonModel:
             arrival_ns=arrival_ns,
             stream_interval_ms=prompt.stream_interval_ms,
             deadline_ns=arrival_ns + prompt.timeout_ms * 1_000_000 if prompt.timeout_ms else 0,
+            skip_special_tokens=prompt.skip_special_tokens,
             canary=request.request_id() == CANARY_REQUEST_ID,
         )

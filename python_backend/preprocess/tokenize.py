@@ -81,6 +81,7 @@ class PromptTokenizer:
                 field="min_tokens",
             )
         self._check_ids(list(prompt.sampling.stop_token_ids), "stop_token_ids")
+        self._check_ids(list(prompt.sampling.logit_bias), "logit_bias")
         if prompt.sampling.end_id is not None:
             self._check_ids([prompt.sampling.end_id], "end_id")
         return wanted
