@@ -50,7 +50,7 @@ INPUTS: tuple[Tensor, ...] = (
     Tensor("stop_words", "BYTES", (-1,), doc="Stop strings, found in the text; never sent to the client."),
     Tensor("bad_words", "BYTES", (-1,), doc="Strings that must not be generated."),
     Tensor("stop_token_ids", "INT32", (-1,), ours=True, doc="Further end-of-sequence tokens."),
-    Tensor("end_id", "INT32", doc="Replaces the model's own end-of-sequence token."),
+    Tensor("end_id", "INT32", doc="Replaces the model's own end-of-sequence token; one that no token has: never end."),
     Tensor("pad_id", "INT32", doc="Accepted for NVIDIA's clients; nothing is padded here."),
     Tensor("ignore_eos", "BOOL", ours=True, doc="Generate to max_tokens whatever comes."),
     Tensor("beam_width", "INT32", doc="1 unless the engine has beam search."),

@@ -78,7 +78,11 @@ class TritonPythonModel:
             canary=message.canary,
         )
         self._outbox.open(key, _sender(sender), opening, message.stream_interval_ms, message.deadline_ns)
-        self._engine.submit(key, message.input_ids, message.sampling)
+        try:
+            self._engine.submit(key, message.input_ids, message.sampling)
+        except Exception:
+            self._outbox.drop(key)
+            raise
 
     def _admit(self, message: EngineRequest) -> None:
         """Refuse before prefill what is over the limits or beyond the engine."""
@@ -97,6 +101,7 @@ class TritonPythonModel:
         self._steps = stats.steps
         metrics.gauge("conch_requests_active", stats.active)
         metrics.gauge("conch_requests_waiting", stats.waiting)
+        metrics.gauge("conch_streams_open", len(self._outbox), stage="engine")
         if stats.kv_cache_usage is not None:
             metrics.gauge("conch_kv_cache_usage_ratio", stats.kv_cache_usage)
 

@@ -25,6 +25,7 @@ BUCKETS: dict[str, tuple[float, ...]] = {
 HELP = {
     "conch_requests_active": "Requests in the engine's batch",
     "conch_requests_waiting": "Requests waiting for the engine's batch",
+    "conch_streams_open": "Streams that a stage holds state for",
     "conch_engine_steps_total": "Steps the engine made",
     "conch_kv_cache_usage_ratio": "Share of the KV cache in use",
     "conch_requests_total": "Requests ended, by finish reason",
@@ -46,8 +47,8 @@ class Metrics:
         self._base: Labels = (("model", deployment),)
         self._lock = threading.Lock()
         self._increments: dict[tuple[str, Labels], float] = {}
-        self._gauges: dict[str, float] = {}  # those that changed
-        self._published: dict[str, float] = {}
+        self._gauges: dict[tuple[str, Labels], float] = {}  # those that changed
+        self._published: dict[tuple[str, Labels], float] = {}
         self._families: dict[tuple[str, bool], Any] = {}
         self._series: dict[tuple[str, Labels], Any] = {}
         self._poll = poll
@@ -59,11 +60,12 @@ class Metrics:
         """Add to a counter."""
         self._add(name, tuple(labels.items()), amount)
 
-    def gauge(self, name: str, value: float) -> None:
+    def gauge(self, name: str, value: float, **labels: str) -> None:
         """Set a gauge."""
+        series = name, tuple(labels.items())
         with self._lock:
-            if self._published.get(name) != value:
-                self._published[name] = self._gauges[name] = value
+            if self._published.get(series) != value:
+                self._published[series] = self._gauges[series] = value
 
     def observe(self, name: str, seconds: float, times: int = 1) -> None:
         """Add ``times`` equal observations to a histogram."""
@@ -80,8 +82,8 @@ class Metrics:
             gauges, self._gauges = self._gauges, {}
         for (name, labels), amount in increments.items():
             self._metric(name, labels, counter=True).increment(amount)
-        for name, value in gauges.items():
-            self._metric(name, (), counter=False).set(value)
+        for (name, labels), value in gauges.items():
+            self._metric(name, labels, counter=False).set(value)
 
     def stop(self) -> None:
         """Publish once more and stop."""

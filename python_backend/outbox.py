@@ -58,6 +58,11 @@ class Outbox:
         with self._changed:
             self._streams[key] = _Stream(send, first, interval_s, deadline_ns, time.monotonic())
 
+    def drop(self, key: int) -> None:
+        """Forget a stream that the engine did not take; nothing more is sent on it."""
+        with self._changed:
+            self._streams.pop(key, None)
+
     def push(self, outputs: Sequence[Output]) -> None:
         """Take in one engine step."""
         with self._changed:

@@ -49,8 +49,11 @@ class TritonPythonModel:
         self._vocabulary = Vocabulary.of(tokenizer, ends)
         self._bytes_of = token_bytes(tokenizer)
         self._aborts = AbortSender(config.backchannel)
-        self._metrics = Metrics(config.spec.name)
         self._streams: dict[int, _Stream] = {}
+        self._metrics = Metrics(
+            config.spec.name,
+            poll=lambda metrics: metrics.gauge("conch_streams_open", len(self._streams), stage="postprocess"),
+        )
 
     def execute(self, requests: list[Any]) -> None:
         """Turn each delta into the response that its client gets."""

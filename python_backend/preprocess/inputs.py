@@ -1,7 +1,8 @@
 """The ensemble's input tensors → one checked :class:`Prompt`. No tokenizer here: see tokenize.py."""
 
+import difflib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,6 +87,21 @@ def read_prompt(tensors: Tensors) -> Prompt:
         timeout_ms=values.get("timeout_ms", 0),
         skip_special_tokens=values.get("skip_special_tokens", True),
     )
+
+
+def check_parameters(parameters: Iterable[str]) -> None:
+    """Refuse a misspelt input: over HTTP, Triton makes a parameter of every field that is no tensor.
+
+    Args:
+        parameters: the names; those that are like no input are somebody else's and do no harm.
+
+    Raises:
+        InvalidRequest: naming the parameter and the input that it is like.
+    """
+    for name in parameters:
+        near = difflib.get_close_matches(name, INPUT_BY_NAME, n=1, cutoff=0.8)
+        if near and name != "timeout":  # Triton's own
+            raise InvalidRequest("is no parameter", field=name, fix=f"Did you mean {near[0]}?")
 
 
 def _plain(name: str, array: npt.NDArray[Any]) -> Any:

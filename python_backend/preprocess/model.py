@@ -1,5 +1,6 @@
 """The first stage: checks a request, tokenizes its prompt and hands both to the engine as one message."""
 
+import json
 import time
 from typing import Any
 
@@ -9,7 +10,7 @@ import triton_python_backend_utils as pb_utils
 from contract.errors import RequestError, Unavailable
 from contract.tensors import CANARY_REQUEST_ID, ENGINE_REQUEST
 from contract.wire import EngineRequest, pack
-from python_backend.preprocess.inputs import read_prompt
+from python_backend.preprocess.inputs import check_parameters, read_prompt
 from python_backend.preprocess.tokenize import PromptTokenizer
 from python_backend.stage import error_response, guarded, read_config
 
@@ -41,12 +42,14 @@ class TritonPythonModel:
         arrival_ns = time.time_ns()
         if self._draining.exists():
             raise Unavailable("the server is stopping", fix="Try again once it is back")
+        check_parameters(json.loads(request.parameters()))
         prompt = read_prompt({tensor.name(): tensor.as_numpy() for tensor in request.inputs()})
         ids = self._tokenizer.encode(prompt)
         max_tokens = self._tokenizer.answer_room(prompt, len(ids))
+        sampling = self._tokenizer.with_a_real_end(prompt.sampling)
         return EngineRequest(
             input_ids=ids,
-            sampling=msgspec.structs.replace(prompt.sampling, max_tokens=max_tokens),
+            sampling=msgspec.structs.replace(sampling, max_tokens=max_tokens),
             stop=prompt.stop,
             stream=prompt.stream,
             arrival_ns=arrival_ns,

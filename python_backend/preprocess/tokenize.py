@@ -4,9 +4,11 @@ import inspect
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from contract.errors import ContextTooLong, InvalidRequest, UnsupportedByEngine
+from contract.sampling import SamplingParams
 from contract.spec import Limits
 from python_backend.preprocess.inputs import Prompt
 from python_backend.synthetic.tokenizer import CHAT_TEMPLATE, EOS_TOKEN, synthetic_backend
@@ -82,9 +84,13 @@ class PromptTokenizer:
             )
         self._check_ids(list(prompt.sampling.stop_token_ids), "stop_token_ids")
         self._check_ids(list(prompt.sampling.logit_bias), "logit_bias")
-        if prompt.sampling.end_id is not None:
-            self._check_ids([prompt.sampling.end_id], "end_id")
         return wanted
+
+    def with_a_real_end(self, sampling: SamplingParams) -> SamplingParams:
+        """NVIDIA's clients say "never end" with an end_id that no token has; an engine gets it as ignore_eos."""
+        if sampling.end_id is None or sampling.end_id < self.vocab_size:
+            return sampling
+        return msgspec.structs.replace(sampling, end_id=None, ignore_eos=True)
 
     def _render(self, prompt: Prompt) -> str:
         if not self._tokenizer.chat_template:
