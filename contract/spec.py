@@ -183,8 +183,8 @@ def load_spec(path: Path) -> Deployment:
 
 def _explain(path: Path, tree: yaml.Node | None, fault: Any) -> str:
     """One pydantic fault as ``file:line: key: what is wrong, and the nearest key``."""
-    # A tagged union adds its tag ('pypi') to the location; it is no key of the file.
-    keys = [str(part) for part in fault["loc"] if part not in ("pypi", "path") or part == fault["loc"][-1]]
+    # The union of sources adds its tag ('pypi') to the location; it is no key of the file.
+    keys = [str(part) for at, part in enumerate(fault["loc"]) if at != 1 or fault["loc"][0] != "source"]
     line = _line_of(tree, keys)
     where = f"{path}:{line}: {'.'.join(keys)}: " if keys else f"{path}: "
     if fault["type"] == "extra_forbidden":
