@@ -83,7 +83,6 @@ class OpenVinoEngine:
     def __init__(self, engine: Path, spec: Deployment) -> None:
         self._engine = engine
         self._spec = spec
-        self._manifest = load_manifest(engine)
         self._submitted: deque[tuple[int, list[int], SamplingParams]] = deque()
         self._aborts: set[int] = set()
         self._runs: dict[int, _Run] = {}
@@ -94,6 +93,7 @@ class OpenVinoEngine:
     def start(self, sink: Sink) -> None:
         """Load the engine (seconds) and begin stepping."""
         self._sink = sink
+        self._manifest = load_manifest(self._engine)
         self._pipeline = load_pipeline(self._engine, self._spec, self._manifest)
         self._thread = threading.Thread(target=self._run, name="openvino", daemon=True)
         self._thread.start()

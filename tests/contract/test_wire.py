@@ -13,7 +13,7 @@ from contract.wire import EngineDelta, EngineRequest, Opening, TopLogprob, pack,
 _ids = st.integers(0, 2**31 - 1)
 _nanoseconds = st.integers(0, 2**63 - 1)
 _real = st.floats(allow_nan=False)
-_text = st.text(st.characters(exclude_categories=("Cs",)), max_size=30)  # UTF-8 has no lone surrogates
+_text = st.text(st.characters(codec="utf-8"), max_size=30)  # UTF-8 has no lone surrogates
 _texts = st.lists(_text, max_size=4).map(tuple)
 
 _sampling = st.builds(
@@ -85,7 +85,8 @@ def test_deltas_come_back(delta: EngineDelta) -> None:
 @given(_deltas)
 def test_a_message_is_one_row_of_bytes(delta: EngineDelta) -> None:
     packed = pack(delta)
-    assert (packed.dtype, packed.ndim, packed.shape[0]) == (np.uint8, 2, 1)
+    assert packed.dtype == np.dtype(np.uint8)
+    assert packed.shape == (1, packed.size)
 
 
 def test_not_a_number_and_infinities_come_back() -> None:
