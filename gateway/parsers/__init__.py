@@ -13,7 +13,6 @@ from gateway.parsers.hermes import hermes
 from gateway.parsers.llama3 import llama3
 from gateway.parsers.mistral import mistral
 from gateway.parsers.reasoning import ReasoningParser, prompt_opens_reasoning, tags_of, writes_reasoning
-from gateway.parsers.specials import ENDINGS, EndingParser
 from gateway.parsers.tape import Tape
 
 __all__ = [
@@ -41,6 +40,7 @@ _FAMILIES: dict[str, Family] = {
     "deepseek": deepseek,
     GUIDED: guided,
 }
+_SPECIAL_MARKERS = frozenset({"llama3", "mistral", "deepseek"})
 
 
 class _Plain:
@@ -75,7 +75,7 @@ class _ToolParser:
 
 def needs_special_tokens(family: str) -> bool:
     """True where a family's markers are special tokens: ask the ensemble for ``skip_special_tokens=false``."""
-    return family in ENDINGS
+    return family in _SPECIAL_MARKERS
 
 
 def parser_for(family: str, *, tools: bool, reasoning: bool, inside: bool = False) -> Parser:
@@ -92,6 +92,4 @@ def parser_for(family: str, *, tools: bool, reasoning: bool, inside: bool = Fals
     parser: Parser = _ToolParser(_FAMILIES[family]) if tools and family != NO_FAMILY else _Plain()
     if reasoning:
         parser = ReasoningParser(parser, tags_of(family), inside=inside)
-    if family in ENDINGS and (tools or reasoning):
-        parser = EndingParser(parser, ENDINGS[family])
     return parser

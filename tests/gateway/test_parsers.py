@@ -17,7 +17,6 @@ from gateway.parsers import (
     needs_special_tokens,
     parser_for,
 )
-from gateway.parsers.specials import ENDINGS
 
 FAMILIES = ("hermes", "llama3", "mistral", "deepseek", GUIDED)
 Call = tuple[str, str]  # name, arguments as JSON text
@@ -33,7 +32,7 @@ _MARKS = [
         "<｜tool▁call▁end｜>",
         "<｜tool▁calls▁end｜>",
     ),
-    *("function", "\n```json\n", "\n```", "</s>", "<|eot_id|>", "<｜end▁of▁sentence｜>", "<｜tool"),
+    *("function", "\n```json\n", "\n```", "<｜tool"),
     *('{"name": "f", "arguments": {', '{"name": "f", "parameters": {}}', '{"arguments": {"a": [1, {}]}, "name": "g"}'),
     *('"name"', '"arguments"', ":", ",", "{", "}", "[", "]", '"', "\\", "null", "-1.5e3", "tru", " ", "\n", "f"),
 ]
@@ -128,16 +127,14 @@ def written(family: str, made: list[Call], *, variant: bool) -> str:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@given(made=_calls, prose=_prose, variant=st.booleans(), cuts=_cuts, ending=st.booleans())
+@given(made=_calls, prose=_prose, variant=st.booleans(), cuts=_cuts)
 @settings(max_examples=150, deadline=None)
 def test_calls_come_out_as_they_were_written(
-    family: str, made: list[Call], prose: str, variant: bool, cuts: list[int], ending: bool
+    family: str, made: list[Call], prose: str, variant: bool, cuts: list[int]
 ) -> None:
     if family == GUIDED or (family == "llama3" and not variant):
         prose = ""  # the answer is the call
     text = prose + written(family, made, variant=variant)
-    if ending:
-        text += ENDINGS.get(family, ("",))[0]
     events = run(family, text, cuts)
     assert calls(events) == made
     assert content(events) == prose.rstrip()
@@ -151,13 +148,11 @@ def test_calls_come_out_as_they_were_written(
 @settings(max_examples=500, deadline=None)
 @example(text='<tool_call>{"name: <tool_call>{"name": "f", "arguments": {}}</tool_call>', cuts=[1], inside=None)
 @example(text='[TOOL_CALLS]f[ARGS]{"a": "\\', cuts=[1], inside=None)
-@example(text="</s>", cuts=[2], inside=None)
 def test_chunks_make_no_difference(family: str, text: str, cuts: list[int], inside: bool | None) -> None:
     whole, pieces = run(family, text, inside=inside), run(family, text, cuts, inside=inside)
     assert joined(pieces) == joined(whole)
     if inside is None and not calls(whole):
-        ended = (name for name in ENDINGS.get(family, ()) if text.endswith(name))
-        assert content(whole) == text.removesuffix(next(ended, ""))
+        assert content(whole) == text
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -254,10 +249,9 @@ def test_what_is_no_call_is_content(family: str, text: str) -> None:
                 *[("ToolCallStart", "g"), ("ToolCallArguments", '{"a": 1}')],
             ],
         ),
-        ("mistral", "H</s>TML has <s>.</s></s>", [("Content", "H</s>TML has <s>.</s>")]),
         (
             "llama3",
-            '{"type": "function", "name": "f", "parameters": {"a": 1}}<|eot_id|>',
+            '{"type": "function", "name": "f", "parameters": {"a": 1}}',
             [("ToolCallStart", "f"), ("ToolCallArguments", '{"a": 1}')],
         ),
     ],
@@ -301,7 +295,7 @@ def test_reasoning_streams() -> None:
 
 
 def test_mistral_has_reasoning_tags_of_its_own() -> None:
-    assert joined(run("mistral", "[THINK]hm[/THINK]Yes</s>", [2], inside=False)) == [
+    assert joined(run("mistral", "[THINK]hm[/THINK]Yes", [2], inside=False)) == [
         ("Reasoning", "hm"),
         ("Content", "Yes"),
     ]
