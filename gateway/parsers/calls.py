@@ -151,16 +151,19 @@ def read_call(tape: Tape, calls: Calls, *, bare: bool = False) -> Reading[bool]:
     return True
 
 
-def read_call_list(tape: Tape, calls: Calls) -> Reading[bool]:
-    """At '[': read a list of calls."""
-    tape.at += 1
+def read_calls(tape: Tape, calls: Calls) -> Reading[bool]:
+    """Read one call's object, or a list of them."""
+    head = yield from tape.peek()
+    if head != "[":
+        return head == "{" and (yield from read_call(tape, calls))
     while True:
+        tape.at += 1
         if (yield from tape.peek()) != "{" or not (yield from read_call(tape, calls)):
             return False
         tape.take()
         after = yield from tape.peek()
-        if after not in ("]", ","):
-            return False
-        tape.at += 1
         if after == "]":
+            tape.at += 1
             return True
+        if after != ",":
+            return False

@@ -1,6 +1,9 @@
-"""Hermes and Qwen: ``<tool_call>{"name": …, "arguments": {…}}</tool_call>``, one pair of tags a call."""
+"""Hermes and Qwen: ``<tool_call>{"name": …, "arguments": {…}}</tool_call>``, one pair of tags a call.
 
-from gateway.parsers.calls import Calls, attempt, read_call, skip
+SmolLM2 writes a list of such objects between one pair.
+"""
+
+from gateway.parsers.calls import Calls, attempt, read_calls, skip
 from gateway.parsers.tape import Markers, Reading, Tape
 
 _OPEN = Markers("<tool_call>")
@@ -9,9 +12,5 @@ _OPEN = Markers("<tool_call>")
 def hermes(tape: Tape, calls: Calls) -> Reading[None]:
     """Read an answer."""
     while (yield from tape.until(_OPEN, calls.content)):
-        if (yield from attempt(tape, calls, _tagged(tape, calls))):
+        if (yield from attempt(tape, calls, read_calls(tape, calls))):
             yield from skip(tape, "</tool_call>")
-
-
-def _tagged(tape: Tape, calls: Calls) -> Reading[bool]:
-    return (yield from tape.peek()) == "{" and (yield from read_call(tape, calls))

@@ -2,7 +2,7 @@
 
 import re
 
-from gateway.parsers.calls import Calls, attempt, is_name, read_arguments, read_call, read_call_list
+from gateway.parsers.calls import Calls, attempt, is_name, read_arguments, read_calls
 from gateway.parsers.tape import Markers, Reading, Tape
 
 _OPEN = Markers("[TOOL_CALLS]")
@@ -17,11 +17,8 @@ def mistral(tape: Tape, calls: Calls) -> Reading[None]:
 
 
 def _called(tape: Tape, calls: Calls) -> Reading[bool]:
-    head = yield from tape.peek()
-    if head == "[":
-        return (yield from read_call_list(tape, calls))
-    if head == "{":
-        return (yield from read_call(tape, calls))
+    if (yield from tape.peek()) in ("[", "{"):
+        return (yield from read_calls(tape, calls))
     header = _HEADER.fullmatch((yield from tape.header("{", _LONGEST_HEADER)) or "")
     if not header or not is_name(header[1]):
         return False

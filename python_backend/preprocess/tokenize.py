@@ -10,6 +10,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedToken
 from contract.errors import ContextTooLong, InvalidRequest, UnsupportedByEngine
 from contract.sampling import SamplingParams
 from contract.spec import Limits
+from python_backend.preprocess.chat import for_template
 from python_backend.preprocess.inputs import Prompt
 from python_backend.synthetic.tokenizer import CHAT_TEMPLATE, EOS_TOKEN, synthetic_backend
 
@@ -99,9 +100,13 @@ class PromptTokenizer:
             if name in _RESERVED:
                 raise InvalidRequest(f"{name} is not for a request to set", field="chat_template_kwargs")
         variables: dict[str, Any] = {"add_generation_prompt": True, **prompt.template_kwargs}
+        template = self._tokenizer.get_chat_template(tools=prompt.tools or None)
+        messages, tools = for_template(template, prompt.messages or [], prompt.tools)
         try:
             return str(
-                self._tokenizer.apply_chat_template(prompt.messages, tools=prompt.tools, tokenize=False, **variables)
+                self._tokenizer.apply_chat_template(
+                    messages, tools=tools, chat_template=template, tokenize=False, **variables
+                )
             )
         except Exception as error:  # a template is a program, and what makes it fail is the client's data
             raise InvalidRequest(f"the model's chat template refused it: {error}", field="messages") from None

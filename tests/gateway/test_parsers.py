@@ -2,6 +2,7 @@
 
 import json
 import time
+from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
@@ -16,7 +17,10 @@ from gateway.parsers import (
     ToolCallStart,
     needs_special_tokens,
     parser_for,
+    prompt_opens_reasoning,
+    writes_reasoning,
 )
+from tests.chat_templates import CHATML, DEEPSEEK, HERMES, THINKING
 
 FAMILIES = ("hermes", "llama3", "mistral", "deepseek", GUIDED)
 Call = tuple[str, str]  # name, arguments as JSON text
@@ -236,6 +240,14 @@ def test_what_is_no_call_is_content(family: str, text: str) -> None:
             [("ToolCallStart", "now"), ("ToolCallArguments", "{}"), ("Content", "\nDone.")],
         ),
         (
+            "hermes",  # SmolLM2's way
+            '<tool_call>[{"name": "f", "arguments": {}}, {"name": "g", "arguments": {}}]</tool_call>',
+            [
+                *[("ToolCallStart", "f"), ("ToolCallArguments", "{}")],
+                *[("ToolCallStart", "g"), ("ToolCallArguments", "{}")],
+            ],
+        ),
+        (
             "mistral",
             '[TOOL_CALLS][{"name": "f", "arguments": {}, "id": "abc123XYZ"}]',
             [("ToolCallStart", "f"), ("ToolCallArguments", "{}")],
@@ -320,3 +332,27 @@ def test_long_and_deep_answers_take_linear_time() -> None:
     assert calls(run("hermes", written("hermes", [("f", long)], variant=False), [50])) == [("f", long)]
     assert content(run("hermes", '<tool_call>{"' * 20_000, [50])) == '<tool_call>{"' * 20_000
     assert time.monotonic() - before < 60
+
+
+@pytest.mark.parametrize(
+    ("template", "variables", "opens"),
+    [
+        (CHATML, {}, False),
+        (HERMES, {}, False),  # the model opens it
+        (HERMES, {"enable_thinking": False}, False),
+        (THINKING, {}, True),
+        (DEEPSEEK, {}, False),
+        (DEEPSEEK, {"thinking": True}, True),
+        (DEEPSEEK, {"thinking": True, "messages": [], "padding": "x" * 5000}, True),
+        ("{% if %}<think>", {}, False),  # preprocess says what is wrong
+        ("{{ none.none.none }}<think>", {}, False),
+        ("{% generation %}<think>{% endgeneration %}", {}, True),
+    ],
+)
+def test_whether_the_prompt_opens_the_reasoning(template: str, variables: dict[str, Any], opens: bool) -> None:
+    assert prompt_opens_reasoning(template, variables) is opens
+
+
+def test_which_templates_reason() -> None:
+    assert [writes_reasoning(template, "") for template in (CHATML, HERMES, THINKING)] == [False, True, True]
+    assert not writes_reasoning(THINKING, "mistral")
