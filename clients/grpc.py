@@ -9,7 +9,7 @@ exception, ``close()``, a cancelled task.
 """
 
 import itertools
-from collections.abc import AsyncIterator, Generator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterable
 from typing import Any, Self
 
 import grpc
@@ -119,7 +119,7 @@ class AsyncClient:
 
     async def stream(
         self, prompt: str | None = None, *, timeout_s: float | None = None, **options: Any
-    ) -> AsyncIterator[Delta]:
+    ) -> AsyncGenerator[Delta, None]:
         """The answer's deltas as they come; see :meth:`Client.stream`."""
         async for delta in self.deltas(inputs_of(prompt, options, stream=True), timeout_s=timeout_s):
             yield delta
@@ -131,7 +131,7 @@ class AsyncClient:
         timeout_s: float | None = None,
         request_id: str = "",
         outputs: Iterable[str] = OUTPUTS,
-    ) -> AsyncIterator[Delta]:
+    ) -> AsyncGenerator[Delta, None]:
         """What comes back for these input tensors; nothing is read from the server ahead of its consumer.
 
         Args:

@@ -1,0 +1,112 @@
+"""What a body asks of the ensemble: input tensors, and the body's own name for each."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from clients.request import Inputs
+from gateway.errors import refuse
+from gateway.schema.common import Choices, Sampling, StructuredOutputs
+
+OUTPUTS = ("text_output", "finish_reason", "num_input_tokens", "num_output_tokens")
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One answer to be generated."""
+
+    inputs: Inputs
+    names: Mapping[str, str]  # tensor → the body's field
+    outputs: tuple[str, ...]  # the tensors wanted back
+    prompt_bytes: int
+    prompt_tokens: int | None = None  # where the client counted them itself
+
+
+@dataclass(frozen=True)
+class Guide:
+    """What the answer's text must be."""
+
+    type: str  # one of contract.sampling.GUIDE_TYPES
+    text: str
+    field: str  # the body's field that asks for it
+
+
+def sampling_inputs(body: Sampling) -> tuple[Inputs, dict[str, str]]:
+    """The tensors of the sampling fields, and the field of each; what the body does not give is left out.
+
+    OpenAI's default temperature is 1, where the ensemble's own default is greedy.
+    """
+    given: dict[str, tuple[str, Any]] = {
+        "temperature": ("temperature", 1.0 if body.temperature is None else body.temperature),
+        "top_p": ("top_p", body.top_p),
+        "top_k": ("top_k", None if body.top_k is None else max(0, body.top_k)),
+        "repetition_penalty": ("repetition_penalty", body.repetition_penalty),
+        "min_tokens": ("min_tokens", body.min_tokens),
+        "ignore_eos": ("ignore_eos", body.ignore_eos),
+        "stop_token_ids": ("stop_token_ids", body.stop_token_ids or None),
+    }
+    if isinstance(body, Choices):
+        given |= {
+            "seed": ("seed", None if body.seed is None else body.seed % 2**64),
+            "stop_words": ("stop", [body.stop] if isinstance(body.stop, str) else body.stop or None),
+            "presence_penalty": ("presence_penalty", body.presence_penalty),
+            "frequency_penalty": ("frequency_penalty", body.frequency_penalty),
+            "logit_bias": ("logit_bias", json.dumps(body.logit_bias) if body.logit_bias else None),
+            "max_tokens": ("max_tokens", body.max_tokens),
+        }
+    inputs = {tensor: value for tensor, (_, value) in given.items() if value is not None}
+    return inputs, {tensor: name for tensor, (name, _) in given.items()}
+
+
+def guides_of(body: Choices) -> list[Guide]:
+    """What vLLM's fields for guided decoding ask for."""
+    guides = []
+    if body.guided_json is not None:
+        guides.append(Guide("json_schema", _schema(body.guided_json), "guided_json"))
+    if body.guided_regex is not None:
+        guides.append(Guide("regex", body.guided_regex, "guided_regex"))
+    if body.structured_outputs:
+        guides += _structured(body.structured_outputs)
+    return guides
+
+
+def put_guide(inputs: Inputs, names: dict[str, str], guides: list[Guide]) -> None:
+    """Add the one guide that a request may have.
+
+    Raises:
+        Refused: it has two.
+    """
+    if len(guides) > 1:
+        raise refuse(f"contradicts {guides[0].field}: give one of them", param=guides[1].field)
+    for guide in guides:
+        if not guide.text and guide.type != "json":
+            raise refuse("is empty", param=guide.field)
+        inputs["guided_decoding_guide_type"] = guide.type
+        if guide.text:
+            inputs["guided_decoding_guide"] = guide.text
+        names["guided_decoding_guide_type"] = names["guided_decoding_guide"] = guide.field
+
+
+def with_seed(inputs: Inputs, number: int) -> Inputs:
+    """The inputs of the ``number``-th answer to one request: the same seed would give the same answer."""
+    if number and "seed" in inputs:
+        return {**inputs, "seed": (inputs["seed"] + number) % 2**64}
+    return inputs
+
+
+def _structured(wanted: StructuredOutputs) -> list[Guide]:
+    found = []
+    if wanted.json_ is not None:
+        found.append(Guide("json_schema", _schema(wanted.json_), "structured_outputs.json"))
+    if wanted.regex is not None:
+        found.append(Guide("regex", wanted.regex, "structured_outputs.regex"))
+    if wanted.grammar is not None:
+        found.append(Guide("ebnf_grammar", wanted.grammar, "structured_outputs.grammar"))
+    if wanted.json_object:
+        found.append(Guide("json", "", "structured_outputs.json_object"))
+    return found
+
+
+def _schema(schema: dict[str, Any] | str) -> str:
+    return schema if isinstance(schema, str) else json.dumps(schema)

@@ -1,0 +1,69 @@
+"""One deployment as the gateway sees it: where it answers, what it can read, and how much it takes on."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from clients.grpc import AsyncClient
+from contract.address import grpc_address
+from contract.manifest import engines_root
+from contract.spec import Deployment
+from gateway.admission import Admission, Load, PromptSizes
+from gateway.parsers import family_of, writes_reasoning
+
+_CONNECTIONS = 4
+
+
+@dataclass
+class Backend:
+    """A deployment, connected."""
+
+    spec: Deployment
+    template: str  # the model's chat template; '' without one
+    family: str  # how it writes tool calls
+    reasons: bool  # it writes its reasoning before the answer
+    created: int  # when its engine was made, s since the epoch
+    client: AsyncClient
+    admission: Admission
+    sizes: PromptSizes = field(default_factory=PromptSizes)
+
+    @property
+    def name(self) -> str:
+        """What clients give as ``model``."""
+        return self.spec.name
+
+
+def connect(spec: Deployment, root: Path) -> Backend:
+    """A deployment's backend; must be called in the event loop that will use it. No server need run yet."""
+    engine = engines_root(root, spec.name) / "current" if spec.source else None
+    template = chat_template(engine) if engine else ""
+    family = family_of(template) if spec.gateway.parser == "auto" else spec.gateway.parser
+    limits = spec.gateway
+    return Backend(
+        spec=spec,
+        template=template,
+        family=family,
+        reasons=writes_reasoning(template, family),
+        created=int(engine.stat().st_mtime) if engine and engine.exists() else 0,
+        client=AsyncClient(grpc_address(spec), spec.name, connections=_CONNECTIONS),
+        admission=Admission(
+            limit=Load(limits.max_requests or spec.limits.max_batch_size, limits.max_tokens),
+            per_key=Load(limits.max_requests_per_key, limits.max_tokens_per_key),
+            queue_size=limits.max_queue_size,
+            patience_s=limits.max_queue_s,
+        ),
+    )
+
+
+def chat_template(engine: Path) -> str:
+    """The chat template beside an engine, in either of the places where it may stand."""
+    try:
+        return (engine / "chat_template.jinja").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        pass
+    try:
+        config = json.loads((engine / "tokenizer_config.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return ""
+    template = config.get("chat_template") or ""
+    return template if isinstance(template, str) else ""

@@ -1,0 +1,58 @@
+"""What comes with a request: its body, within its limits, and its deadline."""
+
+import asyncio
+import math
+from typing import TypeVar
+
+from starlette.requests import ClientDisconnect, Request
+
+from gateway.errors import Refused, refuse
+from gateway.interrupt import ClientLeft
+from gateway.schema.common import Body
+
+B = TypeVar("B", bound=Body)
+
+TIMEOUT_HEADER = "X-Request-Timeout"
+_LONGEST_TIMEOUT_S = 86_400.0
+_ARRIVAL_S = 30.0  # a body that takes longer to arrive is given up
+
+
+async def read_body(request: Request, schema: type[B], most_bytes: int) -> B:
+    """The body, checked against its schema.
+
+    Raises:
+        Refused: too large, or too slow; ValidationError: not what the schema says; ClientLeft: cut short.
+    """
+    announced = request.headers.get("content-length", "0")
+    if announced.isdigit() and int(announced) > most_bytes:
+        raise _too_large(most_bytes)
+    body = bytearray()
+    try:
+        async with asyncio.timeout(_ARRIVAL_S):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > most_bytes:
+                    raise _too_large(most_bytes)
+    except TimeoutError:
+        raise refuse(f"the body did not arrive within {_ARRIVAL_S:g} s", code="body_timeout", status=408) from None
+    except ClientDisconnect:
+        raise ClientLeft from None
+    return schema.model_validate_json(bytes(body))
+
+
+def timeout_of(request: Request) -> float | None:
+    """The client's own deadline, in seconds from the arrival of its request."""
+    given = request.headers.get(TIMEOUT_HEADER)
+    if given is None:
+        return None
+    try:
+        seconds = float(given)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds <= _LONGEST_TIMEOUT_S:
+        raise refuse(f"must be seconds, above 0 and at most {_LONGEST_TIMEOUT_S:g}", param=TIMEOUT_HEADER)
+    return seconds
+
+
+def _too_large(most_bytes: int) -> Refused:
+    return refuse(f"the body is larger than {most_bytes} bytes", code="request_too_large", status=413)

@@ -1,0 +1,106 @@
+"""Every failure as OpenAI's API tells it: a status, and {"error": {message, type, param, code}}."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from pydantic import ValidationError
+
+from contract.errors import RequestError
+from gateway.schema.refused import why_refused
+
+INVALID = "invalid_request_error"
+
+
+@dataclass(frozen=True)
+class ApiError:
+    """A failure, ready to be sent."""
+
+    status: int
+    message: str
+    type: str
+    code: str | None = None
+    param: str | None = None
+    retry_after_s: float | None = None
+
+    @property
+    def body(self) -> bytes:
+        """The JSON that OpenAI's clients read."""
+        error = {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
+        return msgspec.json.encode({"error": error})
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Headers beside it."""
+        headers = {"content-type": "application/json"}
+        if self.retry_after_s is not None:
+            headers["retry-after"] = str(max(1, math.ceil(self.retry_after_s)))
+        if self.status == 401:
+            headers["www-authenticate"] = "Bearer"
+        return headers
+
+
+class Refused(Exception):
+    """A request that the gateway itself refuses."""
+
+    def __init__(self, error: ApiError) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
+def refuse(message: str, *, param: str | None = None, code: str = "invalid_value", status: int = 400) -> Refused:
+    """A refusal of what the client sent; to be raised."""
+    return Refused(ApiError(status, message, INVALID, code, param))
+
+
+def of_request(error: RequestError, names: Mapping[str, str], retry_after_s: float | None = None) -> ApiError:
+    """One of the contract's errors.
+
+    Args:
+        names: tensor → the field of this request that it was made from.
+        retry_after_s: when there will be room again; told where the server is at its limit.
+    """
+    field = names.get(error.field, error.field)
+    message = str(error)
+    if error.field:
+        message = f"{field}: {message.removeprefix(error.field + ': ')}"
+    codes = error.codes
+    told = retry_after_s if codes.http in (429, 503) else None
+    return ApiError(codes.http, message, codes.openai, codes.code, field or None, told)
+
+
+def of_validation(error: ValidationError) -> ApiError:
+    """A body that is not what its schema says: the fault that lies deepest in it."""
+    fault = max(error.errors(include_url=False), key=lambda each: len(each["loc"]))
+    kind = fault["type"]
+    if kind == "json_invalid":
+        return ApiError(400, f"The body is not JSON: {fault['ctx']['error']}", INVALID, "invalid_json")
+    param = path_of(fault["loc"])
+    if kind == "extra_forbidden":
+        reason = why_refused(str(fault["loc"][-1]))
+        if reason:
+            return ApiError(400, f"{param}: {reason}", INVALID, "unsupported_parameter", param)
+        return ApiError(400, f"Unknown parameter: {param}", INVALID, "unknown_parameter", param)
+    if kind == "missing":
+        return ApiError(400, f"Missing required parameter: {param}", INVALID, "missing_required_parameter", param)
+    message = str(fault["msg"]).removeprefix("Value error, ")
+    given: Any = fault.get("input")
+    shown = f", got {given!r:.80}" if isinstance(given, str | int | float) else ""
+    where = f"{param}: " if param else ""
+    return ApiError(400, f"{where}{message[0].lower()}{message[1:]}{shown}", INVALID, "invalid_value", param)
+
+
+def path_of(location: tuple[int | str, ...]) -> str | None:
+    """A place in a body as ``messages[0].content``; pydantic's own words for unions are left out."""
+    path = ""
+    for part in location:
+        if isinstance(part, int):
+            path += f"[{part}]"
+        elif part.isidentifier() and part not in _UNION_WORDS:
+            path += f".{part}" if path else part
+    return path or None
+
+
+_UNION_WORDS = {"str", "int", "float", "bool", "dict", "list", "none"}

@@ -1,0 +1,110 @@
+"""Asks → their deltas: admitted together, run side by side, cancelled together."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from uuid import uuid4
+
+from clients.request import Delta
+from contract.errors import DeadlineExceeded, Unavailable
+from gateway.admission import Load
+from gateway.ask import Ask
+from gateway.backend import Backend
+from gateway.journey import Journey
+
+_GRACE_S = 5.0  # the engine keeps the deadline; gRPC's own is for a server that does not answer at all
+_AHEAD = 8  # deltas of several answers that may wait for their reader
+
+Numbered = tuple[int, Delta]  # which answer, and what it gained
+
+
+async def generate(
+    backend: Backend, asks: Sequence[Ask], journey: Journey, timeout_s: float | None = None
+) -> AsyncGenerator[Numbered, None]:
+    """Run the asks of one request; leaving this generator cancels what still runs.
+
+    Args:
+        timeout_s: the client's own deadline, from when its request came.
+
+    Raises:
+        RequestError: refused, failed or late; nothing runs on.
+    """
+    deadline = journey.began + timeout_s if timeout_s is not None else None
+    load = sum((_load(backend, ask) for ask in asks), Load())
+    ticket = await backend.admission.admit(journey.key, load, deadline)
+    journey.admitted = time.monotonic()
+    try:
+        deltas = _one(backend, asks[0], deadline) if len(asks) == 1 else _several(backend, asks, deadline)
+        async with aclosing(deltas):
+            async for number, delta in deltas:
+                if not journey.first_token:
+                    journey.first_token = time.monotonic()
+                if delta.finish_reason:
+                    _count(backend, asks[number], delta, journey)
+                yield number, delta
+    finally:
+        backend.admission.release(ticket)
+
+
+async def _one(backend: Backend, ask: Ask, deadline: float | None, number: int = 0) -> AsyncGenerator[Numbered, None]:
+    """The deltas of one ask, to the one with the finish reason."""
+    inputs, timeout_s = ask.inputs, None
+    if deadline is not None:
+        left_s = deadline - time.monotonic()
+        if left_s <= 0:
+            raise DeadlineExceeded("the deadline passed before the request could start", field="timeout_ms")
+        inputs, timeout_s = {**inputs, "timeout_ms": max(1, round(left_s * 1000))}, left_s + _GRACE_S
+    finished = False
+    deltas = backend.client.deltas(inputs, timeout_s=timeout_s, request_id=uuid4().hex, outputs=ask.outputs)
+    async with aclosing(deltas):
+        async for delta in deltas:
+            finished = bool(delta.finish_reason)
+            yield number, delta
+    if not finished:
+        raise Unavailable("the server broke off in the middle of the answer", fix="Try again")
+
+
+async def _several(backend: Backend, asks: Sequence[Ask], deadline: float | None) -> AsyncGenerator[Numbered, None]:
+    """The deltas of several asks as they come; a slow reader holds all of them back."""
+    queue: asyncio.Queue[Numbered | BaseException | None] = asyncio.Queue(maxsize=_AHEAD)
+
+    async def pump(number: int) -> None:
+        try:
+            async with aclosing(_one(backend, asks[number], deadline, number)) as deltas:
+                async for numbered in deltas:
+                    await queue.put(numbered)
+            await queue.put(None)
+        except Exception as error:
+            await queue.put(error)
+
+    pumps = [asyncio.create_task(pump(number)) for number in range(len(asks))]
+    try:
+        left = len(pumps)
+        while left:
+            item = await queue.get()
+            if isinstance(item, BaseException):
+                raise item
+            if item is None:
+                left -= 1
+            else:
+                yield item
+    finally:
+        for task in pumps:
+            task.cancel()
+        await asyncio.gather(*pumps, return_exceptions=True)
+
+
+def _load(backend: Backend, ask: Ask) -> Load:
+    limits = backend.spec.limits
+    prompt = backend.sizes.estimate(ask.prompt_bytes) if ask.prompt_tokens is None else ask.prompt_tokens
+    prompt = min(prompt, limits.max_input_len)
+    wanted = ask.inputs.get("max_tokens", limits.max_seq_len)
+    return Load(1, min(prompt + wanted, limits.max_seq_len))
+
+
+def _count(backend: Backend, ask: Ask, delta: Delta, journey: Journey) -> None:
+    if ask.prompt_tokens is None and delta.num_input_tokens:
+        backend.sizes.learn(ask.prompt_bytes, delta.num_input_tokens)
+    journey.prompt_tokens += delta.num_input_tokens
+    journey.completion_tokens += delta.num_output_tokens

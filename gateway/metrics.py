@@ -1,0 +1,80 @@
+"""The gateway's own metrics, in a registry of its own."""
+
+from collections.abc import Iterable
+from functools import partial
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from gateway.admission import Admission
+from gateway.backend import Backend
+from gateway.journey import Journey
+
+_TTFT_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_E2E_S = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+
+
+class Metrics:
+    """What /metrics tells."""
+
+    def __init__(self, backends: Iterable[Backend]) -> None:
+        registry = self._registry = CollectorRegistry()
+        self._requests = Counter(
+            "conch_gateway_requests",
+            "Requests ended; finish_reason is the error's code where there was one",
+            ("route", "model", "status", "finish_reason"),
+            registry=registry,
+        )
+        labels = ("route", "model")
+        self._ttft = Histogram(
+            "conch_gateway_time_to_first_token_seconds",
+            "Arrival to first token",
+            labels,
+            buckets=_TTFT_S,
+            registry=registry,
+        )
+        self._e2e = Histogram(
+            "conch_gateway_e2e_seconds", "Arrival to last byte", labels, buckets=_E2E_S, registry=registry
+        )
+        self._queue = Histogram(
+            "conch_gateway_queue_seconds", "Arrival to admission", labels, buckets=_TTFT_S, registry=registry
+        )
+        prompt = Counter("conch_gateway_prompt_tokens", "Prompt tokens of answers", ("model",), registry=registry)
+        generated = Counter("conch_gateway_generated_tokens", "Tokens of answers", ("model",), registry=registry)
+        self._tokens = (prompt, generated)
+        in_flight = Gauge("conch_gateway_requests_active", "Answers in flight", ("model",), registry=registry)
+        tokens = Gauge("conch_gateway_tokens_active", "Tokens they may come to hold", ("model",), registry=registry)
+        queued = Gauge(
+            "conch_gateway_requests_waiting", "Requests waiting to be admitted", ("model",), registry=registry
+        )
+        for backend in backends:
+            for gauge, read in ((in_flight, _requests), (tokens, _tokens), (queued, _queued)):
+                gauge.labels(backend.name).set_function(partial(read, backend.admission))
+
+    def record(self, journey: Journey, now: float) -> None:
+        """Count a request that has ended."""
+        self._requests.labels(journey.route, journey.model, str(journey.status), journey.finish_reason).inc()
+        if not journey.model:
+            return
+        self._e2e.labels(journey.route, journey.model).observe(now - journey.began)
+        if journey.admitted:
+            self._queue.labels(journey.route, journey.model).observe(journey.admitted - journey.began)
+        if journey.first_token:
+            self._ttft.labels(journey.route, journey.model).observe(journey.first_token - journey.began)
+        for counter, amount in zip(self._tokens, (journey.prompt_tokens, journey.completion_tokens), strict=True):
+            counter.labels(journey.model).inc(amount)
+
+    def page(self) -> bytes:
+        """The page that Prometheus reads."""
+        return generate_latest(self._registry)
+
+
+def _requests(admission: Admission) -> float:
+    return admission.in_flight.requests
+
+
+def _tokens(admission: Admission) -> float:
+    return admission.in_flight.tokens
+
+
+def _queued(admission: Admission) -> float:
+    return admission.queued

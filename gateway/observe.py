@@ -1,0 +1,56 @@
+"""The outermost layer: gives each request its journey and its id, and tells the log and the metrics how it ended.
+
+The log has no prompt, no answer and no key; only a key's name.
+"""
+
+import logging
+import time
+from uuid import uuid4
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from gateway.journey import Journey
+from gateway.metrics import Metrics
+
+log = logging.getLogger("gateway")
+
+_QUIET = ("/health/live", "/health/ready", "/metrics")
+
+
+class Observed:
+    """An ASGI application, observed."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass one request on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        journey = scope["journey"] = Journey()
+        request_id = uuid4().hex
+
+        async def noted(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                journey.status = message["status"]
+                message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noted)
+        finally:
+            now = time.monotonic()
+            self._metrics.record(journey, now)
+            if scope["path"] not in _QUIET:
+                log.info(_line(scope, journey, request_id, now))
+
+
+def _line(scope: Scope, journey: Journey, request_id: str, now: float) -> str:
+    parts = [f"{scope['method']} {journey.route} {journey.status} {now - journey.began:.3f}s"]
+    if journey.model:
+        ttft = f" ttft {journey.first_token - journey.began:.3f}s" if journey.first_token else ""
+        parts.append(f"{journey.model} {journey.prompt_tokens}+{journey.completion_tokens} tokens{ttft}")
+    parts += [word for word in (journey.finish_reason, f"key {journey.key}" if journey.key else "") if word]
+    return f"{', '.join(parts)} [{request_id}]"

@@ -1,0 +1,1 @@
+"""The bodies that clients may send, as pydantic models: what is accepted, what is harmless, what is refused and why."""

@@ -1,0 +1,101 @@
+"""The gateway's state, and the one way in which every endpoint answers."""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from contract.errors import RequestError
+from gateway.ask import Ask
+from gateway.backend import Backend
+from gateway.body import timeout_of
+from gateway.errors import INVALID, ApiError, Refused, of_request
+from gateway.generate import Numbered, generate
+from gateway.interrupt import Drain
+from gateway.journey import Journey, journey_of
+from gateway.sse import begun
+
+
+class Work(Protocol):
+    """A request that is understood."""
+
+    @property
+    def asks(self) -> Sequence[Ask]:
+        """What the ensemble is to be asked."""
+
+    @property
+    def stream(self) -> bool:
+        """Whether the answer is wanted as it comes."""
+
+    async def whole(self, deltas: AsyncIterator[Numbered], journey: Journey) -> bytes:
+        """The unstreamed response's body."""
+
+    def chunks(self, deltas: AsyncGenerator[Numbered, None], journey: Journey) -> AsyncGenerator[bytes, None]:
+        """The streamed response's writes."""
+
+    def error(self, error: ApiError) -> bytes:
+        """The event that ends a stream in the middle."""
+
+
+@dataclass
+class Service:
+    """Everything that requests share."""
+
+    backends: dict[str, Backend]
+    drain: Drain = field(default_factory=Drain)
+
+    @property
+    def most_body_bytes(self) -> int:
+        """The largest body that any deployment accepts."""
+        return max(backend.spec.gateway.max_body_mib for backend in self.backends.values()) * 2**20
+
+    def backend(self, model: str, journey: Journey) -> Backend:
+        """The deployment that a request names.
+
+        Raises:
+            Refused: there is none of this name.
+        """
+        found = self.backends.get(model)
+        if found is None:
+            raise Refused(ApiError(404, f"The model {model!r:.80} does not exist", INVALID, "model_not_found", "model"))
+        journey.model = model
+        return found
+
+    async def answer(self, request: Request, backend: Backend, work: Work) -> Response:
+        """Run a request's asks and answer it, streamed or not.
+
+        Raises:
+            Refused: it was refused, or failed, before the response began.
+        """
+        journey = journey_of(request)
+        deltas = generate(backend, work.asks, journey, timeout_of(request))
+
+        def told(error: Exception) -> ApiError:
+            return self.told(error, backend, work.asks[0])
+
+        def event(error: Exception) -> bytes:
+            failure = told(error)
+            journey.finish_reason = failure.code or failure.type
+            return work.error(failure)
+
+        try:
+            if work.stream:
+                return await begun(work.chunks(deltas, journey), request, self.drain, event)
+            async with self.drain.interruptible(request.receive), aclosing(deltas):
+                return Response(await work.whole(deltas, journey), media_type="application/json")
+        except RequestError as error:
+            raise Refused(told(error)) from None
+
+    def told(self, error: Exception, backend: Backend, ask: Ask) -> ApiError:
+        """A failure in the words of the request that it befell."""
+        if isinstance(error, RequestError):
+            return of_request(error, ask.names, backend.admission.retry_after_s())
+        if isinstance(error, Refused):
+            return error.error
+        return UNKNOWN
+
+
+UNKNOWN = ApiError(500, "the gateway failed on this request", "server_error", "internal_error")

@@ -1,0 +1,132 @@
+"""How a chat's answer is to be read: which tools the model sees, what it is held to, and which parser reads it."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from gateway.ask import Guide
+from gateway.backend import Backend
+from gateway.errors import refuse
+from gateway.parsers import GUIDED, NO_FAMILY, Parser, needs_special_tokens, parser_for, prompt_opens_reasoning
+from gateway.schema.chat import ChatBody, NamedTool, Tool
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How one chat's answers are read."""
+
+    family: str
+    calls: bool  # the answer may hold tool calls
+    reasoning: bool  # the answer may begin with reasoning
+    inside: bool  # the prompt has opened it
+    tools: list[dict[str, Any]]  # for the chat template
+    guides: list[Guide]
+    one_call: bool  # parallel_tool_calls is false
+
+    @property
+    def special_tokens(self) -> bool:
+        """The markers to be read are special tokens."""
+        return (self.calls or self.reasoning) and needs_special_tokens(self.family)
+
+    def parser(self) -> Parser | None:
+        """A fresh parser; None where text is just text."""
+        if not (self.calls or self.reasoning):
+            return None
+        return parser_for(self.family, tools=self.calls, reasoning=self.reasoning, inside=self.inside)
+
+
+def reading_of(body: ChatBody, backend: Backend) -> Reading:
+    """How a body's answers are to be read.
+
+    Raises:
+        Refused: it asks for what this deployment cannot do.
+    """
+    choice = body.tool_choice or "auto"
+    tools = [] if choice == "none" or not body.tools else body.tools
+    guides = _format_guide(body)
+    family = backend.family
+    if tools and choice != "auto":
+        if guides:
+            raise refuse("contradicts tool_choice: the answer cannot be both", param="response_format")
+        guides, family = [_call_guide(tools, choice, body.parallel_tool_calls is not False)], GUIDED
+    elif tools and family == NO_FAMILY:
+        raise refuse(
+            "this model's own form of tool calls is not known here; use tool_choice 'required' or a named function",
+            param="tool_choice",
+            code="unsupported_parameter",
+        )
+    reasoning = backend.reasons and not guides
+    return Reading(
+        family=family,
+        calls=bool(tools),
+        reasoning=reasoning,
+        inside=reasoning and prompt_opens_reasoning(backend.template, body.chat_template_kwargs or {}, family),
+        tools=[tool.model_dump(mode="json", exclude_none=True) for tool in tools],
+        guides=guides,
+        one_call=body.parallel_tool_calls is False,
+    )
+
+
+def _format_guide(body: ChatBody) -> list[Guide]:
+    """What response_format asks for."""
+    wanted = body.response_format
+    if wanted is None or wanted.type == "text":
+        return []
+    if wanted.json_schema is None:
+        return [Guide("json", "", "response_format")]
+    schema = {"type": "object"} if wanted.json_schema.schema_ is None else wanted.json_schema.schema_
+    return [Guide("json_schema", json.dumps(schema), "response_format")]
+
+
+def _call_guide(tools: list[Tool], choice: str | NamedTool, parallel: bool) -> Guide:
+    """The schema of the call, or the calls, that must be made."""
+    if isinstance(choice, NamedTool):
+        tools = [tool for tool in tools if tool.function.name == choice.function.name]
+        if not tools:
+            raise refuse(f"names no tool of this request: {choice.function.name!r}", param="tool_choice")
+    definitions: dict[str, Any] = {}
+    calls = [_call_schema(tool, number, definitions) for number, tool in enumerate(tools)]
+    call = calls[0] if len(calls) == 1 else {"anyOf": calls}
+    several = parallel and not isinstance(choice, NamedTool)
+    schema = {"type": "array", "items": call, "minItems": 1} if several else dict(call)
+    if definitions:
+        schema["$defs"] = definitions
+    return Guide("json_schema", json.dumps(schema), "tool_choice")
+
+
+def _call_schema(tool: Tool, number: int, definitions: dict[str, Any]) -> dict[str, Any]:
+    """The schema of one call; the definitions of its parameters move to the root, where references find them."""
+    parameters = _moved(tool.function.parameters or {"type": "object", "properties": {}}, number)
+    for section in _DEFINITIONS:
+        moved = parameters.pop(section, None)
+        if isinstance(moved, dict):
+            definitions |= {f"{number}.{name}": definition for name, definition in moved.items()}
+    return {
+        "type": "object",
+        "properties": {"name": {"const": tool.function.name}, "arguments": parameters},
+        "required": ["name", "arguments"],
+        "additionalProperties": False,
+    }
+
+
+def _moved(schema: Any, number: int) -> Any:
+    """A schema whose references to its own definitions point at those of the root."""
+    if isinstance(schema, list):
+        return [_moved(item, number) for item in schema]
+    if isinstance(schema, dict):
+        return {
+            key: _moved_reference(value, number) if key == "$ref" else _moved(value, number)
+            for key, value in schema.items()
+        }
+    return schema
+
+
+def _moved_reference(reference: Any, number: int) -> Any:
+    for section in _DEFINITIONS:
+        prefix = f"#/{section}/"
+        if isinstance(reference, str) and reference.startswith(prefix):
+            return f"#/$defs/{number}.{reference.removeprefix(prefix)}"
+    return reference
+
+
+_DEFINITIONS = ("$defs", "definitions")
