@@ -9,8 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from build.fetch import check_checkpoint
-from build.steps import console
+from build.steps import console, quiet, reason
 from contract.errors import BuildError
+
+# What the checkpoint's bytes depend on, besides the source.
+PACKAGES = ("gguf", "safetensors", "tokenizers", "transformers")
+RECIPE = 1  # raised whenever convert() changes what it writes
 
 
 def convert(fetched: Path, folder: Path) -> None:
@@ -34,7 +38,6 @@ def _from_gguf(file: Path, folder: Path) -> None:
     import torch
     from gguf import GGUFReader
     from transformers import AutoModelForCausalLM, GenerationConfig
-    from transformers.utils import logging
 
     from build.gguf_tokenizer import tokenizer_of
 
@@ -43,13 +46,16 @@ def _from_gguf(file: Path, folder: Path) -> None:
         fields: dict[str, Any] = {key: field.contents() for key, field in reader.fields.items()}
     except (ValueError, IndexError, KeyError) as error:
         raise BuildError(f"{file} is truncated or no GGUF file: {error}", fix="Fetch it again") from None
-    tokenizer = tokenizer_of(fields)
-    console.print(f"dequantizing {file.name}")
-    logging.disable_progress_bar()
     try:
-        model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
-    except ValueError as error:
-        raise BuildError(f"{file.name}: {error}") from None
+        tokenizer = tokenizer_of(fields)
+    except KeyError as missing:
+        raise BuildError(f"{file} has no {missing.args[0]}", fix="Fetch it again") from None
+    console.print(f"dequantizing {file.name}")
+    with quiet():
+        try:
+            model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
+        except Exception as error:  # what it raises has no common base
+            raise BuildError(f"transformers cannot load {file}: {reason(error)}") from None
     model.hf_quantizer = None
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
@@ -58,7 +64,8 @@ def _from_gguf(file: Path, folder: Path) -> None:
     model.generation_config = GenerationConfig(
         bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
     )
-    model.save_pretrained(folder)
+    with quiet():
+        model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     _name_portable_class(folder / "tokenizer_config.json")
     prove(reader, fields, folder)
@@ -81,8 +88,12 @@ def prove(reader: Any, fields: dict[str, Any], folder: Path) -> None:
 
     tokenizer = AutoTokenizer.from_pretrained(folder)
     tokens = fields["tokenizer.ggml.tokens"]
-    if [tokenizer.convert_ids_to_tokens(index) for index in range(len(tokens))] != tokens:
-        raise BuildError("the converted tokenizer's vocabulary differs from the GGUF file's")
+    if len(tokenizer) != len(tokens):
+        raise BuildError(f"the converted tokenizer has {len(tokenizer)} tokens, the GGUF file {len(tokens)}")
+    converted = tokenizer.convert_ids_to_tokens(range(len(tokens)))
+    for index, (ours, theirs) in enumerate(zip(converted, tokens, strict=True)):
+        if ours != theirs:
+            raise BuildError(f"token {index} of the converted tokenizer is {ours!r}, the GGUF file says {theirs!r}")
     for role, key in (("bos_token_id", "bos"), ("eos_token_id", "eos"), ("pad_token_id", "padding")):
         wanted = fields.get(f"tokenizer.ggml.{key}_token_id")
         if wanted is not None and getattr(tokenizer, role) != wanted:
@@ -115,6 +126,9 @@ def _prove_tensors(reader: Any, fields: dict[str, Any], folder: Path) -> None:
                 wanted = _unpermuted(wanted, heads if "q_proj" in name else kv_heads)
             if not np.array_equal(checkpoint.get_tensor(name), wanted):
                 raise BuildError(f"{name} differs from GGUF tensor {tensor.name}")
+            known.remove(name)
+    if known:
+        raise BuildError(f"the GGUF file has no tensor for {min(known)}", fix="Fetch it again")
 
 
 _HF_NAMES = {

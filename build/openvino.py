@@ -1,17 +1,16 @@
 """Hugging Face checkpoint → OpenVINO engine, through optimum-intel's exporter."""
 
-import contextlib
 import json
 import logging
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
+from build.steps import quiet, reason
 from contract.errors import BuildError
 from contract.spec import EngineSpec
 
-# What the engine's bytes depend on, besides the checkpoint.
-PACKAGES = ("openvino", "openvino-tokenizers", "optimum", "optimum-intel", "nncf", "torch", "transformers")
+# What the engine's bytes depend on, besides the checkpoint and the precision.
+PACKAGES = ("nncf", "openvino", "openvino-tokenizers", "optimum", "optimum-intel", "torch", "transformers")
+RECIPE = 1  # raised whenever build() changes what it writes
 TASK = "text-generation-with-past"
 
 
@@ -49,7 +48,9 @@ def build(checkpoint: Path, engine: EngineSpec, folder: Path) -> None:
     from optimum.intel import OVConfig
 
     check_architecture(checkpoint)
-    with _quiet():
+    for library in ("optimum", "nncf", "transformers"):
+        logging.getLogger(library).setLevel(logging.ERROR)
+    with quiet():
         try:
             main_export(
                 str(checkpoint),
@@ -59,9 +60,8 @@ def build(checkpoint: Path, engine: EngineSpec, folder: Path) -> None:
                 convert_tokenizer=True,
                 local_files_only=True,
             )
-        except (ValueError, KeyError, NotImplementedError, RuntimeError, ImportError) as error:
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise BuildError(f"the OpenVINO exporter refused this checkpoint: {reason}") from None
+        except Exception as error:  # what it raises has no common base
+            raise BuildError(f"the OpenVINO exporter refused this checkpoint: {reason(error)}") from None
         if engine.precision in ("int8", "int4"):
             _compress(folder, engine.precision)
 
@@ -82,13 +82,3 @@ def _compress(folder: Path, precision: str) -> None:
     del model
     for suffix in (".xml", ".bin"):
         compressed.with_suffix(suffix).replace(path.with_suffix(suffix))
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the exporters' chatter (warnings, tables, bars) out of the terminal."""
-    logging.getLogger("optimum").setLevel(logging.ERROR)
-    logging.getLogger("nncf").setLevel(logging.ERROR)
-    logging.getLogger("transformers").setLevel(logging.ERROR)
-    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):  # noqa: PTH123
-        yield

@@ -2,18 +2,26 @@
 
 import hashlib
 import json
+import shutil
 from importlib.metadata import version
 from pathlib import Path
 
+from build import convert, openvino
 from build.fetch import describe
-from build.openvino import PACKAGES
-from build.steps import sha256, swap_link, sync
-from contract.manifest import MANIFEST, Manifest, Measured, Origin, engines_root, now, this_machine
+from build.steps import console, sha256, swap_link, sync
+from contract.errors import ServeError
+from contract.manifest import MANIFEST, Manifest, Measured, Origin, check_files, load_manifest, now, this_machine
 from contract.spec import Deployment
 
 
 def write_manifest(
-    folder: Path, spec: Deployment, checkpoint: Path, engine_version: str, measured: Measured | None, seconds: float
+    folder: Path,
+    spec: Deployment,
+    checkpoint: Path,
+    *,
+    engine_version: str,
+    measured: Measured | None = None,
+    seconds: float = 0,
 ) -> Manifest:
     """Describe an engine folder in its manifest.json; ``measured`` is None until it is verified."""
     assert spec.source is not None
@@ -36,7 +44,7 @@ def write_manifest(
             tokenizer_sha256=sha256(folder / "tokenizer.json"),
             chat_template_sha256=hashlib.sha256(template.read_bytes()).hexdigest() if template.exists() else "",
         ),
-        built_with={package: version(package) for package in PACKAGES},
+        built_with={package: version(package) for package in sorted({*convert.PACKAGES, *openvino.PACKAGES})},
         built_for=this_machine(),
         max_position_embeddings=config["max_position_embeddings"],
         vocab_size=config["vocab_size"],
@@ -51,15 +59,33 @@ def write_manifest(
     return manifest
 
 
-def publish(root: Path, spec: Deployment, built: Path, engine_version: str) -> Path:
+def published(home: Path, engine_version: str) -> Manifest | None:
+    """The manifest of an engine that is in its place and whole; one that is not whole is removed."""
+    engine = home / engine_version
+    if not engine.exists():
+        return None
+    try:
+        manifest = load_manifest(engine)
+        check_files(engine, manifest)
+    except ServeError as fault:
+        console.print(f"[yellow]building again[/yellow]: {fault.message}")
+        shutil.rmtree(engine)
+        return None
+    return manifest
+
+
+def publish(home: Path, built: Path, engine_version: str) -> Path:
     """Move a verified engine to its place; returns that place."""
-    home = engines_root(root, spec.name)
-    target = home / engine_version
     sync(built)
-    built.rename(target)
+    built.rename(home / engine_version)
+    return use(home, engine_version)
+
+
+def use(home: Path, engine_version: str) -> Path:
+    """Make a published engine the current one; returns its place."""
     swap_link(home / "current", engine_version)
     sync(home)
-    return target
+    return home / engine_version
 
 
 def _eos(folder: Path, config: dict[str, object]) -> tuple[int, ...]:

