@@ -6,6 +6,7 @@ of them: cumulative ``_bucket`` counters with a ``le`` label, ``_sum`` and ``_co
 """
 
 import bisect
+import itertools
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -47,6 +48,7 @@ class Metrics:
         self._base: Labels = (("model", deployment),)
         self._lock = threading.Lock()
         self._increments: dict[tuple[str, Labels], float] = {}
+        self._observed: dict[str, list[float]] = {}  # histogram -> the count of each bucket, then the sum
         self._gauges: dict[tuple[str, Labels], float] = {}  # those that changed
         self._published: dict[tuple[str, Labels], float] = {}
         self._families: dict[tuple[str, bool], Any] = {}
@@ -58,7 +60,9 @@ class Metrics:
 
     def count(self, name: str, amount: float = 1, **labels: str) -> None:
         """Add to a counter."""
-        self._add(name, tuple(labels.items()), amount)
+        key = (name, tuple(labels.items()))
+        with self._lock:
+            self._increments[key] = self._increments.get(key, 0) + amount
 
     def gauge(self, name: str, value: float, **labels: str) -> None:
         """Set a gauge."""
@@ -69,15 +73,17 @@ class Metrics:
 
     def observe(self, name: str, seconds: float, times: int = 1) -> None:
         """Add ``times`` equal observations to a histogram."""
-        bounds = BUCKETS[name]
-        for bound in (*map(str, bounds[bisect.bisect_left(bounds, seconds) :]), "+Inf"):
-            self._add(f"{name}_bucket", (("le", bound),), times)
-        self._add(f"{name}_sum", (), seconds * times)
-        self._add(f"{name}_count", (), times)
+        with self._lock:
+            seen = self._observed.setdefault(name, [0.0] * (len(BUCKETS[name]) + 2))
+            seen[bisect.bisect_left(BUCKETS[name], seconds)] += times
+            seen[-1] += seconds * times
 
     def publish(self) -> None:
         """Hand what changed to Triton."""
         with self._lock:
+            for name, seen in self._observed.items():
+                self._cumulate(name, seen)
+            self._observed.clear()
             increments, self._increments = self._increments, {}
             gauges, self._gauges = self._gauges, {}
         for (name, labels), amount in increments.items():
@@ -91,9 +97,14 @@ class Metrics:
         self._thread.join(timeout=5)
         self.publish()
 
-    def _add(self, name: str, labels: Labels, amount: float) -> None:
-        with self._lock:
-            self._increments[name, labels] = self._increments.get((name, labels), 0) + amount
+    def _cumulate(self, name: str, seen: list[float]) -> None:
+        """A histogram's new observations, a count for each bucket and their sum, as Prometheus' counters."""
+        *counts, total = seen
+        for bound, below in zip((*map(str, BUCKETS[name]), "+Inf"), itertools.accumulate(counts), strict=True):
+            if below:
+                self._increments[f"{name}_bucket", (("le", bound),)] = below
+        self._increments[f"{name}_sum", ()] = total
+        self._increments[f"{name}_count", ()] = sum(counts)
 
     def _metric(self, name: str, labels: Labels, *, counter: bool) -> Any:
         series = self._series.get((name, labels))

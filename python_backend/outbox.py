@@ -8,6 +8,7 @@ A stream that has nothing to say still says so a few times a second: only a resp
 postprocess that the client has left.
 """
 
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -20,6 +21,8 @@ from contract.wire import EngineDelta, Opening
 from python_backend.protocol import Output
 
 HEARTBEAT_S = 0.4
+RESPONSES_PER_CORE_S = 50  # keeps responses under a tenth of what the cores can do: docs/performance.md
+SLACK_S = 0.002  # a delta due this soon goes out with the step at hand
 
 Send = Callable[[EngineDelta], None]
 
@@ -35,14 +38,16 @@ class _Stream:
 
 
 class Outbox:
-    """The streams of one engine. ``push`` is called by the engine, once a step; sending is a thread's work."""
+    """The streams of one engine. ``push``, once a step, sends what is due; a thread sends what falls due between."""
 
     def __init__(self, policy: Streaming, abort: Callable[[int], None]) -> None:
         self._policy = policy
+        self._responses_per_s = policy.max_responses_per_s or RESPONSES_PER_CORE_S * (os.cpu_count() or 1)
         self._abort = abort
         self._streams: dict[int, _Stream] = {}
         self._changed = threading.Condition()
         self._closing = False
+        self._wakes_at = 0.0  # when the thread next looks by itself
         self._thread = threading.Thread(target=self._run, name="outbox", daemon=True)
         self._thread.start()
 
@@ -78,7 +83,8 @@ class Outbox:
                     pending.finish = output.finish
                     if output.finish == FinishReason.ERROR:
                         pending.error = EngineFailed(output.error).to_wire()
-            self._changed.notify()
+            if time.monotonic() + self._send_due() < self._wakes_at:
+                self._changed.notify()
 
     def close(self) -> None:
         """Stop sending."""
@@ -88,45 +94,39 @@ class Outbox:
         self._thread.join(timeout=5)
 
     def _run(self) -> None:
-        while True:
-            with self._changed:
-                due, wait_s = self._due()
-                while not due and not self._closing:
-                    self._changed.wait(wait_s)
-                    due, wait_s = self._due()
-                if self._closing:
-                    return
-            for send, delta in due:
-                send(delta)
+        with self._changed:
+            while not self._closing:
+                wait_s = self._send_due()
+                self._wakes_at = time.monotonic() + wait_s
+                self._changed.wait(wait_s)
 
-    def _due(self) -> tuple[list[tuple[Send, EngineDelta]], float]:
-        """What must be sent now, and how long until something else must, in seconds."""
+    def _send_due(self) -> float:
+        """Send what is due; how long until something else is, in seconds. The lock, held, keeps streams in order."""
         now = time.monotonic()
         adapted = self._adapted()
-        due: list[tuple[Send, EngineDelta]] = []
         wait_s = HEARTBEAT_S
         for key, stream in list(self._streams.items()):
             self._expire(key, stream)
             pending = stream.pending
             if pending.ids:
                 interval_s = adapted if stream.interval_s is None else stream.interval_s
-                hold_s = stream.sent_at + interval_s - now if stream.spoken else 0.0
+                hold_s = stream.sent_at + interval_s - SLACK_S - now if stream.spoken else 0.0
             else:
                 hold_s = stream.sent_at + HEARTBEAT_S - now
             if pending.finish or hold_s <= 0:
-                due.append((stream.send, pending))
                 stream.spoken = stream.spoken or bool(pending.ids)
                 stream.sent_at = now
                 stream.pending = EngineDelta(key)
                 if pending.finish:
                     del self._streams[key]
+                stream.send(pending)
             else:
                 wait_s = min(wait_s, hold_s)
-        return due, wait_s
+        return wait_s
 
     def _adapted(self) -> float:
         """Seconds between two deltas of one stream, at this load."""
-        return min(self._policy.max_interval_ms / 1000, len(self._streams) / self._policy.max_responses_per_s)
+        return min(self._policy.max_interval_ms / 1000, len(self._streams) / self._responses_per_s)
 
     def _expire(self, key: int, stream: _Stream) -> None:
         """End a stream whose deadline has passed, before prefill or after."""
