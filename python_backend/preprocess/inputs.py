@@ -141,6 +141,8 @@ def _json(values: Mapping[str, Any], name: str, kind: type) -> Any:
         raise InvalidRequest(f"must be {wanted}, got {type(parsed).__name__}", field=name)
     if name == "messages":
         _check_messages(parsed)
+    if name == "tools" and not all(isinstance(tool, dict) for tool in parsed):
+        raise InvalidRequest("must hold JSON objects", field="tools")
     return parsed
 
 
