@@ -9,6 +9,7 @@ from clients.request import Inputs
 from gateway.errors import refuse
 from gateway.schema.common import Choices, Sampling, StructuredOutputs
 
+TIMEOUT_HEADER = "X-Request-Timeout"
 OUTPUTS = ("text_output", "finish_reason", "num_input_tokens", "num_output_tokens")
 
 
@@ -56,7 +57,7 @@ def sampling_inputs(body: Sampling) -> tuple[Inputs, dict[str, str]]:
             "max_tokens": ("max_tokens", body.max_tokens),
         }
     inputs = {tensor: value for tensor, (_, value) in given.items() if value is not None}
-    return inputs, {tensor: name for tensor, (name, _) in given.items()}
+    return inputs, {"timeout_ms": TIMEOUT_HEADER} | {tensor: name for tensor, (name, _) in given.items()}
 
 
 def guides_of(body: Choices) -> list[Guide]:

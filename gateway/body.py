@@ -6,13 +6,13 @@ from typing import TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 
+from gateway.ask import TIMEOUT_HEADER
 from gateway.errors import Refused, refuse
 from gateway.interrupt import ClientLeft
 from gateway.schema.common import Body
 
 B = TypeVar("B", bound=Body)
 
-TIMEOUT_HEADER = "X-Request-Timeout"
 _LONGEST_TIMEOUT_S = 86_400.0
 _ARRIVAL_S = 30.0  # a body that takes longer to arrive is given up
 

@@ -129,12 +129,12 @@ def understand(body: ChatBody, backend: Backend) -> Chat:
         inputs["max_tokens"], names["max_tokens"] = body.max_completion_tokens, "max_completion_tokens"
     if body.logprobs:
         inputs |= {"return_log_probs": True} | ({"logprobs": body.top_logprobs} if body.top_logprobs else {})
-    names |= {"return_log_probs": "logprobs", "logprobs": "top_logprobs", "timeout_ms": "X-Request-Timeout"}
+    names |= {"return_log_probs": "logprobs", "logprobs": "top_logprobs"}
     reading = reading_of(body, backend)
     put_guide(inputs, names, [*guides_of(body), *reading.guides])
     messages = json.dumps(_messages(body), ensure_ascii=False)
     inputs |= {"messages": messages, "stream": bool(body.stream)}
-    size = len(messages)
+    size = len(messages.encode())
     if reading.tools:
         inputs["tools"] = json.dumps(reading.tools, ensure_ascii=False)
         size += len(inputs["tools"])

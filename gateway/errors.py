@@ -42,6 +42,9 @@ class ApiError:
         return headers
 
 
+UNKNOWN = ApiError(500, "the gateway failed on this request", "server_error", "internal_error")
+
+
 class Refused(Exception):
     """A request that the gateway itself refuses."""
 

@@ -38,7 +38,7 @@ async def generate(
         deltas = _one(backend, asks[0], deadline) if len(asks) == 1 else _several(backend, asks, deadline)
         async with aclosing(deltas):
             async for number, delta in deltas:
-                if not journey.first_token:
+                if not journey.first_token and delta.text and asks[number].inputs["stream"]:
                     journey.first_token = time.monotonic()
                 if delta.finish_reason:
                     _count(backend, asks[number], delta, journey)

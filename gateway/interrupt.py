@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from starlette.types import Receive
 
@@ -20,6 +20,13 @@ class Drain:
         self.draining = False
         self._working: set[asyncio.Task[None]] = set()
         self._cut: set[asyncio.Task[None]] = set()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def idle(self, timeout_s: float) -> None:
+        """Wait until nothing is under way, so long at most."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._idle.wait(), timeout_s)
 
     @asynccontextmanager
     async def interruptible(self, receive: Receive) -> AsyncIterator[None]:
@@ -44,6 +51,7 @@ class Drain:
 
         watcher = asyncio.create_task(watch())
         self._working.add(task)
+        self._idle.clear()
         try:
             yield
         except asyncio.CancelledError:
@@ -57,6 +65,8 @@ class Drain:
         finally:
             self._working.discard(task)
             self._cut.discard(task)
+            if not self._working:
+                self._idle.set()
             watcher.cancel()
 
     def cut(self) -> None:

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 
 from starlette.requests import Request
 
+NO_RESPONSE = 499  # nginx's word for a client that left before it
+
 
 @dataclass
 class Journey:
@@ -13,7 +15,7 @@ class Journey:
     route: str = "other"
     model: str = ""
     key: str = ""  # the API key's name
-    status: int = 499  # until a response begins: the client left
+    status: int = NO_RESPONSE
     finish_reason: str = ""  # or the error's code
     prompt_tokens: int = 0
     completion_tokens: int = 0

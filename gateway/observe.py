@@ -7,9 +7,11 @@ import logging
 import time
 from uuid import uuid4
 
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.journey import Journey
+from gateway.errors import UNKNOWN
+from gateway.journey import NO_RESPONSE, Journey
 from gateway.metrics import Metrics
 
 log = logging.getLogger("gateway")
@@ -40,6 +42,12 @@ class Observed:
 
         try:
             await self._app(scope, receive, noted)
+        except Exception:
+            log.exception("a request failed [%s]", request_id)
+            if journey.status != NO_RESPONSE:
+                raise
+            journey.finish_reason = UNKNOWN.code or ""
+            await Response(UNKNOWN.body, UNKNOWN.status, UNKNOWN.headers)(scope, receive, noted)
         finally:
             now = time.monotonic()
             self._metrics.record(journey, now)

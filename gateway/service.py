@@ -1,5 +1,6 @@
 """The gateway's state, and the one way in which every endpoint answers."""
 
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -12,11 +13,14 @@ from contract.errors import RequestError
 from gateway.ask import Ask
 from gateway.backend import Backend
 from gateway.body import timeout_of
-from gateway.errors import INVALID, ApiError, Refused, of_request
+from gateway.errors import INVALID, UNKNOWN, ApiError, Refused, of_request
 from gateway.generate import Numbered, generate
 from gateway.interrupt import Drain
 from gateway.journey import Journey, journey_of
+from gateway.keys import Keys
 from gateway.sse import begun
+
+log = logging.getLogger("gateway")
 
 
 class Work(Protocol):
@@ -45,6 +49,8 @@ class Service:
     """Everything that requests share."""
 
     backends: dict[str, Backend]
+    keys: Keys
+    cors_origins: tuple[str, ...] = ()
     drain: Drain = field(default_factory=Drain)
 
     @property
@@ -95,7 +101,5 @@ class Service:
             return of_request(error, ask.names, backend.admission.retry_after_s())
         if isinstance(error, Refused):
             return error.error
+        log.error("an answer failed", exc_info=error)
         return UNKNOWN
-
-
-UNKNOWN = ApiError(500, "the gateway failed on this request", "server_error", "internal_error")

@@ -1,0 +1,44 @@
+"""Is a deployment ready? One one-token request through the ensemble, asked at most once a second."""
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+
+from contract.errors import RequestError
+from contract.tensors import CANARY_REQUEST_ID
+from gateway.backend import Backend
+
+_FRESH_S = 1.0
+_PATIENCE_S = 10.0
+_PROBE = {"input_ids": [1], "max_tokens": 1, "stream": False}
+
+
+@dataclass
+class Health:
+    """What was last heard of one deployment; '' is ready."""
+
+    backend: Backend
+    _verdict: str = "was not asked yet"
+    _asked_at: float = float("-inf")
+    _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def verdict(self) -> str:
+        """'' when it answers, else why not. Many askers cost one request."""
+        async with self._lock:
+            if time.monotonic() - self._asked_at >= _FRESH_S:
+                self._verdict = await self._ask()
+                self._asked_at = time.monotonic()
+            return self._verdict
+
+    async def _ask(self) -> str:
+        """Under the canary's id: it is let in when the server is full, and is no request in its metrics."""
+        deltas = self.backend.client.deltas(
+            _PROBE, timeout_s=_PATIENCE_S, request_id=CANARY_REQUEST_ID, outputs=("finish_reason",)
+        )
+        try:
+            async for delta in deltas:
+                if delta.finish_reason:
+                    return ""
+            return "the stream ended without an answer"
+        except RequestError as error:
+            return str(error)

@@ -1,0 +1,86 @@
+"""The published openapi.json, made from the very models that check the requests."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from gateway.ask import TIMEOUT_HEADER
+from gateway.schema.answers import ChatAnswer, ErrorAnswer, ModelAnswer, ModelList, TextAnswer
+from gateway.schema.chat import ChatBody
+from gateway.schema.text import TextBody
+
+_BODIES: dict[str, tuple[type[BaseModel], type[BaseModel]]] = {
+    "/v1/chat/completions": (ChatBody, ChatAnswer),
+    "/v1/completions": (TextBody, TextAnswer),
+}
+_PLAIN: dict[str, type[BaseModel]] = {"/v1/models": ModelList, "/v1/models/{model}": ModelAnswer}
+_ERRORS = {
+    "400": "The request cannot be honoured; param names the field",
+    "404": "There is no such deployment",
+    "408": "The client's own deadline passed, or its body did not arrive",
+    "413": "The body is too large",
+    "429": "No room; Retry-After says when there should be",
+    "500": "The server failed",
+    "503": "The server is starting, stopping or restarting",
+}
+_UNAUTHORIZED = {"401": "No API key, or a wrong one"}
+_REFS = "#/components/schemas/{model}"
+
+
+def publish(app: FastAPI, *, keys_needed: bool) -> None:
+    """Let the application publish a document that says what it really takes and gives."""
+    document: dict[str, Any] = {}
+    plain = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if not document:
+            document.update(_completed(plain(), keys_needed))
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _completed(document: dict[str, Any], keys_needed: bool) -> dict[str, Any]:
+    models = [model for pair in _BODIES.values() for model in pair] + [*_PLAIN.values(), ErrorAnswer]
+    names, schemas = models_json_schema([(model, "validation") for model in models], ref_template=_REFS)
+    components: dict[str, Any] = {"schemas": schemas["$defs"]}
+    errors = {
+        status: {"description": why, "content": _json(names[ErrorAnswer, "validation"])}
+        for status, why in {**_ERRORS, **(_UNAUTHORIZED if keys_needed else {})}.items()
+    }
+    for path, methods in document["paths"].items():
+        for operation in methods.values():
+            if not path.startswith("/v1/"):
+                continue
+            operation["responses"] = dict(errors)
+            if path in _BODIES:
+                body, answer = (names[model, "validation"] for model in _BODIES[path])
+                operation["requestBody"] = {"required": True, "content": _json(body)}
+                content = {**_json(answer), "text/event-stream": {"schema": {"type": "string"}}}
+                operation["responses"]["200"] = {"description": "The answer", "content": content}
+                operation["parameters"] = [_TIMEOUT]
+            elif path in _PLAIN:
+                operation["responses"]["200"] = {
+                    "description": "Found",
+                    "content": _json(names[_PLAIN[path], "validation"]),
+                }
+            if keys_needed:
+                operation["security"] = [{"key": []}]
+    if keys_needed:
+        components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+    document["components"] = components
+    return document
+
+
+def _json(schema: Any) -> dict[str, Any]:
+    return {"application/json": {"schema": schema}}
+
+
+_TIMEOUT = {
+    "name": TIMEOUT_HEADER,
+    "in": "header",
+    "description": "Seconds from the request's arrival after which its answer is of no use.",
+    "schema": {"type": "number", "exclusiveMinimum": 0, "maximum": 86400},
+}

@@ -1,0 +1,123 @@
+"""What comes back, for the published openapi.json; the answers themselves are written without these models."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Answer(BaseModel):
+    """Base of every part of an answer."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class CompletionTokensDetails(Answer):
+    """What the answer's tokens were spent on."""
+
+    reasoning_tokens: int
+
+
+class Usage(Answer):
+    """Tokens of a request."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    completion_tokens_details: CompletionTokensDetails | None = None
+
+
+class CalledFunctionAnswer(Answer):
+    """A function and its arguments, as the model wrote them."""
+
+    name: str
+    arguments: str
+
+
+class ToolCallAnswer(Answer):
+    """A call for the client to make."""
+
+    id: str
+    type: Literal["function"]
+    function: CalledFunctionAnswer
+
+
+class MessageAnswer(Answer):
+    """The assistant's message."""
+
+    role: Literal["assistant"]
+    content: str | None
+    refusal: None
+    reasoning_content: str | None = None
+    tool_calls: list[ToolCallAnswer] | None = None
+
+
+class ChatChoice(Answer):
+    """One answer."""
+
+    index: int
+    message: MessageAnswer
+    logprobs: dict[str, Any] | None
+    finish_reason: Literal["stop", "length", "tool_calls"]
+
+
+class ChatAnswer(Answer):
+    """A chat completion."""
+
+    id: str
+    object: Literal["chat.completion"]
+    created: int
+    model: str
+    choices: list[ChatChoice]
+    usage: Usage
+
+
+class TextChoice(Answer):
+    """One answer."""
+
+    index: int
+    text: str
+    logprobs: dict[str, Any] | None
+    finish_reason: Literal["stop", "length"]
+
+
+class TextAnswer(Answer):
+    """A text completion."""
+
+    id: str
+    object: Literal["text_completion"]
+    created: int
+    model: str
+    choices: list[TextChoice]
+    usage: Usage
+
+
+class ModelAnswer(Answer):
+    """A deployment."""
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+    max_model_len: int
+
+
+class ModelList(Answer):
+    """Every deployment."""
+
+    object: Literal["list"]
+    data: list[ModelAnswer]
+
+
+class Error(Answer):
+    """What went wrong."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorAnswer(Answer):
+    """A refusal or a failure."""
+
+    error: Error

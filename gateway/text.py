@@ -1,0 +1,130 @@
+"""POST /v1/completions: every prompt n times, the answers as one object or as a stream of chunks."""
+
+import time
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+
+from gateway.answer import Answer
+from gateway.ask import OUTPUTS, Ask, guides_of, put_guide, sampling_inputs, with_seed
+from gateway.backend import Backend
+from gateway.errors import ApiError
+from gateway.generate import Numbered
+from gateway.journey import Journey
+from gateway.logprobs import merged, text_logprobs
+from gateway.schema.text import TextBody
+from gateway.sse import DONE
+
+_json = msgspec.json.Encoder().encode
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text completion that is understood."""
+
+    body: TextBody
+    asks: list[Ask]
+    id: str
+    created: int
+
+    @property
+    def stream(self) -> bool:
+        """Whether the answer is wanted as it comes."""
+        return bool(self.body.stream)
+
+    async def whole(self, deltas: AsyncIterator[Numbered], journey: Journey) -> bytes:
+        """The unstreamed response."""
+        answers = [Answer() for _ in self.asks]
+        texts = [self._echo(number) for number in range(len(answers))]
+        logprobs: list[list[dict[str, Any]]] = [[] for _ in answers]
+        async for number, delta in deltas:
+            answers[number].take(delta)
+            if delta.tokens:
+                logprobs[number].append(text_logprobs(delta, len(texts[number])))
+            texts[number] += delta.text
+        journey.finish_reason = answers[0].finish_reason
+        choices = [
+            {
+                "index": number,
+                "text": texts[number],
+                "logprobs": merged(logprobs[number]),
+                "finish_reason": answer.finish_reason,
+            }
+            for number, answer in enumerate(answers)
+        ]
+        return _json({**self._head(), "choices": choices, "usage": self._usage(answers)})
+
+    async def chunks(self, deltas: AsyncGenerator[Numbered, None], journey: Journey) -> AsyncGenerator[bytes, None]:
+        """The streamed response: what one delta adds is one write."""
+        answers = [Answer() for _ in self.asks]
+        with_usage = self.body.stream_options is not None and self.body.stream_options.include_usage
+        head = _json(self._head()).removesuffix(b"}")
+        tail = b',"usage":null}\n\n' if with_usage else b"}\n\n"
+        lengths = [0] * len(answers)
+        opened = [False] * len(answers)
+        async with aclosing(deltas):
+            async for number, delta in deltas:
+                answer = answers[number]
+                answer.take(delta)
+                text = delta.text if opened[number] else self._echo(number) + delta.text
+                opened[number] = True
+                if not (text or answer.finish_reason or delta.tokens):
+                    continue
+                yield b'data: %b,"choices":[{"index":%d,"text":%b,"logprobs":%b,"finish_reason":%b}]%b' % (
+                    head,
+                    number,
+                    _json(text),
+                    _json(text_logprobs(delta, lengths[number])) if delta.tokens else b"null",
+                    b'"%b"' % answer.finish_reason.encode() if answer.finish_reason else b"null",
+                    tail,
+                )
+                lengths[number] += len(text)
+                journey.finish_reason = answer.finish_reason or journey.finish_reason
+        last = b'data: %b,"choices":[],"usage":%b}\n\n' % (head, _json(self._usage(answers))) if with_usage else b""
+        yield last + DONE
+
+    def error(self, error: ApiError) -> bytes:
+        """The event that ends a stream in the middle."""
+        return b"data: %b\n\n" % error.body
+
+    def _head(self) -> dict[str, Any]:
+        return {"id": self.id, "object": "text_completion", "created": self.created, "model": self.body.model}
+
+    def _echo(self, number: int) -> str:
+        """What stands before the answer: the prompt, where it is wanted back."""
+        prompt = self.body.prompts[number // (self.body.n or 1)]
+        return prompt if self.body.echo and isinstance(prompt, str) else ""
+
+    def _usage(self, answers: list[Answer]) -> dict[str, Any]:
+        """Tokens of a request: each prompt once, all of the answers."""
+        n = self.body.n or 1
+        prompt = sum(answer.prompt_tokens for answer in answers[::n])
+        completion = sum(answer.completion_tokens for answer in answers)
+        return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+
+
+def understand(body: TextBody, _: Backend) -> Text:
+    """The asks of a body.
+
+    Raises:
+        Refused: it contradicts itself.
+    """
+    inputs, names = sampling_inputs(body)
+    inputs["stream"] = bool(body.stream)
+    if body.logprobs is not None:
+        inputs |= {"return_log_probs": True} | ({"logprobs": body.logprobs} if body.logprobs else {})
+    names |= {"return_log_probs": "logprobs", "text_input": "prompt", "input_ids": "prompt"}
+    put_guide(inputs, names, guides_of(body))
+    asks = []
+    for prompt in body.prompts:
+        for number in range(body.n or 1):
+            tensors = with_seed(inputs, number)
+            if isinstance(prompt, str):
+                asks.append(Ask({**tensors, "text_input": prompt}, names, OUTPUTS, len(prompt.encode())))
+            else:
+                asks.append(Ask({**tensors, "input_ids": prompt}, names, OUTPUTS, 0, len(prompt)))
+    return Text(body, asks, f"cmpl-{uuid4().hex}", int(time.time()))
