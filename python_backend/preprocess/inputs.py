@@ -141,9 +141,14 @@ def _json(values: Mapping[str, Any], name: str, kind: type) -> Any:
         raise InvalidRequest(f"must be {wanted}, got {type(parsed).__name__}", field=name)
     if name == "messages":
         _check_messages(parsed)
-    if name == "tools" and not all(isinstance(tool, dict) for tool in parsed):
-        raise InvalidRequest("must hold JSON objects", field="tools")
+    if name == "tools":
+        _check_tools(parsed)
     return parsed
+
+
+def _check_tools(tools: Any) -> None:
+    if not all(isinstance(tool, dict) for tool in tools):
+        raise InvalidRequest("must hold JSON objects", field="tools")
 
 
 def _check_messages(messages: Any) -> None:

@@ -1,0 +1,69 @@
+"""Hostile requests through a real Triton: each gets a clear error that names the input; the next good one succeeds."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from contract.errors import InvalidRequest, from_wire
+from serving.supervisor import Running
+from tests.e2e.hostile import HANG_S, HOSTILE, HOSTILE_HTTP, PROMPT, REFUSED_BY_TRITON, Hostile, ask, post, tensor
+from tests.e2e.servers import metric, synthetic
+from tests.serving.stream import until
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    with synthetic(tmp_path_factory.mktemp("hostile")) as running:
+        pid = running.pid
+        yield running
+        assert running.pid == pid, "a request restarted the server"
+        for _ in until(HANG_S, "every stage to forget every request"):
+            if sum(metric(running, "conch_streams_open").values()) == 0:
+                break
+
+
+def good_request_succeeds(server: Running) -> None:
+    assert ask(server, (PROMPT, tensor("max_tokens", 6))) == "tideti"
+
+
+@pytest.mark.parametrize("hostile", HOSTILE.values(), ids=list(HOSTILE))
+def test_refused_by_name(server: Running, hostile: Hostile) -> None:
+    error = ask(server, hostile.tensors)
+    assert isinstance(error, InvalidRequest), error
+    assert error.field == hostile.field, error
+    assert hostile.said in str(error)
+    good_request_succeeds(server)
+
+
+@pytest.mark.parametrize("endpoint", ["generate", "generate_stream"])
+@pytest.mark.parametrize("body", HOSTILE_HTTP, ids=lambda body: body[:40])
+def test_refused_by_name_over_http(server: Running, body: str, endpoint: str) -> None:
+    status, said = post(server, endpoint, body)
+    assert status == 400
+    error = from_wire(json.loads(said.removeprefix("data: "))["error"])
+    assert isinstance(error, InvalidRequest), error
+    assert error.field == HOSTILE_HTTP[body]
+    good_request_succeeds(server)
+
+
+@pytest.mark.parametrize("endpoint", ["generate", "generate_stream"])
+@pytest.mark.parametrize("body", REFUSED_BY_TRITON)
+def test_refused_by_tritons_front_end(server: Running, body: str, endpoint: str) -> None:
+    status, said = post(server, endpoint, body)
+    assert status >= 400
+    assert isinstance(from_wire(json.loads(said.removeprefix("data: "))["error"]), InvalidRequest)
+    good_request_succeeds(server)
+
+
+def test_other_names_in_a_body_do_no_harm(server: Running) -> None:
+    """Triton makes parameters of them; NVIDIA's older clients send min_length and accumulate_tokens."""
+    body = {"text_input": "tide", "max_tokens": 6, "id": "7", "model": "ensemble", "accumulate_tokens": True}
+    status, said = post(server, "generate", json.dumps(body | {"min_length": 6, "timeout": 10_000_000}))
+    assert status == 200, said
+    assert json.loads(said)["text_output"] == "tideti"
+
+
+def test_an_unknown_stop_string_is_no_error(server: Running) -> None:
+    stops = tensor("stop_words", "never said", "", "\0", "\U0001fae8", "a" * 2**20)
+    assert ask(server, (PROMPT, tensor("max_tokens", 6), stops)) == "tideti"
