@@ -42,6 +42,9 @@ serve: $(SERVE)  ## Serve CONFIG in the foreground; Ctrl-C drains and exits
 up: $(SERVE)  ## Serve CONFIG in the background; returns when ready
 	@$(PY) -m build.repository $(CONFIG) && $(PY) -m serving up $(CONFIG)
 
+gateway: $(SERVE)  ## Start the OpenAI gateway of CONFIG alone, before a server that runs already
+	@exec $(PY) -m gateway $(CONFIG)
+
 down: $(SERVE)  ## Drain and stop the background server of CONFIG
 	@$(PY) -m serving down $(CONFIG)
 
@@ -76,4 +79,4 @@ soak: $(SERVE)  ## Ten minutes of 64 streams with cancels over a synthetic engin
 clean:  ## Remove environments and caches; engines stay
 	@rm -rf .venv .venv-build .uv .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help engine check serve up down status logs chat lint format test bench soak clean
+.PHONY: help engine check serve up gateway down status logs chat lint format test bench soak clean

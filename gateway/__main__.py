@@ -63,6 +63,7 @@ async def _serve(specs: list[Deployment], keys: Keys, root: Path, drain_s: float
         port=specs[0].ports.gateway,
         http=LimitedHttp,
         ws="none",
+        lifespan="off",
         log_config=None,
         log_level=logging.WARNING,
         access_log=False,
@@ -72,7 +73,11 @@ async def _serve(specs: list[Deployment], keys: Keys, root: Path, drain_s: float
     logging.getLogger("gateway").info(
         "serving %s on http://%s:%d/v1", ", ".join(service.backends), config.host, config.port
     )
-    await DrainingServer(config, service, drain_s).serve()
+    try:
+        await DrainingServer(config, service, drain_s).serve()
+    finally:
+        for backend in service.backends.values():
+            await backend.client.close()
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 """The FastAPI application: its routes, its layers, and how every failure leaves it."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from fastapi import FastAPI
+from fastapi.telemetry import TelemetryConfig
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
@@ -27,20 +27,17 @@ from gateway.schema.common import Sampling
 from gateway.schema.text import TextBody
 from gateway.service import Service, Work
 
+# FastAPI would send what it sees, bodies of refused requests included, wherever OTEL_… variables say.
+_NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
+
 B = TypeVar("B", bound=Sampling)
 
 
 def make_app(service: Service) -> FastAPI:
     """The application around a service."""
 
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        yield
-        for backend in service.backends.values():
-            await backend.client.close()
-
     metrics = Metrics(service.backends.values())
-    app = FastAPI(title="Conch", version="1", lifespan=lifespan, redoc_url=None)
+    app = FastAPI(title="Conch", version="1", redoc_url=None, telemetry=_NO_TELEMETRY)
     app.add_middleware(Guard, keys=service.keys, drain=service.drain)
     if service.cors_origins:
         app.add_middleware(CORSMiddleware, allow_origins=service.cors_origins, allow_headers=["*"])

@@ -89,6 +89,9 @@ def of_validation(error: ValidationError) -> ApiError:
     if kind == "missing":
         return ApiError(400, f"Missing required parameter: {param}", INVALID, "missing_required_parameter", param)
     message = str(fault["msg"]).removeprefix("Value error, ")
+    if kind == "value_error":  # our own checks between fields, which begin with a field's name
+        named = message.partition(" ")[0]
+        return ApiError(400, message, INVALID, "invalid_value", param or (named if named.isidentifier() else None))
     given: Any = fault.get("input")
     shown = f", got {given!r:.80}" if isinstance(given, str | int | float) else ""
     where = f"{param}: " if param else ""

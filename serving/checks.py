@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psutil
 
-from contract.address import is_loopback
+from contract.address import address, is_loopback
 from contract.errors import ServeError
 from contract.manifest import check_engine, engines_root, this_machine
 from contract.spec import Deployment
@@ -70,6 +70,17 @@ def check_the_ports(spec: Deployment, root: Path, config: str) -> str:
     return f"{listed} on {spec.ports.host}"
 
 
+def check_the_gateway(spec: Deployment, root: Path, config: str) -> str:
+    """The gateway's port is free."""
+    if not spec.gateway.enabled:
+        return "is off"
+    where = f"http://{address(spec.gateway.host, spec.ports.gateway)}/v1"
+    state = read_state(run_dir(root, spec.name))
+    if not (state and state.server_pid):
+        _bind(spec.gateway.host, spec.ports.gateway, "ports.gateway", config, host_key="gateway.host")
+    return where
+
+
 def warning(spec: Deployment) -> str:
     """What the user should know of a server that other machines can reach; '' otherwise."""
     if is_loopback(spec.ports.host):
@@ -85,15 +96,16 @@ CHECKS: dict[str, Check] = {
     "repository": check_the_repository,
     "triton": check_the_server,
     "ports": check_the_ports,
+    "gateway": check_the_gateway,
 }
 
 
-def _bind(host: str, port: int, key: str, config: str) -> None:
+def _bind(host: str, port: int, key: str, config: str, host_key: str = "ports.host") -> None:
     """Listen on a port for a moment, to see whether the server could."""
     try:
         family, kind, protocol, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except socket.gaierror:
-        raise ServeError(f"ports.host {host} is no address", fix=f"Change it in {config}") from None
+        raise ServeError(f"{host_key} {host} is no address", fix=f"Change it in {config}") from None
     with socket.socket(family, kind, protocol) as probe:
         # Connections that an earlier server has just closed are no obstacle; a listener still is.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -107,7 +119,7 @@ def _bind(host: str, port: int, key: str, config: str) -> None:
                 ) from None
             if error.errno == errno.EADDRNOTAVAIL:
                 raise ServeError(
-                    f"ports.host {host} is no address of this machine", fix=f"Change it in {config}"
+                    f"{host_key} {host} is no address of this machine", fix=f"Change it in {config}"
                 ) from None
             raise ServeError(
                 f"port {port} of {host} cannot be used ({error.strerror})", fix=f"Change {key} in {config}"

@@ -19,6 +19,7 @@ from contract.errors import ServeError
 from contract.spec import Deployment
 from contract.stage import DRAINING
 from serving import canary, checks, process
+from serving.door import Door
 from serving.endpoints import endpoints, read_metrics
 from serving.journal import RotatingLog, last_words, load_failure, matters, plain
 from serving.process import Server
@@ -83,6 +84,7 @@ class Supervision:
     screen: Screen
     log: RotatingLog
     state: State
+    door: Door
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     kill: asyncio.Event = field(default_factory=asyncio.Event)
     recent: deque[str] = field(default_factory=lambda: deque(maxlen=RECENT_LINES))
@@ -152,7 +154,7 @@ async def _drain(server: Server, own: Supervision) -> Life:
     own.publish(phase=Phase.DRAINING)
     own.tell(f"draining {own.spec.name}: up to {policy.drain_timeout_s:g} s for requests in flight")
     hindrance = await _first(
-        _quiet(own.spec, policy.quiet_s),
+        _settled(own),
         process.dead_stub(server, policy.stub_interval_s),
         _pressed_again(own),
         asyncio.sleep(policy.drain_timeout_s, f"requests are still in flight after {policy.drain_timeout_s:g} s"),
@@ -168,6 +170,12 @@ async def _drain(server: Server, own: Supervision) -> Life:
         own.tell(f"{hindrance}: killing the server", "yellow")
         process.kill(server)
     return Life(Ending.STOPPED, code=_as_shell(await process.exit_code(server)))
+
+
+async def _settled(own: Supervision) -> str:
+    """'' once the gateway has drained, and then the server."""
+    await own.door.close()
+    return await _quiet(own.spec, own.policy.quiet_s)
 
 
 async def _quiet(spec: Deployment, seconds: float) -> str:
@@ -211,7 +219,7 @@ async def _exit_at_start(server: Server, pump: asyncio.Task[None], own: Supervis
 
 
 async def _proof(server: Server, own: Supervision) -> Life | None:
-    """None once the canary is answered; the end of a server whose canary never is."""
+    """None once the canary is answered and the gateway is up; else the end of the server."""
     deadline = time.monotonic() + own.policy.start_timeout_s
     refused = "its port does not answer"
     while time.monotonic() < deadline:
@@ -220,7 +228,8 @@ async def _proof(server: Server, own: Supervision) -> Life | None:
             continue
         try:
             await canary.ask(own.spec, max(0.1, deadline - time.monotonic()))
-            return None
+            unopened = await own.door.up()
+            return Life(Ending.HOPELESS, unopened) if unopened else None
         except canary.CanaryFailed as error:
             refused = str(error)
             await asyncio.sleep(0.5)

@@ -12,6 +12,7 @@ from contract.errors import ServeError
 from contract.spec import Deployment
 from contract.stage import DRAINING, run_dir
 from serving import checks, process
+from serving.door import Door
 from serving.journal import RotatingLog
 from serving.life import DEFAULT, Ending, Policy, Supervision, live
 from serving.rundir import LOG, Phase, State, created_at, locked, write_state
@@ -50,16 +51,25 @@ def supervise(
         state = State(Phase.STARTING, os.getpid(), created_at(), started_at=time.time())
         write_state(folder, state)
         with RotatingLog(folder / LOG) as log:
-            loop = Supervision(spec, root, config, folder, policy, command, prefix, screen, log, state)
+            door = Door(spec, root, Path(config).resolve(), screen, log, policy.drain_timeout_s)
+            loop = Supervision(spec, root, config, folder, policy, command, prefix, screen, log, state, door)
             if checks.warning(spec):
                 screen.warn(checks.warning(spec))
             return asyncio.run(_serve(loop))
 
 
 async def _serve(own: Supervision) -> int:
-    """Live after life, until the user asks to stop or nothing helps."""
+    """Live after life behind one door, until the user asks to stop or nothing helps."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, own.ask_to_stop)
+    own.door.open()
+    try:
+        return await _lives(own)
+    finally:
+        await own.door.close(drain=False)
+
+
+async def _lives(own: Supervision) -> int:
     failures = failed_starts = 0
     while True:
         life = await live(own)

@@ -33,14 +33,22 @@ def on_free_ports(spec: Deployment) -> Deployment:
 
 
 @contextmanager
-def synthetic(root: Path, *, name: str = "synthetic", step_ms: float = 10, **limits: int) -> Iterator[Running]:
-    """The synthetic engine in a real Triton."""
+def synthetic(
+    root: Path,
+    *,
+    name: str = "synthetic",
+    step_ms: float = 10,
+    gateway: dict[str, object] | None = None,
+    **limits: int,
+) -> Iterator[Running]:
+    """The synthetic engine in a real Triton; behind the gateway where ``gateway`` has the spec's section for it."""
     spec = on_free_ports(
         Deployment.model_validate(
             {
                 "name": name,
                 "engine": {"runtime": "synthetic", "step_ms": step_ms},
                 "limits": {"max_seq_len": 4096, **limits},
+                "gateway": {"enabled": gateway is not None, **(gateway or {})},
             }
         )
     )
@@ -50,9 +58,10 @@ def synthetic(root: Path, *, name: str = "synthetic", step_ms: float = 10, **lim
 
 
 @contextmanager
-def smollm2(root: Path) -> Iterator[Running]:
+def smollm2(root: Path, *, gateway: bool = False) -> Iterator[Running]:
     """The default deployment's engine, as make engine left it."""
     spec = on_free_ports(load_spec(DEFAULT))
+    spec = spec.model_copy(update={"gateway": spec.gateway.model_copy(update={"enabled": gateway})})
     (root / "engines").mkdir(exist_ok=True)
     (root / "engines" / spec.name).symlink_to(CODE / "engines" / spec.name)
     write_repository(root, spec, root / "engines" / spec.name / "current")

@@ -76,6 +76,7 @@ def make_site(folder: Path, name: str, **sections: object) -> Site:
         "engine": {"runtime": "synthetic"},
         "limits": {"max_seq_len": 300_000, "max_input_len": 1000},
         "ports": free_ports(),
+        "gateway": {"enabled": False},
     }
     config.write_text(yaml.safe_dump(data | sections))
     spec = load_spec(config)
