@@ -132,6 +132,7 @@ def test_check_lists_every_fault(site: Site, listener: int) -> None:
         "OK  engine",
         "OK  repository",
         "OK  triton",
+        "OK  gateway",
     ]
     assert f"port {listener}" in ended.stderr
 
