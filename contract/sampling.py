@@ -37,6 +37,11 @@ class SamplingParams(msgspec.Struct, frozen=True, omit_defaults=True):
     guided_decoding_guide: str = ""
 
     @property
+    def ends(self) -> tuple[int, ...]:
+        """The end-of-sequence tokens that the request names."""
+        return self.stop_token_ids if self.end_id is None else (self.end_id, *self.stop_token_ids)
+
+    @property
     def greedy(self) -> bool:
         """True when the most likely token is always taken."""
         if self.temperature == 0 or self.top_k == 1:

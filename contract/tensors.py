@@ -49,7 +49,7 @@ INPUTS: tuple[Tensor, ...] = (
     Tensor("seed", "UINT64", doc="Same seed, same request, same engine: same answer."),
     Tensor("stop_words", "BYTES", (-1,), doc="Stop strings, found in the text; never sent to the client."),
     Tensor("bad_words", "BYTES", (-1,), doc="Strings that must not be generated."),
-    Tensor("stop_token_ids", "INT32", (-1,), ours=True, doc="Further end-of-sequence tokens."),
+    Tensor("stop_token_ids", "INT32", (-1,), ours=True, doc="Further end-of-sequence tokens; without text."),
     Tensor("end_id", "INT32", doc="Replaces the model's own end-of-sequence token; one that no token has: never end."),
     Tensor("pad_id", "INT32", doc="Accepted for NVIDIA's clients; nothing is padded here."),
     Tensor("ignore_eos", "BOOL", ours=True, doc="Generate to max_tokens whatever comes."),
@@ -84,7 +84,13 @@ INPUTS: tuple[Tensor, ...] = (
 # A response carries only what has news: text and ids always, the rest with the last response or when asked for.
 OUTPUTS: tuple[Tensor, ...] = (
     Tensor("text_output", "BYTES", (-1,), doc="The delta when streaming, the whole text when not."),
-    Tensor("output_ids", "INT32", (-1,), ours=True, doc="The token ids generated since the last response."),
+    Tensor(
+        "output_ids",
+        "INT32",
+        (-1,),
+        ours=True,
+        doc="The token ids generated since the last response; the end of sequence, which has no text, included.",
+    ),
     Tensor("finish_reason", "BYTES", (-1,), ours=True, doc="Why the stream ended; in the last response."),
     Tensor("num_input_tokens", "INT32", doc="Tokens of the prompt; in the last response."),
     Tensor("num_output_tokens", "INT32", doc="Tokens generated; in the last response."),

@@ -35,6 +35,7 @@ class Opening(msgspec.Struct, frozen=True, omit_defaults=True):
     stream: bool = False
     return_log_probs: bool = False
     skip_special_tokens: bool = True
+    ends: tuple[int, ...] = ()  # end_id and stop_token_ids of the request: they have no text where they end it
     arrival_ns: int = 0
     canary: bool = False
 

@@ -41,16 +41,22 @@ class Answer:
         """What this delta settles. A found stop string sets ``finish`` though the engine runs on."""
         if self.opening.stop:
             return self._push_to_stop(delta)
-        piece = Piece(self._detokenizer.push(delta.ids), delta.ids, delta.log_probs, delta.top_log_probs, delta.finish)
+        text = self._detokenizer.push(self._spoken(delta))
+        piece = Piece(text, delta.ids, delta.log_probs, delta.top_log_probs, delta.finish)
         if delta.finish:
             piece.text += self._detokenizer.flush()
         self._count(piece)
         return piece
 
+    def _spoken(self, delta: EngineDelta) -> list[int]:
+        """The ids that have text: not the one that ended the answer (the model's own is silent anyway)."""
+        ended = delta.finish == FinishReason.STOP and delta.ids and delta.ids[-1] in self.opening.ends
+        return delta.ids[:-1] if ended else delta.ids
+
     def _push_to_stop(self, delta: EngineDelta) -> Piece:
         """Token by token, so that the token that completes a stop string is the last one counted."""
         piece = Piece(finish=delta.finish)
-        for taken, token in enumerate(delta.ids, start=1):
+        for taken, token in enumerate(self._spoken(delta), start=1):
             text, stopped = self._stop.push(self._detokenizer.push([token]))
             piece.text += text
             if stopped:
