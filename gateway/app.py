@@ -11,7 +11,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from gateway import chat, text
+from gateway import chat, responses, text
 from gateway.backend import Backend
 from gateway.body import read_body
 from gateway.errors import INVALID, ApiError, Refused, of_validation
@@ -24,6 +24,7 @@ from gateway.observe import Observed
 from gateway.openapi import publish
 from gateway.schema.chat import ChatBody
 from gateway.schema.common import Sampling
+from gateway.schema.responses import ResponsesBody
 from gateway.schema.text import TextBody
 from gateway.service import Service, Work
 
@@ -68,6 +69,11 @@ def _add_answers(app: FastAPI, service: Service) -> None:
     async def completions(request: Request) -> Response:
         """Continue a text, or several."""
         return await answer(request, TextBody, text.understand)
+
+    @app.post("/v1/responses")
+    async def make_response(request: Request) -> Response:
+        """Make a response."""
+        return await answer(request, ResponsesBody, responses.understand)
 
     @app.post("/v1/embeddings")
     async def embeddings(request: Request) -> Response:

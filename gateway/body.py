@@ -4,6 +4,7 @@ import asyncio
 import math
 from typing import TypeVar
 
+from pydantic_core import from_json
 from starlette.requests import ClientDisconnect, Request
 
 from gateway.ask import TIMEOUT_HEADER
@@ -37,7 +38,13 @@ async def read_body(request: Request, schema: type[B], most_bytes: int) -> B:
         raise refuse(f"the body did not arrive within {_ARRIVAL_S:g} s", code="body_timeout", status=408) from None
     except ClientDisconnect:
         raise ClientLeft from None
-    return schema.model_validate_json(bytes(body))
+    try:
+        given = from_json(bytes(body), allow_inf_nan=False)
+    except ValueError as error:
+        raise refuse(f"The body is not JSON: {error}", code="invalid_json") from None
+    if isinstance(given, dict):  # null is OpenAI's "not given", of fields that are not known here too
+        given = {name: value for name, value in given.items() if value is not None}
+    return schema.model_validate(given)
 
 
 def timeout_of(request: Request) -> float | None:

@@ -42,7 +42,7 @@ class Chat:
 
     async def whole(self, deltas: AsyncIterator[Numbered], journey: Journey) -> bytes:
         """The unstreamed response."""
-        answers = self._answers()
+        answers = self.answers()
         parts: list[list[Event]] = [[] for _ in answers]
         logprobs: list[list[dict[str, Any]]] = [[] for _ in answers]
         async for number, delta in deltas:
@@ -72,7 +72,7 @@ class Chat:
 
     async def chunks(self, deltas: AsyncGenerator[Numbered, None], journey: Journey) -> AsyncGenerator[bytes, None]:
         """The streamed response: what one delta adds is one write."""
-        answers = self._answers()
+        answers = self.answers()
         with_usage = self.body.stream_options is not None and self.body.stream_options.include_usage
         head = _json(
             {"id": self.id, "object": "chat.completion.chunk", "created": self.created, "model": self.body.model}
@@ -114,7 +114,8 @@ class Chat:
         """The event that ends a stream in the middle."""
         return b"data: %b\n\n" % error.body
 
-    def _answers(self) -> list[Answer]:
+    def answers(self) -> list[Answer]:
+        """A fresh answer for each ask."""
         return [Answer(self.reading.parser(), one_call=self.reading.one_call) for _ in self.asks]
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from contract.errors import RequestError
 from gateway.schema.refused import why_refused
@@ -76,10 +77,8 @@ def of_request(error: RequestError, names: Mapping[str, str], retry_after_s: flo
 
 def of_validation(error: ValidationError) -> ApiError:
     """A body that is not what its schema says: the fault that lies deepest in it."""
-    fault = max(error.errors(include_url=False), key=lambda each: len(each["loc"]))
+    fault = max(error.errors(include_url=False), key=_telling)
     kind = fault["type"]
-    if kind == "json_invalid":
-        return ApiError(400, f"The body is not JSON: {fault['ctx']['error']}", INVALID, "invalid_json")
     param = path_of(fault["loc"])
     if kind == "extra_forbidden":
         reason = why_refused(str(fault["loc"][-1]))
@@ -96,6 +95,12 @@ def of_validation(error: ValidationError) -> ApiError:
     shown = f", got {given!r:.80}" if isinstance(given, str | int | float) else ""
     where = f"{param}: " if param else ""
     return ApiError(400, f"{where}{message[0].lower()}{message[1:]}{shown}", INVALID, "invalid_value", param)
+
+
+def _telling(fault: ErrorDetails) -> tuple[bool, int]:
+    """Of several faults, one is shown: a field that is refused with a reason, else the deepest."""
+    refused = fault["type"] == "extra_forbidden" and bool(why_refused(str(fault["loc"][-1])))
+    return refused, len(fault["loc"])
 
 
 def path_of(location: tuple[int | str, ...]) -> str | None:

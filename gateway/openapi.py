@@ -7,13 +7,15 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from gateway.ask import TIMEOUT_HEADER
-from gateway.schema.answers import ChatAnswer, ErrorAnswer, ModelAnswer, ModelList, TextAnswer
+from gateway.schema.answers import ChatAnswer, ErrorAnswer, ModelAnswer, ModelList, ResponseAnswer, TextAnswer
 from gateway.schema.chat import ChatBody
+from gateway.schema.responses import ResponsesBody
 from gateway.schema.text import TextBody
 
 _BODIES: dict[str, tuple[type[BaseModel], type[BaseModel]]] = {
     "/v1/chat/completions": (ChatBody, ChatAnswer),
     "/v1/completions": (TextBody, TextAnswer),
+    "/v1/responses": (ResponsesBody, ResponseAnswer),
 }
 _PLAIN: dict[str, type[BaseModel]] = {"/v1/models": ModelList, "/v1/models/{model}": ModelAnswer}
 _ERRORS = {

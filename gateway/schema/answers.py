@@ -91,6 +91,18 @@ class TextAnswer(Answer):
     usage: Usage
 
 
+class ResponseAnswer(BaseModel):
+    """A response; what it repeats of its request is left out here."""
+
+    id: str
+    object: Literal["response"]
+    created_at: int
+    status: Literal["completed", "incomplete"]
+    model: str
+    output: list[dict[str, Any]]
+    usage: dict[str, Any]
+
+
 class ModelAnswer(Answer):
     """A deployment."""
 

@@ -8,6 +8,8 @@ from pydantic import Field, model_validator
 from contract.sampling import BOUNDS
 from gateway.schema.common import Body, Choices
 
+FUNCTION_NAME = r"^[a-zA-Z0-9_.-]{1,64}$"
+
 
 class TextPart(Body):
     """A part of a message's content."""
@@ -65,7 +67,7 @@ class Message(Body):
 class Function(Body):
     """A function that the model may call."""
 
-    name: str = Field(pattern=r"^[a-zA-Z0-9_.-]{1,64}$")
+    name: str = Field(pattern=FUNCTION_NAME)
     description: str | None = None
     parameters: dict[str, Any] | None = None
     strict: bool | None = None

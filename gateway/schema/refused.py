@@ -1,11 +1,16 @@
 """Fields of OpenAI's API (and of other servers') that cannot be honoured here, each with the reason."""
 
 _NO_STORE = "answers are not stored here; send the whole conversation"
-_NO_AUDIO = "the models here read and write text only"
+_TEXT_ONLY = "the models here read and write text only"
 
 REFUSED: dict[str, str] = {
-    "audio": _NO_AUDIO,
-    "image": _NO_AUDIO,
+    "audio": _TEXT_ONLY,
+    "image": _TEXT_ONLY,
+    "reasoning": "the model decides; chat_template_kwargs carries what its template knows",
+    "image_url": _TEXT_ONLY,
+    "input_audio": _TEXT_ONLY,
+    "file": _TEXT_ONLY,
+    "file_id": _TEXT_ONLY,
     "background": "a request runs while its connection is open",
     "background_options": "a request runs while its connection is open",
     "best_of": "is not supported; ask for n answers and choose among them",
@@ -13,7 +18,6 @@ REFUSED: dict[str, str] = {
     "conversation": _NO_STORE,
     "function_call": "is deprecated; use tool_choice",
     "functions": "is deprecated; use tools",
-    "include": "there is nothing more to include",
     "length_penalty": "beam search is not supported",
     "max_tool_calls": "no tool runs here; the caller runs them all",
     "min_p": "is not supported; use top_p or top_k",
