@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from contract.errors import DeadlineExceeded, EngineFailed
+from contract.errors import DeadlineExceeded, EngineFailed, InvalidRequest
 from contract.spec import Streaming
 from contract.tensors import FinishReason
 from contract.wire import EngineDelta, Opening
@@ -82,7 +82,8 @@ class Outbox:
                 if output.finish:
                     pending.finish = output.finish
                     if output.finish == FinishReason.ERROR:
-                        pending.error = EngineFailed(output.error).to_wire()
+                        kind = InvalidRequest if output.field else EngineFailed
+                        pending.error = kind(output.error, field=output.field).to_wire()
             if time.monotonic() + self._send_due() < self._wakes_at:
                 self._changed.notify()
 

@@ -19,6 +19,7 @@ class Output(msgspec.Struct, omit_defaults=True):
     top_log_probs: list[list[TopLogprob]] = []
     finish: FinishReason | None = None
     error: str = ""  # what went wrong, for the user, when finish is ERROR
+    field: str = ""  # the tensor at fault, where it was the request's fault
 
 
 class Stats(msgspec.Struct, frozen=True, omit_defaults=True):

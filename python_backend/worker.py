@@ -177,11 +177,14 @@ def serve(connection: Connection, engine: Engine) -> None:
 
 def main() -> None:
     """``python -m python_backend.worker FD CONFIG``, started by EngineWorker."""
+    from python_backend.gate import GatedEngine
     from python_backend.openvino.engine import OpenVinoEngine
+    from python_backend.openvino.guides import GuideProcess
 
     config = StageConfig.from_json(sys.argv[2])
     assert config.engine is not None
-    serve(Connection(int(sys.argv[1])), OpenVinoEngine(config.engine, config.spec))
+    engine = GatedEngine(OpenVinoEngine(config.engine, config.spec), GuideProcess(config.engine))
+    serve(Connection(int(sys.argv[1])), engine)
     os._exit(0)  # the engine's threads may be in the middle of a step that nobody waits for
 
 

@@ -33,11 +33,12 @@ def generation_config(sampling: SamplingParams, eos_token_ids: tuple[int, ...], 
     config.frequency_penalty = sampling.frequency_penalty
     config.logprobs = int(sampling.return_log_probs)
     if sampling.guided_decoding_guide_type:
-        config.structured_output_config = _guide(sampling)
+        config.structured_output_config = guide_config(sampling)
     return config
 
 
-def _guide(sampling: SamplingParams) -> genai.StructuredOutputConfig:
+def guide_config(sampling: SamplingParams) -> genai.StructuredOutputConfig:
+    """What the answer's text must be."""
     guide = genai.StructuredOutputConfig()
     match sampling.guided_decoding_guide_type:
         case "json":

@@ -1,0 +1,93 @@
+"""An engine behind a gate: requests that must be looked at first wait outside, the others pass at once."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from queue import SimpleQueue
+from typing import Protocol
+
+import msgspec
+
+from contract.sampling import SamplingParams
+from contract.tensors import FinishReason
+from python_backend.protocol import Engine, Output, Sink, Stats
+
+
+class Inspector(Protocol):
+    """What looks at a request's guide."""
+
+    def refusal(self, sampling: SamplingParams) -> str:
+        """Why the request is refused; '' if it is not. May take seconds."""
+
+    def stop(self) -> None:
+        """Release what it holds."""
+
+
+class GatedEngine:
+    """The engine protocol; a request with a guide is submitted once ``inspector`` has passed it."""
+
+    def __init__(self, engine: Engine, inspector: Inspector) -> None:
+        self._engine = engine
+        self._inspector = inspector
+        self._waiting: OrderedDict[int, tuple[list[int], SamplingParams]] = OrderedDict()
+        self._arrived: SimpleQueue[int | None] = SimpleQueue()
+        self._lock = threading.Lock()  # of _waiting
+        self._sinking = threading.Lock()  # outputs come from two threads
+        self.name, self.features = engine.name, engine.features
+
+    def start(self, sink: Sink) -> None:
+        """Start the engine and the thread at the gate."""
+
+        def in_turn(outputs: Sequence[Output]) -> None:
+            with self._sinking:
+                sink(outputs)
+
+        self._sink = in_turn
+        self._engine.start(in_turn)
+        self._thread = threading.Thread(target=self._run, name="gate", daemon=True)
+        self._thread.start()
+
+    def submit(self, key: int, input_ids: list[int], sampling: SamplingParams) -> None:
+        """Pass a request on, or let it wait."""
+        if not sampling.guided_decoding_guide_type:
+            self._engine.submit(key, input_ids, sampling)
+            return
+        with self._lock:
+            self._waiting[key] = (input_ids, sampling)
+        self._arrived.put(key)
+
+    def abort(self, key: int) -> None:
+        """Stop a request on either side of the gate."""
+        with self._lock:
+            waited = self._waiting.pop(key, None)
+        if waited:
+            self._sink([Output(key, finish=FinishReason.CANCELLED)])
+        else:
+            self._engine.abort(key)
+
+    def stats(self) -> Stats:
+        """The engine's, and those outside."""
+        stats = self._engine.stats()
+        return msgspec.structs.replace(stats, waiting=stats.waiting + len(self._waiting))
+
+    def stop(self) -> None:
+        """End both."""
+        self._arrived.put(None)
+        self._thread.join(timeout=5)
+        self._inspector.stop()
+        self._engine.stop()
+
+    def _run(self) -> None:
+        while (key := self._arrived.get()) is not None:
+            with self._lock:
+                request = self._waiting.get(key)
+            if request is None:  # it left meanwhile
+                continue
+            refusal = self._inspector.refusal(request[1])
+            with self._lock:
+                if self._waiting.pop(key, None) is None:
+                    continue
+                if not refusal:
+                    self._engine.submit(key, *request)
+            if refusal:
+                self._sink([Output(key, finish=FinishReason.ERROR, error=refusal, field="guided_decoding_guide")])

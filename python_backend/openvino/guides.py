@@ -1,0 +1,100 @@
+"""Guides are compiled in a process that may die of them before the engine sees them.
+
+A guide that cannot be compiled throws in the engine's ``step()`` and leaves the pipeline unusable; one
+that takes long to compile stops every stream meanwhile; one that nests deep enough overflows the
+stack. So a request with a guide waits until another process has compiled it, within bounds.
+"""
+
+import os
+import resource
+import socket
+import subprocess
+import sys
+import time
+from collections import OrderedDict
+from hashlib import sha256
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import msgspec
+
+from contract.sampling import SamplingParams
+
+MOST_CPU_S = 1  # of compiling: the engine spends as much again, and nothing else runs meanwhile
+_KILLED_CPU_S = 3  # by the kernel; the difference is for measuring
+_MOST_S = 10  # until an answer, the process's start included
+_REMEMBERED = 1024
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(SamplingParams).decode
+
+
+class GuideProcess:
+    """The engine's end. Not for several threads at once."""
+
+    def __init__(self, engine: Path) -> None:
+        self._engine = engine
+        self._process: subprocess.Popen[bytes] | None = None
+        self._known: OrderedDict[bytes, str] = OrderedDict()
+
+    def refusal(self, sampling: SamplingParams) -> str:
+        """Why this request's guide is refused; '' if it is not. Takes as long as compiling does."""
+        guide = f"{sampling.guided_decoding_guide_type} {sampling.guided_decoding_guide}"
+        key = sha256(guide.encode()).digest()
+        if key not in self._known:
+            self._known[key] = self._ask(sampling)
+            if len(self._known) > _REMEMBERED:
+                self._known.popitem(last=False)
+        return self._known[key]
+
+    def stop(self) -> None:
+        """End the process."""
+        if self._process:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def _ask(self, sampling: SamplingParams) -> str:
+        if self._process is None or self._process.poll() is not None:
+            self._start()
+        try:
+            self._connection.send_bytes(_encode(sampling))
+            if self._connection.poll(_MOST_S):
+                return self._connection.recv_bytes().decode()
+        except (EOFError, OSError):
+            pass
+        self.stop()
+        return f"compiling it fails, or takes more than {MOST_CPU_S} s of CPU"
+
+    def _start(self) -> None:
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            self._process = subprocess.Popen(
+                [Path(sys.prefix) / "bin" / "python3", "-m", __spec__.name, str(theirs.fileno()), str(self._engine)],
+                pass_fds=[theirs.fileno()],
+                cwd=Path(__file__).parents[2],
+            )
+            self._connection = Connection(os.dup(ours.fileno()))
+
+
+def main() -> None:
+    """``python -m python_backend.openvino.guides FD ENGINE``, started by GuideProcess."""
+    from python_backend.openvino.scratch import ScratchPipeline
+
+    connection, pipeline = Connection(int(sys.argv[1])), ScratchPipeline(Path(sys.argv[2]))
+    while True:
+        try:
+            sampling = _decode(connection.recv_bytes())
+        except EOFError:
+            return
+        before = time.process_time()
+        resource.setrlimit(resource.RLIMIT_CPU, (int(before) + _KILLED_CPU_S, resource.RLIM_INFINITY))
+        refusal = pipeline.refusal(sampling)
+        took = time.process_time() - before
+        if not refusal and took > MOST_CPU_S:
+            refusal = f"compiling it takes {took:.1f} s of CPU, the limit is {MOST_CPU_S}"
+        connection.send_bytes(refusal.encode())
+
+
+if __name__ == "__main__":
+    main()
