@@ -1,0 +1,1 @@
+"""Is this server OpenAI's API? Point it at any: see README.md."""

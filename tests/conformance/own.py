@@ -1,0 +1,28 @@
+"""Our own server, as ``make serve`` starts it, on ports that are free."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from serving.supervisor import Running
+from tests.conformance.target import Target
+from tests.e2e.servers import smollm2
+
+KEY = "conformance"
+
+
+@contextmanager
+def default_deployment(root: Path) -> Iterator[Target]:
+    """The default deployment behind its gateway, which wants a key."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CONCH_API_KEYS", KEY)
+        with smollm2(root, gateway=True) as server:
+            yield target_of(server)
+
+
+def target_of(server: Running) -> Target:
+    """A server of ours as a target."""
+    ports = server.spec.ports
+    return Target(f"http://{ports.host}:{ports.gateway}/v1", KEY, server.spec.name, own=True)

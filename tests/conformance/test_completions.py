@@ -1,0 +1,49 @@
+"""/v1/completions: one text or several, continued."""
+
+from typing import Any
+
+import httpx
+from openai import OpenAI
+
+from tests.conformance.target import DONE, events
+
+PROMPT = "The lighthouse keeper said that"
+
+
+def test_shape(client: OpenAI, model: str) -> None:
+    answer = client.completions.create(model=model, prompt=PROMPT, max_tokens=8, temperature=0)
+    assert answer.object == "text_completion"
+    (choice,) = answer.choices
+    assert choice.text and choice.finish_reason == "length"
+    assert answer.usage and answer.usage.completion_tokens == 8
+
+
+def test_streamed_is_unstreamed(http: httpx.Client, client: OpenAI, model: str) -> None:
+    whole = client.completions.create(model=model, prompt=PROMPT, max_tokens=24, temperature=0)
+    body: dict[str, Any] = {"model": model, "prompt": PROMPT, "max_tokens": 24, "temperature": 0}
+    found = events(http, "/completions", body)
+    assert found.pop() == DONE
+    assert len({chunk["id"] for chunk in found}) == 1
+    assert "".join(chunk["choices"][0]["text"] for chunk in found) == whole.choices[0].text
+    assert found[-1]["choices"][0]["finish_reason"] == "length"
+
+
+def test_several_prompts(client: OpenAI, model: str) -> None:
+    answer = client.completions.create(model=model, prompt=[PROMPT, "Once upon a time"], max_tokens=4, n=2)
+    assert [choice.index for choice in answer.choices] == [0, 1, 2, 3]
+
+
+def test_logprobs(client: OpenAI, model: str) -> None:
+    answer = client.completions.create(model=model, prompt=PROMPT, max_tokens=6, temperature=0, logprobs=0)
+    found = answer.choices[0].logprobs
+    assert found and found.tokens and found.token_logprobs and found.text_offset
+    assert len(found.tokens) == len(found.token_logprobs) == len(found.text_offset) == 6
+    assert all(value is not None and value <= 0 for value in found.token_logprobs)
+    assert "".join(found.tokens) == answer.choices[0].text
+
+
+def test_stop(client: OpenAI, model: str) -> None:
+    whole = client.completions.create(model=model, prompt=PROMPT, max_tokens=30, temperature=0).choices[0].text
+    answer = client.completions.create(model=model, prompt=PROMPT, max_tokens=30, temperature=0, stop=whole[9:14])
+    assert answer.choices[0].text == whole[: whole.index(whole[9:14])]
+    assert answer.choices[0].finish_reason == "stop"
