@@ -46,7 +46,7 @@ INPUTS: tuple[Tensor, ...] = (
     Tensor("repetition_penalty", "FP32", doc="Divides the logits of tokens already seen; 1: off."),
     Tensor("presence_penalty", "FP32", doc="Subtracted once from tokens already generated."),
     Tensor("frequency_penalty", "FP32", doc="Subtracted for each time a token was generated."),
-    Tensor("seed", "UINT64", doc="Same seed, same request, same engine: same answer."),
+    Tensor("seed", "UINT64", doc="Same seed, same request, same engine: same answer when it runs alone."),
     Tensor("stop_words", "BYTES", (-1,), doc="Stop strings, found in the text; never sent to the client."),
     Tensor("bad_words", "BYTES", (-1,), doc="Strings that must not be generated."),
     Tensor("stop_token_ids", "INT32", (-1,), ours=True, doc="Further end-of-sequence tokens; without text."),

@@ -201,21 +201,23 @@ REFUSED_BY_TRITON = (
 )
 
 
-def ask(server: Running, tensors: tuple[Raw, ...], timeout_s: float = HANG_S) -> str | RequestError:
-    """One request over gRPC: the joined text, or the error."""
+def ask(server: Running, tensors: tuple[Raw, ...], *, patient: bool = True) -> str | RequestError:
+    """One request over gRPC: the joined text, or the error; who is not patient leaves at the error, before the end."""
     message = service_pb2.ModelInferRequest(model_name=ENSEMBLE_ALIAS)
     for each in tensors:
         message.inputs.add(name=each.name, datatype=each.dtype, shape=each.shape)
         message.raw_input_contents.append(each.data)
     message.outputs.add(name="text_output")
-    text = ""
+    text, error = "", None
     with grpc.insecure_channel(f"127.0.0.1:{server.spec.ports.grpc}", options=_CHANNEL) as channel:
         stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
-        for response in stub.ModelStreamInfer(iter([message]), timeout=timeout_s):
+        for response in stub.ModelStreamInfer(iter([message]), timeout=HANG_S):
             if response.error_message:
-                return from_wire(response.error_message)
+                error = from_wire(response.error_message)
+                if not patient:
+                    break
             text += b"".join(raw[4:] for raw in response.infer_response.raw_output_contents).decode()
-    return text
+    return error or text
 
 
 def post(server: Running, endpoint: str, body: str) -> tuple[int, str]:

@@ -67,3 +67,9 @@ def test_other_names_in_a_body_do_no_harm(server: Running) -> None:
 def test_an_unknown_stop_string_is_no_error(server: Running) -> None:
     stops = tensor("stop_words", "never said", "", "\0", "\U0001fae8", "a" * 2**20)
     assert ask(server, (PROMPT, tensor("max_tokens", 6), stops)) == "tideti"
+
+
+def test_clients_that_leave_at_their_refusal(server: Running) -> None:
+    for _ in range(50):
+        assert isinstance(ask(server, HOSTILE["empty text"].tensors, patient=False), InvalidRequest)
+    good_request_succeeds(server)

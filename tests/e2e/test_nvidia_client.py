@@ -93,6 +93,24 @@ def test_curl_generate_stream(server: Running) -> None:
     assert events[-1]["finish_reason"] == "length"
 
 
+def test_sglangs_bench_serving(server: Running) -> None:
+    """Its --backend trt: parameters of an older ensemble, and an end_id that no token has."""
+    url = f"http://127.0.0.1:{server.spec.ports.http}/v2/models/ensemble/generate_stream"
+    body = {
+        "accumulate_tokens": True,
+        "text_input": "tide ",
+        "temperature": 0.000001,
+        "top_p": 1.0,
+        "max_tokens": 20,
+        "stream": True,
+        "min_length": 20,
+        "end_id": 1048576,
+    }
+    out = subprocess.run(["curl", "-sN", url, "-d", json.dumps(body)], capture_output=True, text=True, timeout=30)
+    events = [json.loads(line.removeprefix("data:")) for line in out.stdout.splitlines() if line]
+    assert "".join(event["text_output"] for event in events) == "tide tide tide tide "
+
+
 def test_the_model_answers_to_its_own_name_too(server: Running) -> None:
     url = f"http://127.0.0.1:{server.spec.ports.http}/v2/models/{server.spec.name}/generate"
     body = json.dumps({"text_input": "ab", "max_tokens": 4})

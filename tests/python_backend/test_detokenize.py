@@ -6,7 +6,11 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from python_backend.postprocess.detokenize import Detokenizer, Vocabulary
-from tests.tokenizers_zoo import FAMILIES
+from tests.e2e.servers import CODE
+from tests.tokenizers_zoo import FAMILIES, real
+
+SERVED = "smollm2-135m"  # the default deployment's own tokenizer, which make engine made
+ALL = [*FAMILIES, SERVED]
 
 _chunk_sizes = st.lists(st.integers(1, 7), min_size=1, max_size=8)
 _texts = st.text(max_size=60) | st.text(alphabet="日本語é🙂👩‍👧 aZ0\n\u200b\u0301", max_size=40)
@@ -16,7 +20,8 @@ _vocabularies: dict[str, Vocabulary] = {}
 
 def vocabulary(family: str) -> Vocabulary:
     if family not in _vocabularies:
-        _vocabularies[family] = Vocabulary.of(FAMILIES[family]())
+        served = CODE / "engines" / SERVED / "current"
+        _vocabularies[family] = Vocabulary.of(real(served) if family == SERVED else FAMILIES[family]())
     return _vocabularies[family]
 
 
@@ -33,7 +38,7 @@ def one_shot(tokenizer: Tokenizer, ids: list[int]) -> str:
     return str(tokenizer.decode(ids, skip_special_tokens=True))
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ALL)
 @given(text=_texts, sizes=_chunk_sizes)
 @settings(max_examples=150, deadline=None)
 def test_text_streams_as_it_decodes(family: str, text: str, sizes: list[int]) -> None:
@@ -42,7 +47,7 @@ def test_text_streams_as_it_decodes(family: str, text: str, sizes: list[int]) ->
     assert streamed(known, ids, sizes) == one_shot(known.tokenizer, ids)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ALL)
 @given(data=st.data(), sizes=_chunk_sizes)
 @settings(max_examples=300, deadline=None)
 def test_any_ids_stream_as_they_decode(family: str, data: st.DataObject, sizes: list[int]) -> None:
@@ -53,7 +58,7 @@ def test_any_ids_stream_as_they_decode(family: str, data: st.DataObject, sizes: 
     assert streamed(known, ids, sizes) == one_shot(known.tokenizer, [i for i in ids if i < known.size])
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ALL)
 def test_text_does_not_wait_for_the_end(family: str) -> None:
     known = vocabulary(family)
     detokenizer = Detokenizer(known)
