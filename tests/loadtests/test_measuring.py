@@ -1,0 +1,57 @@
+"""What bench makes of timelines, and a short soak against a server that it starts and stops itself."""
+
+import asyncio
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from contract.spec import Deployment, load_spec
+from contract.stage import run_dir
+from loadtests.bench import figures
+from loadtests.served import ROOT, served
+from loadtests.soak import active, soak, stage_memory
+from loadtests.transports import Timeline, grpc_stub, http_stream
+from tests.e2e.servers import on_free_ports
+
+
+def test_figures_are_medians_over_rounds_and_share_a_gap_among_its_tokens() -> None:
+    def round_(step: float) -> list[Timeline]:
+        return [Timeline(1.0, [(1.0 + step, 1), (1.0 + 3 * step, 2)])]
+
+    taken = figures([round_(0.1), round_(0.2), round_(9.0)])
+    assert taken.tokens_per_s == pytest.approx(3 / 0.6)
+    assert taken.ttft_ms == 200
+    assert taken.itl_ms == 200  # 400 ms for two tokens
+    assert taken.tokens_per_response == 1.5
+
+
+def test_a_soak_against_a_server_of_its_own(tmp_path: Path) -> None:
+    wanted = {"name": "soak-test", "engine": {"runtime": "synthetic", "step_ms": 2}, "gateway": {"enabled": False}}
+    spec = on_free_ports(Deployment.model_validate(wanted))
+    config = tmp_path / "soak.yaml"
+    config.write_text(yaml.safe_dump(spec.model_dump(mode="json")))
+    with served(config) as server_pid:
+        tally = asyncio.run(soak(load_spec(config), 3, streams=8, cancel_share=0.3, seed=3))
+        memory = stage_memory(server_pid)
+        asyncio.run(both_transports(spec))
+    assert tally.complete > 8
+    assert tally.cancelled
+    assert (tally.errors, tally.wrong_text) == ([], 0)
+    assert {"tritonserver", "soak-test_preprocess", "soak-test_engine", "soak-test_postprocess"} <= set(memory)
+    assert not (run_dir(ROOT, spec.name) / "state.json").exists()
+
+
+async def both_transports(spec: Deployment) -> None:
+    """The same answer, and a first delta of one token, over gRPC and HTTP."""
+    inputs = {"text_input": "tide ", "max_tokens": 12, "stream": True}
+    async with grpc_stub(spec.ports) as stub:
+        for timeline in (await stub.stream(inputs), await http_stream(spec.ports, inputs)):
+            assert (timeline.text, timeline.finish_reason, timeline.error) == ("tide tide ti", "length", "")
+            assert timeline.deltas[0][1] == 1
+            assert timeline.sent < timeline.deltas[0][0] <= timeline.deltas[-1][0]
+    until = time.monotonic() + 10
+    while active(spec):
+        assert time.monotonic() < until
+        await asyncio.sleep(0.1)
