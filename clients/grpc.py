@@ -18,7 +18,7 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from clients.request import Answer, Delta, Inputs, inputs_of, joined
 from clients.wire import OUTPUTS, from_rpc, to_delta, to_message
-from contract.errors import from_wire
+from contract.errors import RequestError, from_wire
 from contract.tensors import ENSEMBLE_ALIAS
 
 # Without its own pool, two clients of one process would share a connection and its back-off.
@@ -81,15 +81,19 @@ class Client:
     ) -> Generator[Delta, None, None]:
         message = to_message(self._model, inputs_of(prompt, options, stream=stream))
         call = self._stub.ModelStreamInfer(iter([message]), timeout=timeout_s)
+        refusal: RequestError | None = None
         try:
             for response in call:
-                if response.error_message:
-                    raise from_wire(response.error_message)
-                yield to_delta(response.infer_response)
+                if response.error_message:  # read on: Triton 2.51 never lets go of a request cancelled right here
+                    refusal = refusal or from_wire(response.error_message)
+                else:
+                    yield to_delta(response.infer_response)
         except grpc.RpcError as error:
-            raise from_rpc(error) from None
+            raise refusal or from_rpc(error) from None
         finally:
             call.cancel()
+        if refusal:
+            raise refusal
 
 
 class AsyncClient:
@@ -139,15 +143,19 @@ class AsyncClient:
         """
         message = to_message(self._model, inputs, request_id, outputs)
         call = next(self._stubs).ModelStreamInfer(_once(message), timeout=timeout_s)
+        refusal: RequestError | None = None
         try:
             async for response in call:
-                if response.error_message:
-                    raise from_wire(response.error_message)
-                yield to_delta(response.infer_response)
+                if response.error_message:  # read on, as above
+                    refusal = refusal or from_wire(response.error_message)
+                else:
+                    yield to_delta(response.infer_response)
         except grpc.aio.AioRpcError as error:
-            raise from_rpc(error) from None
+            raise refusal or from_rpc(error) from None
         finally:
             call.cancel()
+        if refusal:
+            raise refusal
 
 
 async def _once(message: Any) -> AsyncIterator[Any]:
