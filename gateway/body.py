@@ -1,14 +1,16 @@
 """What comes with a request: its body, within its limits, and its deadline."""
 
 import asyncio
+import json
 import math
-from typing import TypeVar
+from contextlib import suppress
+from typing import Any, TypeVar
 
 from pydantic_core import from_json
 from starlette.requests import ClientDisconnect, Request
 
 from gateway.ask import TIMEOUT_HEADER
-from gateway.errors import Refused, refuse
+from gateway.errors import Location, Refused, path_of, refuse
 from gateway.interrupt import ClientLeft
 from gateway.schema.common import Body
 
@@ -38,13 +40,33 @@ async def read_body(request: Request, schema: type[B], most_bytes: int) -> B:
         raise refuse(f"the body did not arrive within {_ARRIVAL_S:g} s", code="body_timeout", status=408) from None
     except ClientDisconnect:
         raise ClientLeft from None
+    return _checked(bytes(body), schema)
+
+
+def _checked(body: bytes, schema: type[B]) -> B:
     try:
-        given = from_json(bytes(body), allow_inf_nan=False)
+        given = from_json(body, allow_inf_nan=False)
     except ValueError as error:
+        if "hex escape" in str(error):
+            with suppress(ValueError, RecursionError):
+                path = path_of(_no_text(json.loads(body), ()) or ())
+                raise refuse("is no text: it has half of a surrogate pair", param=path) from None
         raise refuse(f"The body is not JSON: {error}", code="invalid_json") from None
-    if isinstance(given, dict):  # null is OpenAI's "not given", of fields that are not known here too
-        given = {name: value for name, value in given.items() if value is not None}
-    return schema.model_validate(given)
+    if not isinstance(given, dict):
+        raise refuse("The body must be a JSON object", code="invalid_json")
+    # null is OpenAI's "not given", of fields that are not known here too
+    return schema.model_validate({name: value for name, value in given.items() if value is not None})
+
+
+def _no_text(value: Any, at: Location) -> Location | None:
+    """Where a parsed body has a string that no encoding can hold."""
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            return at
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return next((found for key, each in inner if (found := _no_text(each, (*at, key)))), None)
 
 
 def timeout_of(request: Request) -> float | None:

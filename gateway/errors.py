@@ -10,7 +10,10 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from contract.errors import RequestError
+from gateway.schema.common import why_harmless
 from gateway.schema.refused import why_refused
+
+Location = tuple[int | str, ...]  # a place in a body, as pydantic tells it
 
 INVALID = "invalid_request_error"
 
@@ -55,7 +58,9 @@ class Refused(Exception):
 
 
 def refuse(message: str, *, param: str | None = None, code: str = "invalid_value", status: int = 400) -> Refused:
-    """A refusal of what the client sent; to be raised."""
+    """A refusal of what the client sent, beginning with the field at fault; to be raised."""
+    if param:
+        message = f"{param}: {message}"
     return Refused(ApiError(status, message, INVALID, code, param))
 
 
@@ -90,26 +95,33 @@ def of_validation(error: ValidationError) -> ApiError:
     message = str(fault["msg"]).removeprefix("Value error, ")
     if kind == "value_error":  # our own checks between fields, which begin with a field's name
         named = message.partition(" ")[0]
-        return ApiError(400, message, INVALID, "invalid_value", param or (named if named.isidentifier() else None))
+        where = f"{param}: {message}" if param else message
+        return ApiError(400, where, INVALID, "invalid_value", param or (named if named.isidentifier() else None))
+    reason = why_harmless(str(param)) if kind == "literal_error" else ""
+    if reason:
+        return ApiError(400, f"{param}: {reason}", INVALID, "unsupported_parameter", param)
     given: Any = fault.get("input")
     shown = f", got {given!r:.80}" if isinstance(given, str | int | float) else ""
     where = f"{param}: " if param else ""
     return ApiError(400, f"{where}{message[0].lower()}{message[1:]}{shown}", INVALID, "invalid_value", param)
 
 
-def _telling(fault: ErrorDetails) -> tuple[bool, int]:
-    """Of several faults, one is shown: a field that is refused with a reason, else the deepest."""
+def _telling(fault: ErrorDetails) -> tuple[bool, bool, int]:
+    """Of several faults, one is shown: a field that is refused with a reason, else the deepest.
+
+    A wrong type comes last: of a union, the members that were not meant all report one.
+    """
     refused = fault["type"] == "extra_forbidden" and bool(why_refused(str(fault["loc"][-1])))
-    return refused, len(fault["loc"])
+    return refused, not fault["type"].endswith("_type"), len(fault["loc"])
 
 
-def path_of(location: tuple[int | str, ...]) -> str | None:
+def path_of(location: Location) -> str | None:
     """A place in a body as ``messages[0].content``; pydantic's own words for unions are left out."""
     path = ""
     for part in location:
         if isinstance(part, int):
             path += f"[{part}]"
-        elif part.isidentifier() and part not in _UNION_WORDS:
+        elif part.isidentifier() and part[0].islower() and part not in _UNION_WORDS:
             path += f".{part}" if path else part
     return path or None
 

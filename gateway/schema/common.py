@@ -32,6 +32,12 @@ class Harmless(Body):
     prompt_cache_retention: Literal["in_memory"] | None = Field(None, description="The prefix cache is in memory.")
 
 
+def why_harmless(field: str) -> str:
+    """Why only some values of a harmless field are accepted; '' for other fields."""
+    known = Harmless.model_fields.get(field)
+    return (known.description or "") if known else ""
+
+
 class StreamOptions(Body):
     """What a stream carries beside the answer."""
 

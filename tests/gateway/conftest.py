@@ -1,0 +1,78 @@
+"""The gateway before a real server: one for most tests, and what they ask of it."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from serving.supervisor import Running
+from tests.e2e.servers import metric, synthetic
+
+CHAT, TEXT, RESPONSES = "/v1/chat/completions", "/v1/completions", "/v1/responses"
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """An echo engine that says its prompt, a token every ms; its calls are read as Hermes writes them."""
+    door: dict[str, object] = {"parser": "hermes", "cors_origins": ["http://friend.example"]}
+    with synthetic(tmp_path_factory.mktemp("gateway"), step_ms=1, gateway=door) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def http(server: Running) -> Iterator[httpx.Client]:
+    with client(server) as connected:
+        yield connected
+
+
+def client(server: Running, **headers: str) -> httpx.Client:
+    """A client of a server's gateway."""
+    return httpx.Client(base_url=origin(server), timeout=30, headers=headers)
+
+
+def origin(server: Running) -> str:
+    """Where a server's gateway answers."""
+    return f"http://127.0.0.1:{server.spec.ports.gateway}"
+
+
+@contextmanager
+def streaming(http: httpx.Client, body: dict[str, Any]) -> Iterator[Iterator[str]]:
+    """A stream whose first piece is there, and its further pieces."""
+    with http.stream("POST", TEXT, json=body | {"stream": True}) as answer:
+        pieces = answer.iter_text()
+        next(pieces)
+        yield pieces
+
+
+def user(text: str) -> list[dict[str, str]]:
+    """A conversation of one message."""
+    return [{"role": "user", "content": text}]
+
+
+def active(server: Running) -> float:
+    """Requests in the engine."""
+    return sum(metric(server, "conch_requests_active").values())
+
+
+def gauge(http: httpx.Client, name: str) -> float:
+    """A metric of the gateway, summed over its labels."""
+    lines = http.get("/metrics").text.splitlines()
+    return sum(float(line.split()[-1]) for line in lines if line.startswith(name + "{"))
+
+
+def until(holds: Callable[[], bool], seconds: float = 10) -> None:
+    """Wait for it."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "it never came"
+        time.sleep(0.02)
+
+
+def door_pid(server: Running) -> int:
+    """The process of a supervised gateway."""
+    children = psutil.Process(server.supervisor_pid).children(recursive=True)
+    return next(child.pid for child in children if child.cmdline()[1:3] == ["-m", "gateway"])

@@ -1,0 +1,198 @@
+"""Admission without a server: limits, order, deadlines, and how long a refused client is sent away."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+import pytest
+
+from contract.errors import DeadlineExceeded, InvalidRequest, Overloaded, Unavailable
+from gateway.admission import Admission, Load, PromptSizes, Ticket
+
+ONE = Load(1, 10)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def admission(requests: int = 2, tokens: int = 0, **more: Any) -> Admission:
+    settings: dict[str, Any] = {"per_key": Load(), "queue_size": 4, "patience_s": 5.0}
+    return Admission(Load(requests, tokens), **(settings | more))
+
+
+def run(test: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(asyncio.wait_for(test, 10))
+
+
+async def waiting(door: Admission, key: str = "", load: Load = ONE, **more: Any) -> asyncio.Task[Ticket]:
+    """A request that waits."""
+    before = door.queued
+    task = asyncio.create_task(door.admit(key, load, **more))
+    await asyncio.sleep(0)
+    assert door.queued == before + 1
+    return task
+
+
+def test_what_fits_starts_and_the_rest_waits_in_order() -> None:
+    async def test() -> None:
+        door = admission()
+        first, _ = await door.admit("", Load(1, 10)), await door.admit("", Load(1, 10))
+        third, fourth = await waiting(door), await waiting(door)
+        assert door.in_flight == Load(2, 20)
+        door.release(first)
+        await third
+        assert not fourth.done()
+        fourth.cancel()
+        await asyncio.gather(fourth, return_exceptions=True)
+        assert (door.queued, door.in_flight.requests) == (0, 2)
+
+    run(test())
+
+
+def test_tokens_in_flight_are_limited() -> None:
+    async def test() -> None:
+        door = admission(requests=10, tokens=100)
+        big = await door.admit("", Load(1, 80))
+        waiter = await waiting(door, load=Load(1, 30))
+        door.release(big)
+        assert (await waiter).load == Load(1, 30)
+
+    run(test())
+
+
+def test_more_tokens_than_there_can_be_are_capped_and_run_alone() -> None:
+    async def test() -> None:
+        door = admission(requests=10, tokens=100)
+        ticket = await door.admit("", Load(1, 5000))
+        assert ticket.load.tokens == 100
+
+    run(test())
+
+
+def test_more_answers_than_there_can_be_are_refused_by_name() -> None:
+    async def test() -> None:
+        with pytest.raises(InvalidRequest, match="3 answers") as refused:
+            await admission().admit("", Load(3, 10))
+        assert refused.value.field == "n"
+
+    run(test())
+
+
+def test_a_key_at_its_limit_lets_others_pass() -> None:
+    async def test() -> None:
+        door = admission(requests=3, per_key=Load(1, 0))
+        mine = await door.admit("me", Load(1, 1))
+        again = await waiting(door, "me")
+        await asyncio.wait_for(door.admit("you", Load(1, 1)), 1)
+        assert not again.done()
+        door.release(mine)
+        await again
+
+    run(test())
+
+
+def test_a_full_queue_refuses() -> None:
+    async def test() -> None:
+        door = admission(requests=1, queue_size=1)
+        await door.admit("", Load(1, 1))
+        await waiting(door)
+        with pytest.raises(Overloaded, match="1 requests wait already"):
+            await door.admit("", Load(1, 1))
+
+    run(test())
+
+
+def test_patience_ends_and_leaves_nothing_behind() -> None:
+    async def test() -> None:
+        door = admission(requests=1, patience_s=0.05)
+        ticket = await door.admit("", Load(1, 1))
+        with pytest.raises(Overloaded, match=r"no room within 0\.05 s"):
+            await door.admit("", Load(1, 1))
+        assert door.queued == 0
+        door.release(ticket)
+        assert door.in_flight == Load()
+
+    run(test())
+
+
+def test_a_deadline_ends_the_wait() -> None:
+    async def test() -> None:
+        door = admission(requests=1)
+        await door.admit("", Load(1, 1))
+        with pytest.raises(DeadlineExceeded):
+            await door.admit("", Load(1, 1), deadline=door.clock() + 0.05)
+
+    run(test())
+
+
+def test_the_drain_rate_says_when_to_come_back() -> None:
+    async def test() -> None:
+        clock = Clock()
+        door = admission(requests=1, queue_size=100, patience_s=60, clock=clock)
+        for _ in range(5):  # one request every 4 s
+            ticket = await door.admit("", Load(1, 1))
+            clock.now += 4
+            door.release(ticket)
+        await door.admit("", Load(1, 1))
+        assert door.retry_after_s() == pytest.approx(16 / 5)
+        for _ in range(3):
+            await waiting(door)
+        assert door.retry_after_s() == pytest.approx(4 * 16 / 5)
+
+    run(test())
+
+
+def test_who_would_wait_in_vain_is_refused_at_once() -> None:
+    async def test() -> None:
+        clock = Clock()
+        door = admission(requests=1, patience_s=60, clock=clock)
+        for _ in range(5):
+            ticket = await door.admit("", Load(1, 1))
+            clock.now += 4
+            door.release(ticket)
+        await door.admit("", Load(1, 1))
+        with pytest.raises(Overloaded, match="room is expected in"):
+            await door.admit("", Load(1, 1), deadline=clock.now + 1)
+        assert door.queued == 0
+
+    run(test())
+
+
+def test_a_grant_that_comes_with_the_cancel_is_given_back() -> None:
+    async def test() -> None:
+        door = admission(requests=1)
+        ticket = await door.admit("", Load(1, 1))
+        waiter = await waiting(door)
+        door.release(ticket)
+        waiter.cancel()
+        await asyncio.gather(waiter, return_exceptions=True)
+        assert door.in_flight == Load()
+
+    run(test())
+
+
+def test_closing_refuses_who_waits_and_who_comes() -> None:
+    async def test() -> None:
+        door = admission(requests=1)
+        await door.admit("", Load(1, 1))
+        waiter = await waiting(door)
+        door.close()
+        for refused in (waiter, door.admit("", Load(1, 1))):
+            with pytest.raises(Unavailable, match="stopping"):
+                await refused
+        assert door.queued == 0
+
+    run(test())
+
+
+def test_prompt_sizes_are_learnt() -> None:
+    sizes = PromptSizes()
+    assert sizes.estimate(300) == 100
+    for _ in range(50):
+        sizes.learn(1000, 900)
+    assert sizes.estimate(100) == pytest.approx(90, abs=2)
