@@ -101,10 +101,8 @@ def test_two_thousand_cancelled_requests_leave_nothing(server: Running) -> None:
                         *(_leave_after(client, 0.5 * wave / waves, n % 2 == 0) for n in range(AT_ONCE))
                     )
 
-    ended = sum(metric(server, "conch_requests_total").values())
     asyncio.run(main())
     forgotten(server)
-    assert sum(metric(server, "conch_requests_total").values()) >= ended
     with Client(f"127.0.0.1:{server.spec.ports.grpc}") as client:
         assert client.generate("tide", max_tokens=6).text == "tideti"
 

@@ -3,7 +3,7 @@
 import os
 import queue
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from pathlib import Path
 
 import pytest
@@ -34,7 +34,7 @@ class Heard:
         for output in outputs:
             self._outputs.put(output)
 
-    def wait(self, *, begun: set[int] = frozenset(), ended: set[int] = frozenset()) -> None:  # type: ignore[assignment]
+    def wait(self, *, begun: Set[int] = frozenset(), ended: Set[int] = frozenset()) -> None:
         """Until these requests have a token, and those their end."""
         while not (begun <= self.ids.keys() and ended <= self.ends.keys()):
             output = self._outputs.get(timeout=HANG_S)
