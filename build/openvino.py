@@ -10,7 +10,7 @@ from contract.spec import EngineSpec
 
 # What the engine's bytes depend on, besides the checkpoint and the precision.
 PACKAGES = ("nncf", "openvino", "openvino-tokenizers", "optimum", "optimum-intel", "torch", "transformers")
-RECIPE = 1  # raised whenever build() changes what it writes
+RECIPE = 2  # raised whenever build() changes what it writes
 TASK = "text-generation-with-past"
 
 
@@ -38,22 +38,34 @@ def check_architecture(checkpoint: Path) -> None:
         )
 
 
-def check_tokenizer(checkpoint: Path) -> None:
-    """Refuse a tokenizer that does not load: the exporter would leave it out and say nothing.
+def write_tokenizer(checkpoint: Path, folder: Path) -> None:
+    """Write the tokenizer, as it is and as OpenVINO models: guided decoding reads its vocabulary from those.
+
+    The exporter can do this too, but keeps every failure to itself.
 
     Raises:
-        BuildError: with the library's reason.
+        BuildError: the tokenizer does not load, or has no counterpart in OpenVINO.
     """
+    import openvino as ov
+    from openvino_tokenizers import convert_tokenizer  # type: ignore[import-untyped]
     from transformers import AutoTokenizer
 
     try:
-        fast = AutoTokenizer.from_pretrained(checkpoint, local_files_only=True).is_fast
+        tokenizer = AutoTokenizer.from_pretrained(checkpoint, local_files_only=True)
     except Exception as error:  # tokenizers raises nothing narrower
         raise BuildError(
             f"the checkpoint's tokenizer cannot be loaded: {reason(error)}", fix="Download its files again"
         ) from None
-    if not fast:
+    if not tokenizer.is_fast:
         raise BuildError("the checkpoint's tokenizer has no tokenizer.json", fix="Convert it to a fast tokenizer")
+    tokenizer.save_pretrained(folder)
+    tokenizer.padding_side = tokenizer.truncation_side = "left"
+    try:
+        encoder, decoder = convert_tokenizer(tokenizer, with_detokenizer=True)
+    except Exception as error:  # what it raises has no common base
+        raise BuildError(f"OpenVINO has no counterpart of the checkpoint's tokenizer: {reason(error)}") from None
+    ov.save_model(encoder, folder / "openvino_tokenizer.xml")
+    ov.save_model(decoder, folder / "openvino_detokenizer.xml")
 
 
 def build(checkpoint: Path, engine: EngineSpec, folder: Path) -> None:
@@ -66,7 +78,6 @@ def build(checkpoint: Path, engine: EngineSpec, folder: Path) -> None:
     from optimum.intel import OVConfig
 
     check_architecture(checkpoint)
-    check_tokenizer(checkpoint)
     for library in ("optimum", "nncf", "transformers"):
         logging.getLogger(library).setLevel(logging.ERROR)
     with quiet():
@@ -76,13 +87,14 @@ def build(checkpoint: Path, engine: EngineSpec, folder: Path) -> None:
                 folder,
                 task=TASK,
                 ov_config=OVConfig(dtype="fp32"),
-                convert_tokenizer=True,
+                convert_tokenizer=False,
                 local_files_only=True,
             )
         except Exception as error:  # what it raises has no common base
             raise BuildError(f"the OpenVINO exporter refused this checkpoint: {reason(error)}") from None
         if engine.precision in ("int8", "int4"):
             _compress(folder, engine.precision)
+        write_tokenizer(checkpoint, folder)
 
 
 def _compress(folder: Path, precision: str) -> None:

@@ -25,6 +25,8 @@ def test_an_fp32_engine_is_its_checkpoint(tmp_path: Path, architecture: str) -> 
     assert manifest.measured.greedy_agreement == 1
     assert manifest.measured.tokens_compared > 2000
 
+    for name in ("model", "tokenizer", "detokenizer"):
+        assert {f"openvino_{name}.xml", f"openvino_{name}.bin"} <= manifest.files.keys()
     tokenizer = AutoTokenizer.from_pretrained(engine)
     assert manifest.eos_token_ids == (tokenizer.eos_token_id,)
     assert manifest.vocab_size == len(tokenizer)
