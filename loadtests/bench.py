@@ -1,6 +1,6 @@
-"""``make bench``: the raw engine in process against the ensemble over gRPC and over HTTP, in one run.
+"""``make bench``: the raw engine in process against the ensemble over gRPC, HTTP and the gateway, in one run.
 
-At each number of streams the three take turns, round by round, so that a slow minute of the machine
+At each number of streams they take turns, round by round, so that a slow minute of the machine
 slows all of them; figures are medians over the rounds. The raw engine is the very pipeline that the
 engine stage loads, with the same threads and limits, stepping in a bare loop.
 """
@@ -27,7 +27,7 @@ from contract.errors import ConchError, ServeError
 from contract.manifest import engines_root, load_manifest, this_machine
 from contract.spec import Deployment, load_spec
 from loadtests.served import ROOT, served
-from loadtests.transports import Timeline, grpc_stub, http_stream
+from loadtests.transports import Timeline, grpc_stub, http_stream, openai_stream
 
 STREAMS = (1, 4, 16, 32)
 PROMPT_TOKENS = 32
@@ -108,19 +108,20 @@ def bench(spec: Deployment, raw: RawEngine, rounds: int, max_tokens: int, vocab:
         return [[rng.randrange(100, vocab) for _ in range(PROMPT_TOKENS)] for _ in range(streams)]
 
     for streams in STREAMS:
-        seen: dict[str, Rounds] = {"raw": [], "grpc": [], "http": []}
+        seen: dict[str, Rounds] = {}
         for number in range(rounds + 1):
             taken = {
                 "raw": raw.run(fresh(streams), max_tokens),
                 "grpc": asyncio.run(_over_grpc(spec, fresh(streams), max_tokens)),
                 "http": asyncio.run(_over_http(spec, fresh(streams), max_tokens)),
+                "gateway": asyncio.run(_through_the_gateway(spec, fresh(streams), max_tokens)),
             }
             for way, timelines in taken.items():
                 failed = [timeline.error for timeline in timelines if timeline.error]
                 if failed:
                     raise ServeError(f"{way} failed: {failed[0]}")
                 if number:  # the first round warms up
-                    seen[way].append(timelines)
+                    seen.setdefault(way, []).append(timelines)
         results[streams] = {way: figures(timelines) for way, timelines in seen.items()}
     return results
 
@@ -133,6 +134,19 @@ async def _over_grpc(spec: Deployment, prompts: list[list[int]], max_tokens: int
 
 async def _over_http(spec: Deployment, prompts: list[list[int]], max_tokens: int) -> list[Timeline]:
     return await asyncio.gather(*(http_stream(spec.ports, _inputs(prompt, max_tokens)) for prompt in prompts))
+
+
+async def _through_the_gateway(spec: Deployment, prompts: list[list[int]], max_tokens: int) -> list[Timeline]:
+    def body(prompt: list[int]) -> dict[str, Any]:
+        return {
+            "model": spec.name,
+            "prompt": prompt,
+            "max_tokens": max_tokens,
+            "temperature": 0,
+            "ignore_eos": True,
+        }
+
+    return await asyncio.gather(*(openai_stream(spec.ports, body(prompt)) for prompt in prompts))
 
 
 def _inputs(prompt: list[int], max_tokens: int) -> dict[str, Any]:

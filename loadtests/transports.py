@@ -66,32 +66,62 @@ async def grpc_stub(ports: Ports) -> AsyncIterator[Stub]:
 
 async def http_stream(ports: Ports, inputs: dict[str, Any]) -> Timeline:
     """Run one request over HTTP ``generate_stream``."""
-    body = json.dumps(inputs).encode()
-    head = (
-        f"POST /v2/models/{ENSEMBLE_ALIAS}/generate_stream HTTP/1.1\r\nHost: {ports.host}\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    )
     timeline = Timeline(time.perf_counter())
-    reader, writer = await asyncio.open_connection(ports.host, ports.http)
+    async for now, event in _events(ports.host, ports.http, f"/v2/models/{ENSEMBLE_ALIAS}/generate_stream", inputs):
+        if "error" in event:
+            timeline.error = event["error"]
+            break
+        ids = event["output_ids"]
+        timeline.deltas.append((now, len(ids) if isinstance(ids, list) else 1))
+        timeline.text += event["text_output"]
+        timeline.finish_reason = event.get("finish_reason", "")
+    return timeline
+
+
+async def openai_stream(ports: Ports, body: dict[str, Any]) -> Timeline:
+    """Run one request over the gateway's ``/v1/completions``.
+
+    OpenAI's chunks do not say how many tokens they carry: the first counts as one, the rest share what ``usage`` tells.
+    """
+    timeline = Timeline(time.perf_counter())
+    arrivals: list[float] = []
+    tokens = 0
+    asked = {**body, "stream": True, "stream_options": {"include_usage": True}}
+    async for now, event in _events(ports.host, ports.gateway, "/v1/completions", asked):
+        if "error" in event:
+            timeline.error = event["error"]["message"]
+            break
+        for choice in event["choices"]:
+            timeline.text += choice["text"]
+            timeline.finish_reason = choice["finish_reason"] or ""
+            if choice["text"]:
+                arrivals.append(now)
+        if event.get("usage"):
+            tokens = event["usage"]["completion_tokens"]
+    share, more = divmod(tokens - 1, max(1, len(arrivals) - 1))
+    for number, now in enumerate(arrivals):
+        timeline.deltas.append((now, share + (number <= more) if number else 1))
+    return timeline
+
+
+async def _events(host: str, port: int, path: str, body: dict[str, Any]) -> AsyncIterator[tuple[float, Any]]:
+    """Server-sent events of one POST, each with its arrival; a refusal's body is one event."""
+    packed = json.dumps(body).encode()
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(packed)}\r\n\r\n"
+    )
+    reader, writer = await asyncio.open_connection(host, port)
     try:
-        writer.write(head.encode() + body)
+        writer.write(head.encode() + packed)
         async for line in reader:
-            if line == b"0\r\n":  # the last chunk
-                break
-            if not line.startswith(b"data: "):
-                continue
             now = time.perf_counter()
-            event = json.loads(line[6:])
-            if "error" in event:
-                timeline.error = event["error"]
-                break
-            ids = event["output_ids"]
-            timeline.deltas.append((now, len(ids) if isinstance(ids, list) else 1))
-            timeline.text += event["text_output"]
-            timeline.finish_reason = event.get("finish_reason", "")
+            if line in {b"0\r\n", b"data: [DONE]\n"}:  # the last chunk, the last event
+                return
+            if line.startswith((b"data: ", b'{"error"')):
+                yield now, json.loads(line.removeprefix(b"data: "))
     finally:
         writer.close()
-    return timeline
 
 
 def _message(inputs: dict[str, Any]) -> service_pb2.ModelInferRequest:

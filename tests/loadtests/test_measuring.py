@@ -12,7 +12,7 @@ from contract.stage import run_dir
 from loadtests.bench import figures
 from loadtests.served import ROOT, served
 from loadtests.soak import active, soak, stage_memory
-from loadtests.transports import Timeline, grpc_stub, http_stream
+from loadtests.transports import Timeline, grpc_stub, http_stream, openai_stream
 from tests.e2e.servers import on_free_ports
 
 
@@ -28,14 +28,14 @@ def test_figures_are_medians_over_rounds_and_share_a_gap_among_its_tokens() -> N
 
 
 def test_a_soak_against_a_server_of_its_own(tmp_path: Path) -> None:
-    wanted = {"name": "soak-test", "engine": {"runtime": "synthetic", "step_ms": 2}, "gateway": {"enabled": False}}
+    wanted = {"name": "soak-test", "engine": {"runtime": "synthetic", "step_ms": 2}}
     spec = on_free_ports(Deployment.model_validate(wanted))
     config = tmp_path / "soak.yaml"
     config.write_text(yaml.safe_dump(spec.model_dump(mode="json")))
     with served(config) as server_pid:
         tally = asyncio.run(soak(load_spec(config), 3, streams=8, cancel_share=0.3, seed=3))
         memory = stage_memory(server_pid)
-        asyncio.run(both_transports(spec))
+        asyncio.run(every_transport(spec))
     assert tally.complete > 8
     assert tally.cancelled
     assert (tally.errors, tally.wrong_text) == ([], 0)
@@ -43,14 +43,29 @@ def test_a_soak_against_a_server_of_its_own(tmp_path: Path) -> None:
     assert not (run_dir(ROOT, spec.name) / "state.json").exists()
 
 
-async def both_transports(spec: Deployment) -> None:
-    """The same answer, and a first delta of one token, over gRPC and HTTP."""
+async def every_transport(spec: Deployment) -> None:
+    """The same answer, and a first delta of one token, over gRPC, HTTP and the gateway; and a refusal over each."""
     inputs = {"text_input": "tide ", "max_tokens": 12, "stream": True}
+    body = {"model": spec.name, "prompt": "tide ", "max_tokens": 12}
     async with grpc_stub(spec.ports) as stub:
-        for timeline in (await stub.stream(inputs), await http_stream(spec.ports, inputs)):
-            assert (timeline.text, timeline.finish_reason, timeline.error) == ("tide tide ti", "length", "")
-            assert timeline.deltas[0][1] == 1
-            assert timeline.sent < timeline.deltas[0][0] <= timeline.deltas[-1][0]
+        answers = [
+            await stub.stream(inputs),
+            await http_stream(spec.ports, inputs),
+            await openai_stream(spec.ports, body),
+        ]
+        refusals = [
+            await stub.stream({**inputs, "max_tokens": -1}),
+            await http_stream(spec.ports, {**inputs, "max_tokens": -1}),
+            await openai_stream(spec.ports, {**body, "max_tokens": -1}),
+        ]
+    for timeline in answers:
+        assert (timeline.text, timeline.finish_reason, timeline.error) == ("tide tide ti", "length", "")
+        assert timeline.deltas[0][1] == 1
+        assert sum(count for _, count in timeline.deltas) == 12
+        assert timeline.sent < timeline.deltas[0][0] <= timeline.deltas[-1][0]
+    for refusal in refusals:
+        assert "max_tokens" in refusal.error
+        assert not refusal.deltas
     until = time.monotonic() + 10
     while active(spec):
         assert time.monotonic() < until
