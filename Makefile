@@ -12,6 +12,9 @@ BUILD_PY := .venv-build/bin/python
 TORCH := torch==2.13.0
 # pip's find-links, where set, has torch's CPU build; elsewhere PyTorch's own CPU index does.
 TORCH_FROM := $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS),--torch-backend cpu)
+# Open WebUI, in an environment of its own; pyproject.toml keeps torch out of it too, which it needs for nothing here.
+OPEN_WEBUI := 0.12.4
+WEBUI := .venv-webui/.ready-$(OPEN_WEBUI)
 UV := $(or $(shell command -v uv),.uv/bin/uv)
 
 help:  ## Show this list
@@ -28,6 +31,12 @@ $(SERVE): pyproject.toml uv.lock | $(UV)
 $(BUILD): pyproject.toml uv.lock | $(UV)
 	@UV_PROJECT_ENVIRONMENT=.venv-build $(UV) sync --frozen --quiet --inexact --group build --python $(PYTHON)
 	@$(UV) pip install --no-config --quiet --no-deps --python $(BUILD_PY) $(TORCH_FROM) $(TORCH)
+	@touch $@
+
+$(WEBUI): | $(UV)
+	@echo "Installing Open WebUI $(OPEN_WEBUI): 1.7 GB, once"
+	@$(UV) venv --quiet --clear --python $(PYTHON) .venv-webui
+	@$(UV) pip install --quiet --python .venv-webui/bin/python open-webui==$(OPEN_WEBUI)
 	@touch $@
 
 engine: $(BUILD)  ## Fetch, convert, build, verify and publish the engine of CONFIG
@@ -57,6 +66,13 @@ logs: $(SERVE)  ## Follow the log of CONFIG's server
 chat: $(SERVE)  ## Talk to the running server of CONFIG
 	@$(PY) -m clients.chat $(CONFIG)
 
+webui: $(SERVE) $(WEBUI)  ## Open WebUI in the browser, before the running gateway of CONFIG
+	@exec $(PY) -m gateway.webui $(CONFIG)
+
+webui-test: $(SERVE) $(WEBUI)  ## A headless chromium signs up at Open WebUI, chats and watches it stream
+	@$(UV) pip install --quiet --python .venv-webui/bin/python playwright==1.65.2
+	@$(PY) -m pytest tests/webui -m long
+
 lint: $(BUILD)  ## ruff and mypy --strict
 	@.venv-build/bin/ruff format --check .
 	@.venv-build/bin/ruff check .
@@ -77,6 +93,6 @@ soak: $(SERVE)  ## Ten minutes of 64 streams with cancels over a synthetic engin
 	@$(PY) -m loadtests.soak
 
 clean:  ## Remove environments and caches; engines stay
-	@rm -rf .venv .venv-build .uv .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf .venv .venv-build .venv-webui .uv .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help engine check serve up gateway down status logs chat lint format test bench soak clean
+.PHONY: help engine check serve up gateway down status logs chat webui webui-test lint format test bench soak clean
