@@ -1,7 +1,8 @@
 """Is the server alive? One real one-token request, and where its stages stand while it is not answered.
 
 A busy server may answer late, so silence alone is no hang: every stage has a counter, and a stage is
-hung when its counter stands still while the canary waits.
+hung when its counter stands still while the canary waits. And where every stage is seen to work for
+clients, no canary is sent: it would join their batch, and an int8 engine's greedy answers depend on it.
 """
 
 import asyncio
@@ -58,8 +59,12 @@ async def ask(spec: Deployment, timeout_s: float) -> None:
 async def watch(spec: Deployment, pace: Pace) -> str:
     """Send canaries for ever; return why the server must be restarted when one proves it."""
     failed = False
+    samples: list[Sample] = []
     while True:
         await asyncio.sleep(pace.interval_s)
+        before, samples = samples, await asyncio.to_thread(read_metrics, spec)
+        if not failed and at_work(spec.name, before, samples):
+            continue
         try:
             hang = await _ask_patiently(spec, pace)
         except CanaryFailed as error:
@@ -103,13 +108,13 @@ class Progress:
 
     def __init__(self, deployment: str, now: float, samples: list[Sample]) -> None:
         self._deployment = deployment
-        self._counts = self._read(samples)
+        self._counts = _counts(deployment, samples)
         self._moved_at = dict.fromkeys(_COUNTERS, now)
         self._preprocessed = False
 
     def update(self, now: float, samples: list[Sample]) -> None:
         """Compare the counters with those seen before; a page that cannot be read shows no movement."""
-        counts = self._read(samples)
+        counts = _counts(self._deployment, samples)
         for stage, count in counts.items():
             if count != self._counts.get(stage):
                 self._moved_at[stage] = now
@@ -128,22 +133,37 @@ class Progress:
             if now - moved_at >= seconds and not (stage == "preprocess" and self._preprocessed)
         ]
 
-    def _read(self, samples: list[Sample]) -> dict[str, float]:
-        preprocess = f'model="{stage_names(self._deployment)[0]}"'
-        return {
-            stage: sample.value
-            for stage, name in _COUNTERS.items()
-            for sample in samples
-            if sample.name == name and (stage != "preprocess" or preprocess in sample.labels)
-        }
+
+def at_work(deployment: str, before: list[Sample], now: list[Sample]) -> bool:
+    """Whether every stage was seen to work between two looks: more than a canary alone makes it."""
+    first, last = _counts(deployment, before), _counts(deployment, now)
+    waiting = _counts(deployment, now, {"preprocess": "nv_inference_pending_request_count"})
+    moved = {stage: last[stage] - first[stage] for stage in last if stage in first}
+    return (
+        moved.get("engine", 0) >= _AT_WORK_STEPS
+        and moved.get("postprocess", 0) > 0
+        and (moved.get("preprocess", 0) > 0 or waiting == {"preprocess": 0})
+    )
 
 
+_AT_WORK_STEPS = 10  # of the engine, between two looks
 # A heartbeat is no sign of the engine's life: a thread beside the engine sends it.
 _COUNTERS = {
     "preprocess": "nv_inference_request_success",
     "engine": "conch_engine_steps_total",
     "postprocess": "conch_stream_deltas_total",
 }
+
+
+def _counts(deployment: str, samples: list[Sample], counters: dict[str, str] = _COUNTERS) -> dict[str, float]:
+    """The value of each stage's counter."""
+    preprocess = f'model="{stage_names(deployment)[0]}"'
+    return {
+        stage: sample.value
+        for stage, name in counters.items()
+        for sample in samples
+        if sample.name == name and (stage != "preprocess" or preprocess in sample.labels)
+    }
 
 
 async def _one_request(spec: Deployment) -> AsyncIterator[service_pb2.ModelInferRequest]:

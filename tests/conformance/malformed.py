@@ -4,6 +4,7 @@ import json
 import random
 import socket
 from collections.abc import Callable, Iterator
+from typing import Any
 from urllib.parse import urlsplit
 
 from tests.conformance.target import Target, user
@@ -41,7 +42,8 @@ def answer_to(target: Target, request: bytes) -> int:
 
 def _good(target: Target, chance: random.Random) -> bytes:
     path = chance.choice(["chat/completions", "completions", "responses"])
-    prompt = {"chat/completions": {"messages": user("Hi")}, "completions": {"prompt": "Hi"}}.get(path, {"input": "Hi"})
+    prompts: dict[str, dict[str, Any]] = {"chat/completions": {"messages": user("Hi")}, "completions": {"prompt": "Hi"}}
+    prompt = prompts.get(path, {"input": "Hi"})
     body = prompt | {"model": target.model, "stream": chance.random() < 0.5}
     body["max_output_tokens" if path == "responses" else "max_tokens"] = 16
     return json.dumps(body).encode()

@@ -1,7 +1,7 @@
 """Our own server, as ``make serve`` starts it, on ports that are free."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,10 +16,11 @@ KEY = "conformance"
 @contextmanager
 def default_deployment(root: Path) -> Iterator[Target]:
     """The default deployment behind its gateway, which wants a key."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CONCH_API_KEYS", KEY)
-        with smollm2(root, gateway=True) as server:
-            yield target_of(server)
+    with ExitStack() as stack:
+        with pytest.MonkeyPatch.context() as patch:  # for this server alone: others start while it runs
+            patch.setenv("CONCH_API_KEYS", KEY)
+            server = stack.enter_context(smollm2(root, gateway=True))
+        yield target_of(server)
 
 
 def target_of(server: Running) -> Target:
