@@ -22,8 +22,8 @@ PROGRAM = Path(".venv-webui/bin/open-webui")
 HOST = "127.0.0.1"
 
 _FIRST_ANSWER_S = 5.0
-# What Open WebUI asks of the model beside each chat. Its own words are long, and carry six whole messages: more than
-# a small context holds.
+# What Open WebUI asks of the model beside each chat. Its own words carry up to six whole messages: more than a small
+# context holds.
 _TASKS = {
     "TITLE_GENERATION_PROMPT_TEMPLATE": ("Give this conversation a title of two to four words", '{"title": "…"}'),
     "TAGS_GENERATION_PROMPT_TEMPLATE": ("Name one to three topics of this conversation", '{"tags": ["…"]}'),
@@ -32,10 +32,9 @@ _TASKS = {
         '{"follow_ups": ["…", "…", "…"]}',
     ),
 }
-_TASK = (
-    "{task}, in its language. Answer with JSON and nothing else: {form}\n\n{{{{MESSAGES:END:2|middletruncate:600}}}}"
-)
+_HISTORY = "{{MESSAGES:END:2|middletruncate:600}}"
 _TASK_TOKENS = 200
+_TEMPERATURE = 0.3  # a small model rambles at OpenAI's 1; each chat's Controls can change it
 _KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR")  # of our environment; its own settings are ours to give
 
 
@@ -123,8 +122,12 @@ def environment(spec: Deployment, key: str, data: Path, port: int) -> dict[str, 
         "OPENAI_API_BASE_URL": f"http://{address(spec.gateway.host, spec.ports.gateway)}/v1",
         "OPENAI_API_KEY": key,
         "DEFAULT_MODELS": spec.name,
+        "DEFAULT_MODEL_PARAMS": json.dumps({"temperature": _TEMPERATURE}),
         "DEFAULT_MODEL_METADATA": json.dumps({"capabilities": capabilities}),
-        **{name: _TASK.format(task=task, form=form) for name, (task, form) in _TASKS.items()},
+        **{
+            name: f"{task}, in its language. Answer with JSON and nothing else: {form}\n\n{_HISTORY}"
+            for name, (task, form) in _TASKS.items()
+        },
         "TASK_MODEL_PARAMS": json.dumps({"max_tokens": _TASK_TOKENS}),
         "ENABLE_PERSISTENT_CONFIG": "False",  # else the first start's gateway would be the last one's too
         "ENABLE_OLLAMA_API": "False",
