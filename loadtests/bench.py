@@ -146,23 +146,25 @@ async def _through_the_gateway(spec: Deployment, prompts: list[list[int]], max_t
             "ignore_eos": True,
         }
 
-    return await asyncio.gather(*(openai_stream(spec.ports, body(prompt)) for prompt in prompts))
+    return await asyncio.gather(
+        *(openai_stream(spec.gateway.host, spec.ports.gateway, body(prompt)) for prompt in prompts)
+    )
 
 
 def _inputs(prompt: list[int], max_tokens: int) -> dict[str, Any]:
     return {"input_ids": prompt, "max_tokens": max_tokens, "stream": True, "ignore_eos": True}
 
 
-def table(results: dict[int, dict[str, Figures]]) -> Table:
-    """The results for people."""
+def table(results: dict[int, dict[str, Figures]], base: str = "raw") -> Table:
+    """The results for people, each against one of the ways."""
     shown = Table(title="tokens/s, TTFT and ITL: medians", title_justify="left")
-    for column in ("streams", "way", "tokens/s", "× raw", "TTFT ms", "+ raw ms", "ITL ms", "tokens/response"):
+    for column in ("streams", "way", "tokens/s", f"× {base}", "TTFT ms", f"+ {base} ms", "ITL ms", "tokens/response"):
         shown.add_column(column, justify="left" if column == "way" else "right")
     for streams, ways in results.items():
-        raw = ways["raw"]
+        against = ways[base]
         for way, each in ways.items():
-            ratio = f"{each.tokens_per_s / raw.tokens_per_s:.3f}"
-            added = f"{each.ttft_ms - raw.ttft_ms:+.1f}"
+            ratio = f"{each.tokens_per_s / against.tokens_per_s:.3f}"
+            added = f"{each.ttft_ms - against.ttft_ms:+.1f}"
             row = (way, f"{each.tokens_per_s:.1f}", ratio, f"{each.ttft_ms:.1f}", added, f"{each.itl_ms:.2f}")
             shown.add_row(str(streams), *row, f"{each.tokens_per_response:.2f}")
     return shown

@@ -78,8 +78,8 @@ async def http_stream(ports: Ports, inputs: dict[str, Any]) -> Timeline:
     return timeline
 
 
-async def openai_stream(ports: Ports, body: dict[str, Any]) -> Timeline:
-    """Run one request over the gateway's ``/v1/completions``.
+async def openai_stream(host: str, port: int, body: dict[str, Any]) -> Timeline:
+    """Run one request over an OpenAI server's ``/v1/completions``.
 
     OpenAI's chunks do not say how many tokens they carry: the first counts as one, the rest share what ``usage`` tells.
     """
@@ -87,7 +87,7 @@ async def openai_stream(ports: Ports, body: dict[str, Any]) -> Timeline:
     arrivals: list[float] = []
     tokens = 0
     asked = {**body, "stream": True, "stream_options": {"include_usage": True}}
-    async for now, event in _events(ports.host, ports.gateway, "/v1/completions", asked):
+    async for now, event in _events(host, port, "/v1/completions", asked):
         if "error" in event:
             timeline.error = event["error"]["message"]
             break

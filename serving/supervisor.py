@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ from serving.rundir import LOG, Phase, State, read_state
 from serving.screen import REFUSAL
 
 _CODE = Path(__file__).resolve().parent.parent
+PROGRAM = (sys.executable, "-m", "serving")
 STOP_TIMEOUT_S = 60.0  # more than the supervisor itself takes to drain and to kill
 
 
@@ -70,20 +71,27 @@ def find(spec: Deployment, root: Path) -> Running | None:
     return Running(spec, folder, state.supervisor_pid) if state else None
 
 
-def start(spec: Deployment, root: Path, config: str, show: Callable[[str], None] = print) -> Running:
+def start(
+    spec: Deployment,
+    root: Path,
+    config: str,
+    show: Callable[[str], None] = print,
+    program: Sequence[str] = PROGRAM,
+) -> Running:
     """Start a supervisor in the background and return once its server is ready.
 
     Args:
         root: the folder of engines/, model_repository/ and .conch/.
         config: path of the spec's file.
         show: takes each line that the supervisor says until then.
+        program: what has the command ``serve``.
 
     Raises:
         ServeError: the server did not become ready; nothing is left running.
     """
     path = Path(config).resolve()
     shown = path.relative_to(_CODE) if path.is_relative_to(_CODE) else path
-    command = (sys.executable, "-m", "serving", "serve", str(shown), "--root", str(root.resolve()))
+    command = (*program, "serve", str(shown), "--root", str(root.resolve()))
     child = subprocess.Popen(
         command,
         cwd=_CODE,
@@ -142,7 +150,7 @@ def stop(running: Running, timeout_s: float = STOP_TIMEOUT_S) -> None:
 
 
 @contextmanager
-def running(spec: Deployment, root: Path) -> Iterator[Running]:
+def running(spec: Deployment, root: Path, program: Sequence[str] = PROGRAM) -> Iterator[Running]:
     """A supervised server for the length of a ``with`` block: ready when it begins, drained when it ends.
 
     The model repository must be written (build.repository.write_repository).
@@ -154,7 +162,7 @@ def running(spec: Deployment, root: Path) -> Iterator[Running]:
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "config.yaml"
     config.write_text(yaml.safe_dump(spec.model_dump(mode="json")))
-    server = start(spec, root, str(config), show=lambda line: None)
+    server = start(spec, root, str(config), show=lambda line: None, program=program)
     try:
         yield server
     finally:

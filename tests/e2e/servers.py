@@ -1,15 +1,17 @@
 """Real servers for the tests: a deployment of its own, in a root of its own, on ports of its own."""
 
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from build.repository import write_repository
 from contract.spec import Deployment, load_spec
-from serving.supervisor import Running, running
+from serving.supervisor import PROGRAM, Running, running
 
 CODE = Path(__file__).resolve().parents[2]
+QUIET = (sys.executable, "-m", "tests.e2e.without_canaries")
 DEFAULT = CODE / "configs" / "smollm2-135m.yaml"
 
 
@@ -58,14 +60,14 @@ def synthetic(
 
 
 @contextmanager
-def smollm2(root: Path, *, gateway: bool = False) -> Iterator[Running]:
-    """The default deployment's engine, as make engine left it."""
+def smollm2(root: Path, *, gateway: bool = False, canaries: bool = False) -> Iterator[Running]:
+    """The default deployment's engine, as make engine left it; without canaries its batches are the test's alone."""
     spec = on_free_ports(load_spec(DEFAULT))
     spec = spec.model_copy(update={"gateway": spec.gateway.model_copy(update={"enabled": gateway})})
     (root / "engines").mkdir(exist_ok=True)
     (root / "engines" / spec.name).symlink_to(CODE / "engines" / spec.name)
     write_repository(root, spec, root / "engines" / spec.name / "current")
-    with running(spec, root) as server:
+    with running(spec, root, program=PROGRAM if canaries else QUIET) as server:
         yield server
 
 

@@ -4,6 +4,7 @@ import json
 import re
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -336,8 +337,16 @@ def test_metrics(server: Running, client: Client) -> None:
         assert 0 < total(f"{histogram}_sum") / total(f"{histogram}_count") < 30
 
 
-def test_a_dead_engine_process_is_an_error_and_is_mended(server: Running, client: Client) -> None:
-    """The last test of this server: requests in flight fail with a reason, and it comes back by itself."""
+def test_a_dead_engine_process_is_an_error_and_is_mended(tmp_path: Path) -> None:
+    """Requests in flight fail with a reason, and the server comes back by itself."""
+    with (
+        smollm2(tmp_path, canaries=True) as server,
+        Client(f"127.0.0.1:{server.spec.ports.grpc}") as client,
+    ):
+        _dies_and_comes_back(server, client)
+
+
+def _dies_and_comes_back(server: Running, client: Client) -> None:
     pid = server.pid
     stream = client.stream(FRANCE, max_tokens=1000, ignore_eos=True)
     next(stream)

@@ -47,16 +47,17 @@ async def every_transport(spec: Deployment) -> None:
     """The same answer, and a first delta of one token, over gRPC, HTTP and the gateway; and a refusal over each."""
     inputs = {"text_input": "tide ", "max_tokens": 12, "stream": True}
     body = {"model": spec.name, "prompt": "tide ", "max_tokens": 12}
+    door = spec.gateway.host, spec.ports.gateway
     async with grpc_stub(spec.ports) as stub:
         answers = [
             await stub.stream(inputs),
             await http_stream(spec.ports, inputs),
-            await openai_stream(spec.ports, body),
+            await openai_stream(*door, body),
         ]
         refusals = [
             await stub.stream({**inputs, "max_tokens": -1}),
             await http_stream(spec.ports, {**inputs, "max_tokens": -1}),
-            await openai_stream(spec.ports, {**body, "max_tokens": -1}),
+            await openai_stream(*door, {**body, "max_tokens": -1}),
         ]
     for timeline in answers:
         assert (timeline.text, timeline.finish_reason, timeline.error) == ("tide tide ti", "length", "")
