@@ -25,6 +25,7 @@ from loadtests.served import ROOT, served
 from loadtests.transports import Stub, Timeline, grpc_stub
 
 CANCEL_SHARE = 0.2
+LONGEST = 256  # tokens
 
 
 @dataclass
@@ -55,8 +56,9 @@ async def soak(spec: Deployment, seconds: float, streams: int, cancel_share: flo
 async def _user(stub: Stub, rng: random.Random, until: float, cancel_share: float, tally: Tally) -> None:
     while time.monotonic() < until:
         text = f"stream {rng.randint(0, 9999)} of the soak says: héllo 🌊. " * rng.randint(1, 8)
-        tokens = rng.randint(16, 256)
-        cancel_after = rng.randint(0, 10) if rng.random() < cancel_share else None
+        cancels = rng.random() < cancel_share
+        tokens = LONGEST if cancels else rng.randint(16, LONGEST)  # one that cancels must not have ended before
+        cancel_after = rng.randint(0, 3) if cancels else None
         inputs = {"text_input": text, "max_tokens": tokens, "stream": True}
         _count(tally, await stub.stream(inputs, cancel_after), text, tokens)
 
