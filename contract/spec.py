@@ -42,7 +42,16 @@ class PathSource(Frozen):
     path: Path
 
 
-Source = Annotated[PypiSource | PathSource, Field(discriminator="kind")]
+class HubSource(Frozen):
+    """A repository of the Hugging Face hub, or of a mirror that HF_ENDPOINT names."""
+
+    kind: Literal["huggingface"]
+    repo: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*$")
+    revision: str = Field(default="main", pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$")  # branch, tag or commit
+
+
+AnySource = PypiSource | PathSource | HubSource
+Source = Annotated[AnySource, Field(discriminator="kind")]
 
 
 class EngineSpec(Frozen):
@@ -204,6 +213,7 @@ def _fields_at(location: tuple[int | str, ...]) -> list[str]:
     sections: dict[str, type[BaseModel]] = {
         "pypi": PypiSource,
         "path": PathSource,
+        "huggingface": HubSource,
         "engine": EngineSpec,
         "limits": Limits,
         "streaming": Streaming,
