@@ -54,13 +54,39 @@ AnySource = PypiSource | PathSource | HubSource
 Source = Annotated[AnySource, Field(discriminator="kind")]
 
 
+class Parallel(Frozen):
+    """Over how many GPUs the model is spread."""
+
+    tensor: int = Field(default=1, ge=1)
+    pipeline: int = Field(default=1, ge=1)
+    expert: int = Field(default=1, ge=1)  # of the tensor-parallel GPUs, those that split a MoE layer by experts
+
+    @property
+    def gpus(self) -> int:
+        """GPUs in all; expert parallelism takes its share of the tensor-parallel ones."""
+        return self.tensor * self.pipeline
+
+    @model_validator(mode="after")
+    def _experts_fit(self) -> Self:
+        if self.tensor % self.expert:
+            raise ValueError(f"expert ({self.expert}) must divide tensor ({self.tensor})")
+        return self
+
+
 class EngineSpec(Frozen):
     """What is built, and for which runtime."""
 
     runtime: Runtime = "openvino"
     precision: Precision = "fp32"
     threads: int = Field(default=0, ge=0)  # 0: every core of the machine
+    parallel: Parallel = Parallel()
     step_ms: float = Field(default=10.0, ge=0)  # of the synthetic engine: time between tokens
+
+    @model_validator(mode="after")
+    def _one_machine(self) -> Self:
+        if self.runtime in ("openvino", "synthetic") and self.parallel.gpus > 1:
+            raise ValueError(f"parallel asks for {self.parallel.gpus} GPUs, runtime {self.runtime} uses none")
+        return self
 
 
 class Limits(Frozen):
@@ -215,6 +241,7 @@ def _fields_at(location: tuple[int | str, ...]) -> list[str]:
         "path": PathSource,
         "huggingface": HubSource,
         "engine": EngineSpec,
+        "parallel": Parallel,
         "limits": Limits,
         "streaming": Streaming,
         "ports": Ports,
