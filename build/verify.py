@@ -8,16 +8,13 @@ Three measures, each of the very engine that will serve:
   reference's, position by position.
 """
 
-import json
 import math
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from build.builders import Builder
 from build.steps import console
-from contract.errors import BuildError, VerifyError
+from contract.errors import VerifyError
 from contract.manifest import Measured
 from contract.spec import Deployment, Verify
 
@@ -37,20 +34,20 @@ class Reference:
     greedy: list[list[int]]  # GREEDY_TOKENS after each prompt
 
 
-def measure(config: Path, spec: Deployment, checkpoint: Path, engine: Path) -> Measured:
+def measure(builder: Builder, config: Path, spec: Deployment, checkpoint: Path, engine: Path) -> Measured:
     """Compare an engine with its checkpoint.
 
     Raises:
         BuildError: the engine does not run.
     """
     reference = _reference(checkpoint)
-    top1, loss = _forced(engine, spec.engine.precision, reference.windows)
+    top1, loss = builder.forced(engine, spec.engine, reference.windows)
     pairs = [
         (ours, theirs)
         for ours_row, row in zip(top1, reference.top1, strict=True)
         for ours, theirs in zip(ours_row, row, strict=True)
     ]
-    greedy = _served(config, engine, reference.prompts)
+    greedy = builder.greedy(config, engine, reference.prompts, GREEDY_TOKENS)
     agreed = sum(_common_prefix(a, b) for a, b in zip(greedy, reference.greedy, strict=True))
     return Measured(
         greedy_agreement=round(agreed / sum(map(len, reference.greedy)), 4),
@@ -133,51 +130,6 @@ def _reference(checkpoint: Path) -> Reference:
             )
             greedy.append(answer[0, len(prompt) :].tolist())
     return Reference(windows, top1, sum(losses) / len(losses), prompts, greedy)
-
-
-def _forced(engine: Path, precision: str, windows: list[list[int]]) -> tuple[list[list[int]], float]:
-    """The engine's most likely token at each position, and its mean loss on the text."""
-    import numpy as np
-    import openvino as ov
-
-    hint = "bf16" if precision == "bf16" else "f32"
-    model = ov.Core().compile_model(engine / "openvino_model.xml", "CPU", {"INFERENCE_PRECISION_HINT": hint})
-    names = {name for port in model.inputs for name in port.get_names()}
-    top1, losses = [], []
-    for window in windows:
-        request = model.create_infer_request()
-        size = len(window)
-        inputs: dict[str, Any] = {
-            "input_ids": np.array([window], dtype=np.int64),
-            "attention_mask": np.ones((1, size), dtype=np.int64),
-            "position_ids": np.arange(size, dtype=np.int64)[None],
-            "beam_idx": np.zeros(1, dtype=np.int32),
-        }
-        request.infer({name: value for name, value in inputs.items() if name in names})
-        logits = request.get_tensor("logits").data[0].astype(np.float64)
-        top1.append(logits.argmax(-1).tolist())
-        shifted = logits - logits.max(-1, keepdims=True)
-        log_probs = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
-        losses += (-log_probs[np.arange(size - 1), window[1:]]).tolist()
-    return top1, sum(losses) / len(losses)
-
-
-def _served(config: Path, engine: Path, prompts: list[list[int]]) -> list[list[int]]:
-    """Greedy tokens through the pipeline that serves, in a process of its own."""
-    round_ = json.dumps({"prompts": prompts, "max_tokens": GREEDY_TOKENS})
-    run = subprocess.run(
-        [sys.executable, "-m", "python_backend.openvino.raw", str(config), str(engine)],
-        input=round_ + "\n",
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=Path(__file__).resolve().parent.parent,
-    )
-    if run.returncode:
-        said = run.stderr.strip().splitlines()
-        raise BuildError(f"the engine does not run: {said[-1] if said else f'exit status {run.returncode}'}")
-    answers: list[list[int]] = json.loads(run.stdout.splitlines()[-1])["ids"]
-    return answers
 
 
 def _common_prefix(ours: list[int], theirs: list[int]) -> int:

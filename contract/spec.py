@@ -42,7 +42,35 @@ class PathSource(Frozen):
     path: Path
 
 
-Source = Annotated[PypiSource | PathSource, Field(discriminator="kind")]
+class HubSource(Frozen):
+    """A repository of the Hugging Face hub, or of a mirror that HF_ENDPOINT names."""
+
+    kind: Literal["huggingface"]
+    repo: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*$")
+    revision: str = Field(default="main", pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$")  # branch, tag or commit
+
+
+AnySource = PypiSource | PathSource | HubSource
+Source = Annotated[AnySource, Field(discriminator="kind")]
+
+
+class Parallel(Frozen):
+    """Over how many GPUs the model is spread."""
+
+    tensor: int = Field(default=1, ge=1)
+    pipeline: int = Field(default=1, ge=1)
+    expert: int = Field(default=1, ge=1)  # of the tensor-parallel GPUs, those that split a MoE layer by experts
+
+    @property
+    def gpus(self) -> int:
+        """GPUs in all; expert parallelism takes its share of the tensor-parallel ones."""
+        return self.tensor * self.pipeline
+
+    @model_validator(mode="after")
+    def _experts_fit(self) -> Self:
+        if self.tensor % self.expert:
+            raise ValueError(f"expert ({self.expert}) must divide tensor ({self.tensor})")
+        return self
 
 
 class EngineSpec(Frozen):
@@ -51,7 +79,14 @@ class EngineSpec(Frozen):
     runtime: Runtime = "openvino"
     precision: Precision = "fp32"
     threads: int = Field(default=0, ge=0)  # 0: every core of the machine
+    parallel: Parallel = Parallel()
     step_ms: float = Field(default=10.0, ge=0)  # of the synthetic engine: time between tokens
+
+    @model_validator(mode="after")
+    def _one_machine(self) -> Self:
+        if self.runtime in ("openvino", "synthetic") and self.parallel.gpus > 1:
+            raise ValueError(f"parallel asks for {self.parallel.gpus} GPUs, runtime {self.runtime} uses none")
+        return self
 
 
 class Limits(Frozen):
@@ -204,7 +239,9 @@ def _fields_at(location: tuple[int | str, ...]) -> list[str]:
     sections: dict[str, type[BaseModel]] = {
         "pypi": PypiSource,
         "path": PathSource,
+        "huggingface": HubSource,
         "engine": EngineSpec,
+        "parallel": Parallel,
         "limits": Limits,
         "streaming": Streaming,
         "ports": Ports,

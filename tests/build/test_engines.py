@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer
 
-from build.verify import _served
+from build.openvino import greedy
 from contract.manifest import check_engine, load_manifest, this_machine
 from contract.spec import load_spec
 from tests import tiny
@@ -32,7 +32,7 @@ def test_an_fp32_engine_is_its_checkpoint(tmp_path: Path, architecture: str) -> 
     assert manifest.vocab_size == len(tokenizer)
     assert tokenizer.chat_template == tiny.CHAT_TEMPLATE
     prompt = tokenizer.encode(PROMPT)
-    assert _served(site.config, engine, [prompt])[0] == tiny.greedy(checkpoint, prompt, 48)
+    assert greedy(site.config, engine, [prompt], 48)[0] == tiny.greedy(checkpoint, prompt, 48)
 
 
 @pytest.mark.parametrize("precision", ["bf16", "int8", "int4"])

@@ -52,6 +52,14 @@ def test_a_good_spec_is_read_and_frozen(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
+        (
+            ("  precision: int8\n", "  parallel: {tensor: 2}\n"),
+            "c.yaml:5: engine: parallel asks for 2 GPUs, runtime openvino uses none",
+        ),
+        (
+            ("  precision: int8\n", "  parallel: {tensor: 2, expert: 4}\n"),
+            "c.yaml:6: engine.parallel: expert (4) must divide tensor (2)",
+        ),
         (("precision:", "precison:"), "c.yaml:6: engine.precison: unknown key; did you mean precision?"),
         (("max_seq_len:", "max_seqlen:"), "c.yaml:8: limits.max_seqlen: unknown key; did you mean max_seq_len?"),
         (("limits:", "limit:"), "c.yaml:7: limit: unknown key; did you mean limits?"),
