@@ -1,7 +1,7 @@
 """``make bench-peers``: our gateway against ``vllm serve`` on the same cores, fp32 against fp32, in one run.
 
 Both stay up and take turns, round by round, before the same client with the same prompts' lengths; vLLM runs from the
-checkpoint that our engine was built from.
+checkpoint that our engine was built from. Idle, vLLM's worker polls and takes a core, so it is stopped while we run.
 """
 
 import argparse
@@ -15,11 +15,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import psutil
 from rich.console import Console
 
 from contract.errors import ConchError, ServeError
@@ -36,8 +37,8 @@ START_S = 600.0
 
 
 @contextmanager
-def vllm(checkpoint: Path, port: int, max_model_len: int) -> Iterator[None]:
-    """``vllm serve`` as its own documentation starts it on a CPU.
+def vllm(checkpoint: Path, port: int, max_model_len: int) -> Iterator[psutil.Process]:
+    """``vllm serve`` as its own documentation starts it on a CPU; yields its first process.
 
     Raises:
         ServeError: it does not start; the end of its log is in the message.
@@ -54,10 +55,23 @@ def vllm(checkpoint: Path, port: int, max_model_len: int) -> Iterator[None]:
                     log.seek(0)
                     raise ServeError(f"vllm serve did not start: {log.read()[-2000:]}")
                 time.sleep(0.5)
-            yield
+            yield psutil.Process(process.pid)
         finally:
             process.terminate()
             process.wait(timeout=60)
+
+
+@contextmanager
+def stopped(process: psutil.Process) -> Iterator[None]:
+    """A process and all that it started take no CPU meanwhile."""
+    family = [process, *process.children(recursive=True)]
+    for each in family:
+        each.suspend()
+    try:
+        yield
+    finally:
+        for each in family:
+            each.resume()
 
 
 def _listens(port: int) -> bool:
@@ -97,7 +111,7 @@ def main() -> None:
     checkpoint = max((home / ".work").glob("convert-*"), key=lambda folder: folder.stat().st_mtime)
     rng = random.Random(7)
     results: dict[int, dict[str, Figures]] = {}
-    with served(config), vllm(checkpoint, options.port, spec.limits.max_seq_len):
+    with served(config), vllm(checkpoint, options.port, spec.limits.max_seq_len) as peer:
         ways = {
             "vllm": ("127.0.0.1", options.port, "peer"),
             "conch": (spec.gateway.host, spec.ports.gateway, spec.name),
@@ -109,7 +123,8 @@ def main() -> None:
                     prompts = [
                         [rng.randrange(100, manifest.vocab_size) for _ in range(PROMPT_TOKENS)] for _ in range(streams)
                     ]
-                    timelines = asyncio.run(one_round(host, port, model, prompts, options.tokens))
+                    with stopped(peer) if way == "conch" else nullcontext():
+                        timelines = asyncio.run(one_round(host, port, model, prompts, options.tokens))
                     failed = [timeline.error for timeline in timelines if timeline.error]
                     if failed:
                         raise ServeError(f"{way} failed: {failed[0]}")
