@@ -1,4 +1,4 @@
-"""The Grafana dashboard, and what provisions it: data in Grafana's own JSON model, made here and nowhere drawn by hand."""
+"""The Grafana dashboard and what provisions it, as data in Grafana's own JSON model."""
 
 from typing import Any
 
@@ -24,7 +24,9 @@ def dashboard(*, gateway: bool, gpus: bool) -> dict[str, Any]:
         panels.append(_row(len(panels) + 1, title, top))
         for place, (name, unit, series) in enumerate(graphs):
             line, column = divmod(place, 24 // _WIDTH)
-            panels.append(_graph(len(panels) + 1, name, unit, series, column * _WIDTH, top + 1 + line * _HEIGHT))
+            panels.append(
+                _graph(name, unit, series, number=len(panels) + 1, left=column * _WIDTH, top=top + 1 + line * _HEIGHT)
+            )
         top += 1 + -(-len(graphs) // (24 // _WIDTH)) * _HEIGHT
     return {
         "uid": UID,
@@ -55,7 +57,8 @@ def providers(folder: str) -> dict[str, Any]:
 def _latency() -> list[tuple[str, str, Series]]:
     titles = {"ttft": "Time to first token", "itl": "Time between tokens", "e2e": "Whole answer"}
     return [
-        (titles[short], "s", {name: f"{recorded(short, name)}{_OF_MODEL}" for name in QUANTILES}) for short in HISTOGRAMS
+        (titles[short], "s", {name: f"{recorded(short, name)}{_OF_MODEL}" for name in QUANTILES})
+        for short in HISTOGRAMS
     ]
 
 
@@ -84,7 +87,7 @@ def _load() -> list[tuple[str, str, Series]]:
         (
             "Waiting in Triton",
             "short",
-            {"{{model}}": f'sum by (model) (nv_inference_pending_request_count{{model=~"$model.*"}})'},
+            {"{{model}}": 'sum by (model) (nv_inference_pending_request_count{model=~"$model.*"})'},
         ),
     ]
 
@@ -139,7 +142,7 @@ def _row(number: int, title: str, top: int) -> dict[str, Any]:
     return {"id": number, "type": "row", "title": title, "collapsed": False, "gridPos": place, "panels": []}
 
 
-def _graph(number: int, title: str, unit: str, series: Series, left: int, top: int) -> dict[str, Any]:
+def _graph(title: str, unit: str, series: Series, *, number: int, left: int, top: int) -> dict[str, Any]:
     return {
         "id": number,
         "type": "timeseries",

@@ -4,7 +4,7 @@ No image registry can be asked from where this was written. A digest stands here
 sources name the same one for the tag; where they do not, the tag alone is the pin.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from contract.errors import SpecError
 
@@ -46,9 +46,7 @@ SERVERS: dict[str, tuple[Image, ...]] = {
 }
 ON_GPUS = frozenset({"trtllm", "vllm"})
 
-PROMETHEUS = Image(
-    "prom/prometheus:v3.13.3", "sha256:6976aa8a60fec930796ce5772b8d12da7a318a5daa8d40d69c5c7819a05eeed7"
-)
+PROMETHEUS = Image("prom/prometheus:v3.13.3", "sha256:6976aa8a60fec930796ce5772b8d12da7a318a5daa8d40d69c5c7819a05eeed7")
 GRAFANA = Image("grafana/grafana:13.2.3", "sha256:b28bae15e219c998fb0e0424ed724930cc61b1f61fb404d47c862f9a23f9e572")
 DCGM = Image("nvcr.io/nvidia/k8s/dcgm-exporter:4.5.3-4.8.2-distroless")
 WEBUI = Image(
@@ -60,7 +58,8 @@ def server_image(runtime: str, chosen: str = "") -> Image:
     """The image of a runtime's server.
 
     Args:
-        chosen: one of the table's other images for this runtime, by name; '' for the first.
+        chosen: another than the first: one of the table's, or one of the same program from a mirror or with another
+            tag; '' for the first.
 
     Raises:
         SpecError: the table has none.
@@ -68,9 +67,18 @@ def server_image(runtime: str, chosen: str = "") -> Image:
     known = SERVERS.get(runtime)
     if known is None:
         raise SpecError(f"engine.runtime: no image is known for {runtime}", fix=f"Known: {', '.join(SERVERS)}")
+    if not chosen:
+        return known[0]
     for image in known:
-        if chosen in ("", image.name):
+        if chosen == image.name:
             return image
+        if _program(chosen) == _program(image.name):
+            return replace(image, name=chosen, digest="")
     raise SpecError(
         f"image {chosen} is none that runs {runtime}", fix=f"Known: {', '.join(image.name for image in known)}"
     )
+
+
+def _program(image: str) -> str:
+    """What an image's name calls the program: without registry, owner, tag and digest."""
+    return image.partition("@")[0].rpartition("/")[2].partition(":")[0]

@@ -76,10 +76,16 @@ def _share(statuses: str) -> str:
 
 def _alerts(spec: Deployment) -> list[dict[str, Any]]:
     found = [
-        _alert("ServerDown", 'up{job="conch-server"} == 0', "1m", "critical", "Triton does not answer at {{ $labels.instance }}"),
+        _alert(
+            "ServerDown",
+            'up{job="conch-server"} == 0',
+            "1m",
+            "critical",
+            "Triton does not answer at {{ $labels.instance }}",
+        ),
         _alert(
             "EngineStalled",
-            "conch_requests_active > 0 and on (model) rate(conch_engine_steps_total[1m]) == 0",
+            "conch_requests_active > 0 and on (model) rate(conch_engine_steps_total[2m]) == 0",
             "1m",
             "critical",
             "{{ $labels.model }} has requests and makes no step",
@@ -92,11 +98,11 @@ def _alerts(spec: Deployment) -> list[dict[str, Any]]:
             "the engine of {{ $labels.model }} ends answers with errors",
         ),
         _alert(
-            "StageRefuses",
-            f"sum by (model) (rate(nv_inference_request_failure[{_WINDOW}])) > 1",
+            "StageFails",
+            f'sum by (model) (rate(nv_inference_request_failure{{reason=~"BACKEND|OTHER"}}[{_WINDOW}])) > 1',
             "10m",
             "warning",
-            "Triton's model {{ $labels.model }} refuses more than one request a second",
+            "Triton's model {{ $labels.model }} ends more than one request a second with an error",
         ),
         _alert(
             "KvCacheFull",
@@ -136,7 +142,13 @@ def _alerts(spec: Deployment) -> list[dict[str, Any]]:
 
 def _gateway_alerts() -> list[dict[str, Any]]:
     return [
-        _alert("GatewayDown", 'up{job="conch-gateway"} == 0', "1m", "critical", "the gateway does not answer at {{ $labels.instance }}"),
+        _alert(
+            "GatewayDown",
+            'up{job="conch-gateway"} == 0',
+            "1m",
+            "critical",
+            "the gateway does not answer at {{ $labels.instance }}",
+        ),
         _alert(
             "RequestsFail",
             "model:conch_gateway_requests_failed:ratio5m > 0.05",
@@ -156,9 +168,21 @@ def _gateway_alerts() -> list[dict[str, Any]]:
 
 def _gpu_alerts() -> list[dict[str, Any]]:
     return [
-        _alert("GpuFault", "DCGM_FI_DEV_XID_ERRORS > 0", "0m", "critical", "GPU {{ $labels.gpu }} of {{ $labels.Hostname }}: XID {{ $value }}"),
+        _alert(
+            "GpuFault",
+            "DCGM_FI_DEV_XID_ERRORS > 0",
+            "0m",
+            "critical",
+            "GPU {{ $labels.gpu }} of {{ $labels.Hostname }}: XID {{ $value }}",
+        ),
         _alert("GpuHot", "DCGM_FI_DEV_GPU_TEMP > 88", "5m", "warning", "GPU {{ $labels.gpu }} has {{ $value }} °C"),
-        _alert("ExporterDown", 'up{job="dcgm"} == 0', "5m", "warning", "nothing tells of the GPUs: dcgm-exporter does not answer"),
+        _alert(
+            "ExporterDown",
+            'up{job="dcgm"} == 0',
+            "5m",
+            "warning",
+            "nothing tells of the GPUs: dcgm-exporter does not answer",
+        ),
     ]
 
 

@@ -13,11 +13,11 @@ from contract.spec import Deployment
 from deploy import grafana, prometheus
 from deploy.images import server_image
 from deploy.service import ContainerEngine, compose, run_command
-from deploy.services import Site, building, check, inside, on_gpus, serving
+from deploy.services import Site, building, check, inside, laid_over, on_gpus, serving
 from deploy.watching import DASHBOARDS, DCGM, PROMETHEUS, scrape_targets, watching
 
 _STATES = ("install", "install-gateway", "engine")
-_LINE = 120
+_LINE, _SHORT = 120, 90
 _WITHOUT_A_NAME = 10001  # a user that no machine has: who renders as root gets no containers of root's
 
 
@@ -48,11 +48,13 @@ def render(
     project = f"conch-{spec.name}"
     gpus = on_gpus(spec)
     dashboard = grafana.dashboard(gateway=spec.gateway.enabled, gpus=gpus)
+    requirements = laid_over(chosen, where.root / "pyproject.toml")
     return {
         "deployment.yaml": _yaml(inside(spec)),
         "compose.yaml": _yaml(compose(project, services, where.folder)),
         "run.sh": _script([run_command(engine, project, service) for service in core]),
         "commands.sh": _script(_plain(spec, where, config)),
+        **({"requirements.txt": requirements} if requirements else {}),
         "prometheus/prometheus.yml": _yaml(prometheus.configuration(scrape_targets(spec))),
         f"prometheus/{prometheus.RULES_FILE}": _yaml(prometheus.rules(spec, gpus=gpus)),
         "grafana/dashboards/conch.json": json.dumps(dashboard, indent=2) + "\n",
@@ -117,16 +119,23 @@ class _Dumper(yaml.SafeDumper):
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
-    def represent_list(self, data: list[Any]) -> yaml.Node:
-        """Short lists of words on one line."""
-        short = all(isinstance(item, (str, int)) for item in data) and len(str(data)) < _LINE
-        return self.represent_sequence("tag:yaml.org,2002:seq", data, flow_style=short)
-
     def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
         super().increase_indent(flow, False)
 
 
-_Dumper.add_representer(list, _Dumper.represent_list)
+def _list(dumper: yaml.SafeDumper, data: list[Any]) -> yaml.Node:
+    """Short lists of words on one line."""
+    short = all(isinstance(item, (str, int)) for item in data) and len(str(data)) < _LINE
+    return dumper.represent_sequence("tag:yaml.org,2002:seq", data, flow_style=short)
+
+
+def _mapping(dumper: yaml.SafeDumper, data: dict[str, Any]) -> yaml.Node:
+    """Short mappings on one line."""
+    return dumper.represent_mapping("tag:yaml.org,2002:map", data, flow_style=len(str(data)) < _SHORT)
+
+
+_Dumper.add_representer(list, _list)
+_Dumper.add_representer(dict, _mapping)
 
 
 def _yaml(data: dict[str, Any]) -> str:

@@ -1,5 +1,6 @@
 """The containers that serve a deployment: what installs their environments, the server, the gateway, the build."""
 
+import json
 import shlex
 import tomllib
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from deploy.service import SECRETS, Health, Mount, Service
 
 CODE = "/conch"  # the project, read-only
 SPEC = "/etc/conch/deployment.yaml"
+_REQUIREMENTS = "/etc/conch/requirements.txt"
 
 _STATE = "/state"
 _PYTHON = f"{_STATE}/venv/bin/python"
@@ -95,20 +97,18 @@ def building(spec: Deployment, site: Site, image: Image, torch: str) -> list[Ser
     if spec.source is None:
         return []
     name = "engine"
-    install = [
-        ("uv", "sync", "--frozen", "--no-dev", "--inexact", "--group", "build", "--python", "python3"),
-        ("uv", "pip", "install", "--no-deps", "--python", _PYTHON, "--torch-backend", "cpu", torch),
-    ]
+    install = _into_venv(image, "--inexact", "--group", "build")
+    if not image.packages:
+        install.append(("uv", "pip", "install", "--no-deps", "--python", _PYTHON, "--torch-backend", "cpu", torch))
     hub = isinstance(spec.source, HubSource)
     checkpoint = _checkpoint(spec.source) if isinstance(spec.source, PathSource) else None
-    mounts = (*_of_project(site, name, writable=True), Mount(site.root / "engines", f"{CODE}/engines", writable=True))
+    mounts = (*_for_install(image, site, name), Mount(site.folder / "deployment.yaml", SPEC))
+    mounts += (Mount(site.root / "engines", f"{CODE}/engines", writable=True),)
     return [
         Service(
             name=name,
             image=image.reference,
-            command=_shell(
-                *(_over(image, site) if image.packages else install), (_PYTHON, "-m", "build", SPEC)
-            ),
+            command=_shell(*install, (_PYTHON, "-m", "build", SPEC)),
             environment=_ENVIRONMENT
             | ({} if image.packages else _UV)
             | ({"HF_TOKEN_PATH": f"{SECRETS}/hf_token"} if hub else {}),
@@ -127,13 +127,12 @@ def building(spec: Deployment, site: Site, image: Image, torch: str) -> list[Ser
 
 def _install(name: str, image: Image, site: Site) -> Service:
     """Installs the Python environment of an image, once; later starts find it done."""
-    steps = _over(image, site) if image.packages else [("uv", "sync", "--frozen", "--no-dev", "--python", "python3")]
     return Service(
         name=name,
         image=image.reference,
-        command=_shell(*steps),
+        command=_shell(*_into_venv(image)),
         environment=_ENVIRONMENT | ({} if image.packages else _UV),
-        mounts=(Mount(site.root, CODE), Mount(site.folder / "state" / name, _STATE, writable=True)),
+        mounts=_for_install(image, site, name),
         scratch=(_SCRATCH,),
         user=site.user,
         once=True,
@@ -141,13 +140,23 @@ def _install(name: str, image: Image, site: Site) -> Service:
     )
 
 
-def _over(image: Image, site: Site) -> list[tuple[str, ...]]:
-    """An environment over the image's own. Without pip, which Ubuntu's Python cannot put into one: the image's does it."""
+def laid_over(image: Image, pyproject: Path) -> str:
+    """requirements.txt of what goes over an image's own environment; '' where all is installed from the lock."""
+    if not image.packages:
+        return ""
     names = _LAID_OVER if image.triton else (*_LAID_OVER, "nvidia-pytriton")
-    wanted = tomllib.loads((site.root / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
+    wanted = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]["dependencies"]
+    return "".join(f"{line}\n" for line in wanted if line.startswith(names))
+
+
+def _into_venv(image: Image, *lock: str) -> list[tuple[str, ...]]:
+    """The commands that make the environment: from the lock, or over the image's own."""
+    if not image.packages:
+        return [("uv", "sync", "--frozen", "--no-dev", "--python", "python3", *lock)]
     return [
+        # Without pip, which Ubuntu's Python cannot put into an environment; the image's own installs for it.
         ("python3", "-m", "venv", "--without-pip", "--system-site-packages", f"{_STATE}/venv"),
-        ("python3", "-m", "pip", "--python", _PYTHON, "install", "--no-cache-dir", *(line for line in wanted if line.startswith(names))),
+        ("python3", "-m", "pip", "--python", _PYTHON, "install", "--no-cache-dir", "--requirement", _REQUIREMENTS),
     ]
 
 
@@ -161,7 +170,7 @@ def _server(spec: Deployment, site: Site, image: Image, install: Service) -> Ser
         scratch=_MADE_ANEW,
         user=site.user,
         gpus=_gpus(spec),
-        cpus=spec.engine.threads,
+        cpus=0 if on_gpus(spec) else spec.engine.threads,
         shm=_shm(spec),
         health=Health((_PYTHON, "-m", "serving", "status", SPEC), start_s=900 if on_gpus(spec) else 60),
         stop_s=60,  # 30 s for what runs, then Triton's own exit
@@ -181,17 +190,25 @@ def _gateway(spec: Deployment, site: Site, install: Service) -> Service:
         scratch=(_SCRATCH,),
         secrets={"api_keys": (site.root / spec.gateway.keys).resolve()} if spec.gateway.keys else {},
         user=site.user,
-        health=Health((_PYTHON, "-c", f"from urllib.request import urlopen; urlopen({url!r}, timeout=8)"), start_s=60),
+        health=Health(
+            (_PYTHON, "-c", f"from urllib.request import urlopen; urlopen({json.dumps(url)}, timeout=8)"), start_s=60
+        ),
         stop_s=45,  # 30 s for what runs
         after={install.name: "service_completed_successfully", "server": "service_started"},
         workdir=CODE,
     )
 
 
-def _of_project(site: Site, state: str, *, writable: bool = False) -> tuple[Mount, ...]:
+def _of_project(site: Site, state: str) -> tuple[Mount, ...]:
     """The project with its engines, the spec, and the environment that ``state`` names."""
-    folder = site.folder / "state" / state
-    return (Mount(site.root, CODE), Mount(site.folder / "deployment.yaml", SPEC), Mount(folder, _STATE, writable))
+    spec = Mount(site.folder / "deployment.yaml", SPEC)
+    return (Mount(site.root, CODE), spec, Mount(site.folder / "state" / state, _STATE))
+
+
+def _for_install(image: Image, site: Site, state: str) -> tuple[Mount, ...]:
+    """The project with its lock, the environment to make, and what goes over the image's."""
+    mounts = (Mount(site.root, CODE), Mount(site.folder / "state" / state, _STATE, writable=True))
+    return (*mounts, Mount(site.folder / "requirements.txt", _REQUIREMENTS)) if image.packages else mounts
 
 
 def _gpus(spec: Deployment) -> int:
@@ -209,5 +226,7 @@ def _checkpoint(source: PathSource) -> Path:
 
 def _shell(*steps: tuple[str, ...]) -> tuple[str, ...]:
     """One command after the other, the last in the shell's place, so that it gets the signals."""
+    if len(steps) == 1:
+        return steps[0]
     *first, last = (shlex.join(step) for step in steps)
     return ("sh", "-c", " && ".join([*first, f"exec {last}"]))

@@ -45,7 +45,10 @@ def _prometheus(site: Site) -> Service:
             "--storage.tsdb.retention.time=15d",
             f"--web.listen-address={PROMETHEUS}",
         ),
-        mounts=(Mount(site.folder / "prometheus", "/etc/prometheus"), Mount("prometheus", "/prometheus", writable=True)),
+        mounts=(
+            Mount(site.folder / "prometheus", "/etc/prometheus"),
+            Mount("prometheus", "/prometheus", writable=True),
+        ),
         health=Health(("promtool", "check", "healthy", f"--url=http://{PROMETHEUS}"), start_s=60),
         profile="monitoring",
     )
