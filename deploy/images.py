@@ -7,6 +7,7 @@ sources name the same one for the tag; where they do not, the tag alone is the p
 from dataclasses import dataclass, replace
 
 from contract.errors import SpecError
+from contract.spec import Deployment
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,12 @@ def server_image(runtime: str, chosen: str = "") -> Image:
     raise SpecError(
         f"image {chosen} is none that runs {runtime}", fix=f"Known: {', '.join(image.name for image in known)}"
     )
+
+
+def image_of_spec(spec: Deployment) -> str:
+    """The image that the spec itself names for its runtime's builds, whose engines it loads; '' where it names none."""
+    section = getattr(spec.engine, spec.engine.runtime, None)
+    return str(getattr(getattr(section, "container", None), "image", ""))
 
 
 def _program(image: str) -> str:

@@ -11,7 +11,7 @@ import yaml
 
 from contract.spec import Deployment
 from deploy import grafana, prometheus
-from deploy.images import server_image
+from deploy.images import image_of_spec, server_image
 from deploy.service import ContainerEngine, compose, run_command
 from deploy.services import Site, building, check, inside, laid_over, on_gpus, serving
 from deploy.watching import DASHBOARDS, DCGM, PROMETHEUS, scrape_targets, watching
@@ -36,13 +36,13 @@ def render(
         config: how the user names the spec.
         engine: whose command run.sh calls.
         torch: pip's requirement of the torch that builds engines on the CPU.
-        image: of the server; '' for the runtime's first.
+        image: of the server; '' for the one that the spec names, else the runtime's first.
 
     Raises:
         SpecError: what must not, or cannot, be started so.
     """
     check(spec)
-    chosen = server_image(spec.engine.runtime, image)
+    chosen = server_image(spec.engine.runtime, image or image_of_spec(spec))
     core = serving(spec, where, chosen)
     services = building(spec, where, chosen, torch) + core + watching(spec, where)
     project = f"conch-{spec.name}"

@@ -1,5 +1,7 @@
 """The containers beside a deployment: Prometheus, Grafana, the GPUs' exporter, Open WebUI. All on loopback."""
 
+import json
+
 from contract.address import address
 from contract.spec import Deployment
 from deploy import images
@@ -13,6 +15,7 @@ DCGM = f"{LOOPBACK}:9400"
 
 _GRAFANA_PORT = "3000"
 _WEBUI_PORT = "8080"
+_CAPABILITIES = {"builtin_tools": False, "vision": False, "usage": True}  # its tools would fill a small context
 
 
 def watching(spec: Deployment, site: Site) -> list[Service]:
@@ -106,6 +109,9 @@ def _webui(spec: Deployment, site: Site) -> Service:
             "PORT": _WEBUI_PORT,
             "OPENAI_API_BASE_URL": f"http://{address(spec.gateway.host, spec.ports.gateway)}/v1",
             "DEFAULT_MODELS": spec.name,
+            "DEFAULT_MODEL_METADATA": json.dumps({"capabilities": _CAPABILITIES}),
+            "ENABLE_TAGS_GENERATION": "False",  # each message would make a further request of it
+            "ENABLE_FOLLOW_UP_GENERATION": "False",
             "ENABLE_OLLAMA_API": "False",
             "ENABLE_PERSISTENT_CONFIG": "False",
             "OFFLINE_MODE": "True",

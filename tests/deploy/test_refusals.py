@@ -4,13 +4,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
 from contract.errors import SpecError
 from contract.spec import Deployment
-from deploy.images import PYTHON, server_image
+from deploy.images import PYTHON, image_of_spec, server_image
 from deploy.render import render, write
 from deploy.services import Site
 from tests.deploy.cases import CODE, TORCH, cpu, gpu
@@ -51,6 +52,14 @@ def test_images_are_those_of_the_runtime() -> None:
     assert "nvidia-pytriton" in rendered(gpu("vllm"), image=second.name)["requirements.txt"]
     mirrored = server_image("trtllm", "10.0.0.1:5000/nv/tritonserver:26.05-trtllm-python-py3")
     assert mirrored.reference == "10.0.0.1:5000/nv/tritonserver:26.05-trtllm-python-py3"
+
+
+def test_the_spec_names_its_own_image() -> None:
+    spec = gpu("trtllm")
+    section = SimpleNamespace(container=SimpleNamespace(image="nvcr.io/nvidia/tritonserver:26.05-trtllm-python-py3"))
+    spec = spec.model_copy(update={"engine": spec.engine.model_copy(update={"trtllm": section})})
+    assert image_of_spec(spec).endswith(":26.05-trtllm-python-py3")
+    assert image_of_spec(cpu()) == ""
 
 
 def test_what_is_written_is_there_for_the_containers(tmp_path: Path) -> None:
