@@ -23,8 +23,9 @@ _WITHOUT_A_NAME = 10001  # a user that no machine has: who renders as root gets 
 
 def site(root: Path, folder: Path) -> Site:
     """This machine, and whoever renders."""
-    uid, gid = (os.getuid(), os.getgid()) if os.getuid() else (_WITHOUT_A_NAME, _WITHOUT_A_NAME)
-    return Site(root, folder, f"{uid}:{gid}")
+    rootless = os.getuid() != 0
+    uid, gid = (os.getuid(), os.getgid()) if rootless else (_WITHOUT_A_NAME, _WITHOUT_A_NAME)
+    return Site(root, folder, f"{uid}:{gid}", rootless)
 
 
 def render(
@@ -52,7 +53,7 @@ def render(
     return {
         "deployment.yaml": _yaml(inside(spec)),
         "compose.yaml": _yaml(compose(project, services, where.folder)),
-        "run.sh": _script([run_command(engine, project, service) for service in core]),
+        "run.sh": _script([run_command(engine, project, service, rootless=where.rootless) for service in core]),
         "commands.sh": _script(_plain(spec, where, config)),
         **({"requirements.txt": requirements} if requirements else {}),
         "prometheus/prometheus.yml": _yaml(prometheus.configuration(scrape_targets(spec))),

@@ -118,7 +118,7 @@ def _composed(service: Service, folder: Path) -> dict[str, Any]:
     return {key: value for key, value in body.items() if value}
 
 
-def run_command(engine: ContainerEngine, project: str, service: Service) -> list[tuple[str, ...]]:
+def run_command(engine: ContainerEngine, project: str, service: Service, *, rootless: bool) -> list[tuple[str, ...]]:
     """The ``run`` command of a service, a tuple for each option with its value, the image and its command last."""
     ends = ("--rm",) if service.once else ("--detach", "--restart=unless-stopped")
     words: list[tuple[str, ...]] = [(engine, "run", *ends), ("--name", f"{project}-{service.name}")]
@@ -130,8 +130,10 @@ def run_command(engine: ContainerEngine, project: str, service: Service) -> list
     if not service.unconfined:
         words += [("--read-only",), ("--cap-drop", "ALL")]
     words.append(("--security-opt", "no-new-privileges"))
-    if engine == "podman":  # rootless: this user within is this user without; no SELinux label on the user's own files
-        words += [("--userns", "keep-id"), ("--security-opt", "label=disable")]
+    if engine == "podman":
+        words.append(("--security-opt", "label=disable"))  # SELinux leaves the user's own files as they are labelled
+    if engine == "podman" and rootless:
+        words.append(("--userns", "keep-id"))  # the user within is the user without
     words += [("--cap-add", name) for name in service.capabilities]
     words += _resources(engine, service)
     words += [("--env", f"{name}={value}") for name, value in service.environment.items()]

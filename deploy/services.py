@@ -42,11 +42,13 @@ class Site:
         root: the project.
         folder: of the rendered files.
         user: who the containers run as, ``UID:GID``.
+        rootless: that is whoever renders, and no other.
     """
 
     root: Path
     folder: Path
     user: str
+    rootless: bool = True
 
 
 def check(spec: Deployment) -> None:

@@ -75,11 +75,16 @@ def test_podman_names_devices_and_keeps_the_user() -> None:
     assert server[server.index("--userns") + 1] == "keep-id"
 
 
+def test_podman_of_root_has_no_user_to_keep() -> None:
+    (install, *_) = serving(gpu("vllm"), site("large", CODE), server_image("vllm"))
+    assert ("--userns", "keep-id") not in run_command("podman", "conch-large", install, rootless=False)
+
+
 def test_nerdctl_takes_what_docker_takes() -> None:
     spec = gpu("vllm", tensor=2)
     services = serving(spec, site("large", CODE), server_image("vllm"))
     docker, nerdctl = (
-        [[word for group in run_command(engine, "conch-large", it) for word in group] for it in services]
+        [[word for group in run_command(engine, "conch-large", it, rootless=True) for word in group] for it in services]
         for engine in ("docker", "nerdctl")
     )
     assert [words[1:] for words in docker] == [words[1:] for words in nerdctl]

@@ -8,8 +8,8 @@ podman run --rm \
   --read-only \
   --cap-drop ALL \
   --security-opt no-new-privileges \
-  --userns keep-id \
   --security-opt label=disable \
+  --userns keep-id \
   --env HOME=/tmp \
   --env USER=conch \
   --env PYTHONDONTWRITEBYTECODE=1 \
@@ -32,8 +32,8 @@ podman run --detach --restart=unless-stopped \
   --read-only \
   --cap-drop ALL \
   --security-opt no-new-privileges \
-  --userns keep-id \
   --security-opt label=disable \
+  --userns keep-id \
   --device nvidia.com/gpu=0 \
   --device nvidia.com/gpu=1 \
   --ulimit memlock=-1 \
@@ -67,8 +67,8 @@ podman run --rm \
   --read-only \
   --cap-drop ALL \
   --security-opt no-new-privileges \
-  --userns keep-id \
   --security-opt label=disable \
+  --userns keep-id \
   --env HOME=/tmp \
   --env USER=conch \
   --env PYTHONDONTWRITEBYTECODE=1 \
@@ -93,8 +93,8 @@ podman run --detach --restart=unless-stopped \
   --read-only \
   --cap-drop ALL \
   --security-opt no-new-privileges \
-  --userns keep-id \
   --security-opt label=disable \
+  --userns keep-id \
   --env HOME=/tmp \
   --env USER=conch \
   --env PYTHONDONTWRITEBYTECODE=1 \
