@@ -24,7 +24,7 @@ FP32 := configs/smollm2-135m-fp32.yaml
 UV := $(or $(shell command -v uv),.uv/bin/uv)
 
 help:  ## Show this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  \033[36mmake %-14s\033[0m %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  \033[36mmake %-17s\033[0m %s\n", $$1, $$2}'
 
 .uv/bin/uv:
 	@$(PYTHON) -m venv .uv || { echo "Python's venv module is missing: apt-get install python3-venv"; exit 1; }
@@ -53,8 +53,10 @@ $(PEERS): | $(UV)
 	@touch $@
 
 $(PROMTOOL):
-	@mkdir -p .tools && cd .tools && { apt-get download -qq prometheus || { apt-get update -qq && apt-get download -qq prometheus; } } \
-	  2>/dev/null && dpkg-deb --extract prometheus_*.deb . || echo "No promtool to be had here: the tests that need it are skipped"
+	@mkdir -p .tools && cd .tools && \
+	  { apt-get download -qq prometheus || { apt-get update -qq && apt-get download -qq prometheus; }; } 2>/dev/null && \
+	  dpkg-deb --fsys-tarfile prometheus_*.deb | tar --extract ./usr/bin && rm prometheus_*.deb || \
+	  echo "Debian's package prometheus is not to be had here: the tests that need it are skipped"
 
 engine: $(BUILD)  ## Fetch, convert, build, verify and publish the engine of CONFIG
 	@$(BUILD_PY) -m build $(CONFIG)

@@ -46,7 +46,7 @@ def render(
     chosen = server_image(spec.engine.runtime, image or image_of_spec(spec))
     core = serving(spec, where, chosen)
     services = building(spec, where, chosen, torch) + core + watching(spec, where)
-    project = f"conch-{spec.name}"
+    project = f"conch-{spec.name.replace('.', '-')}"  # compose takes no dots
     gpus = on_gpus(spec)
     dashboard = grafana.dashboard(gateway=spec.gateway.enabled, gpus=gpus)
     requirements = laid_over(chosen, where.root / "pyproject.toml")

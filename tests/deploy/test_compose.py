@@ -119,6 +119,11 @@ def test_secrets_are_files_of_those_who_need_them(readings: dict[str, dict[str, 
     assert '"$$(cat /run/secrets/webui_key)"' in file["services"]["open-webui"]["command"][2]
 
 
+def test_a_name_with_dots(tmp_path: Path) -> None:
+    found = render(cpu(name="qwen2.5-7b"), site("x", CODE), "configs/x.yaml", engine="docker", torch=TORCH)
+    assert read(write(tmp_path, found) / "compose.yaml")["name"] == "conch-qwen2-5-7b"
+
+
 def test_a_checkpoint_of_the_host_is_where_the_build_looks_for_it(tmp_path: Path) -> None:
     checkpoint = tmp_path / "model"
     spec = cpu(source={"kind": "path", "path": str(checkpoint)})

@@ -91,7 +91,7 @@ def test_nerdctl_takes_what_docker_takes() -> None:
 
 
 def test_the_scripts_are_shell() -> None:
-    for case in ("cpu", "trtllm", "vllm"):
+    for case in ("cpu", "vllm"):
         for name in ("run.sh", "commands.sh"):
             checked = run("sh", "-n", GOLDEN / case / name)
             assert checked.returncode == 0, checked.stderr
