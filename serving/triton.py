@@ -68,7 +68,8 @@ def find_triton(cache: Path) -> Triton:
         except OSError:  # another server made it first
             shutil.rmtree(unfinished)
     binary = home / "bin" / "tritonserver"
-    binary.chmod(0o755)
+    if not os.access(binary, os.X_OK):  # a container's environment is read-only
+        binary.chmod(0o755)
     libpython = Path(sysconfig.get_config_var("LIBDIR"))
     return Triton(binary, backends, (home.parent.parent / "nvidia_pytriton.libs", libpython))
 

@@ -1,0 +1,143 @@
+"""Deployment spec → the files of ``deploy/rendered/NAME``, all of them as text before any is written."""
+
+import json
+import os
+import secrets
+import shlex
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from contract.spec import Deployment
+from deploy import grafana, prometheus
+from deploy.images import image_of_spec, server_image
+from deploy.service import ContainerEngine, compose, run_command
+from deploy.services import Site, building, check, inside, laid_over, on_gpus, serving
+from deploy.watching import DASHBOARDS, DCGM, PROMETHEUS, scrape_targets, watching
+
+_STATES = ("install", "install-gateway", "engine")
+_LINE, _SHORT = 120, 90
+_WITHOUT_A_NAME = 10001  # a user that no machine has: who renders as root gets no containers of root's
+
+
+def site(root: Path, folder: Path) -> Site:
+    """This machine, and whoever renders."""
+    rootless = os.getuid() != 0
+    uid, gid = (os.getuid(), os.getgid()) if rootless else (_WITHOUT_A_NAME, _WITHOUT_A_NAME)
+    return Site(root, folder, f"{uid}:{gid}", rootless)
+
+
+def render(
+    spec: Deployment, where: Site, config: str, *, engine: ContainerEngine, torch: str, image: str = ""
+) -> dict[str, str]:
+    """Every file, by its name in the folder.
+
+    Args:
+        config: how the user names the spec.
+        engine: whose command run.sh calls.
+        torch: pip's requirement of the torch that builds engines on the CPU.
+        image: of the server; '' for the one that the spec names, else the runtime's first.
+
+    Raises:
+        SpecError: what must not, or cannot, be started so.
+    """
+    check(spec)
+    chosen = server_image(spec.engine.runtime, image or image_of_spec(spec))
+    core = serving(spec, where, chosen)
+    services = building(spec, where, chosen, torch) + core + watching(spec, where)
+    project = f"conch-{spec.name.replace('.', '-')}"  # compose takes no dots
+    gpus = on_gpus(spec)
+    dashboard = grafana.dashboard(gateway=spec.gateway.enabled, gpus=gpus)
+    requirements = laid_over(chosen, where.root / "pyproject.toml")
+    return {
+        "deployment.yaml": _yaml(inside(spec)),
+        "compose.yaml": _yaml(compose(project, services, where.folder)),
+        "run.sh": _script([run_command(engine, project, service, rootless=where.rootless) for service in core]),
+        "commands.sh": _script(_plain(spec, where, config)),
+        **({"requirements.txt": requirements} if requirements else {}),
+        "prometheus/prometheus.yml": _yaml(prometheus.configuration(scrape_targets(spec))),
+        f"prometheus/{prometheus.RULES_FILE}": _yaml(prometheus.rules(spec, gpus=gpus)),
+        "grafana/dashboards/conch.json": json.dumps(dashboard, indent=2) + "\n",
+        "grafana/provisioning/datasources/conch.yaml": _yaml(grafana.datasources(f"http://{PROMETHEUS}")),
+        "grafana/provisioning/dashboards/conch.yaml": _yaml(grafana.providers(DASHBOARDS)),
+    }
+
+
+def write(files: dict[str, str], spec: Deployment, where: Site) -> None:
+    """Write the files, and make what the containers must find: folders of their user, and Grafana's password."""
+    uid, gid = map(int, where.user.split(":"))
+    for name, text in files.items():
+        path = where.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        path.chmod(0o755 if name.endswith(".sh") else 0o644)
+    (where.root / ".conch").mkdir(exist_ok=True)  # a read-only project has no room for the mount's own point
+    password = where.folder / "secrets" / "grafana_password"
+    folders = [where.root / "engines", password.parent, *(where.folder / "state" / name for name in _STATES)]
+    made = [folder for folder in folders if not folder.exists()]
+    for folder in made:
+        folder.mkdir(parents=True, mode=0o700 if folder == password.parent else 0o755)
+    if not password.exists():
+        password.touch(0o600)
+        password.write_text(secrets.token_urlsafe(18))
+        made.append(password)
+    if os.getuid() == 0:
+        for path in made:
+            os.chown(path, uid, gid)
+
+
+def _plain(spec: Deployment, where: Site, config: str) -> list[list[tuple[str, ...]]]:
+    """Without containers: the house's own buttons, then what watches."""
+    chosen = (f"CONFIG={config}",)
+    commands = [[("make", verb), chosen] for verb in ("engine", "check", "up")]
+    if on_gpus(spec):
+        commands.append([("dcgm-exporter",), ("--address", DCGM), ("&",)])
+    settings = where.folder / "prometheus" / "prometheus.yml"
+    commands.append(
+        [
+            ("exec", "prometheus"),
+            (f"--config.file={settings}",),
+            (f"--storage.tsdb.path={where.folder / 'state' / 'prometheus'}",),
+            (f"--web.listen-address={PROMETHEUS}",),
+        ]
+    )
+    return commands
+
+
+def _script(commands: list[list[tuple[str, ...]]]) -> str:
+    """A shell script of these commands, an option a line."""
+    lines = ["#!/bin/sh", "set -eu"]
+    for command in commands:
+        words = [shlex.join(group) if group != ("&",) else "&" for group in command if group]
+        lines.append(" \\\n  ".join(words))
+    return "\n".join(lines) + "\n"
+
+
+class _Dumper(yaml.SafeDumper):
+    """Readable YAML: no anchors, lists indented."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
+        super().increase_indent(flow, False)
+
+
+def _list(dumper: yaml.SafeDumper, data: list[Any]) -> yaml.Node:
+    """Short lists of words on one line."""
+    short = all(isinstance(item, (str, int)) for item in data) and len(str(data)) < _LINE
+    return dumper.represent_sequence("tag:yaml.org,2002:seq", data, flow_style=short)
+
+
+def _mapping(dumper: yaml.SafeDumper, data: dict[str, Any]) -> yaml.Node:
+    """Short mappings on one line."""
+    return dumper.represent_mapping("tag:yaml.org,2002:map", data, flow_style=len(str(data)) < _SHORT)
+
+
+_Dumper.add_representer(list, _list)
+_Dumper.add_representer(dict, _mapping)
+
+
+def _yaml(data: dict[str, Any]) -> str:
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, width=_LINE, allow_unicode=True)

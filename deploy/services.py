@@ -1,0 +1,234 @@
+"""The containers that serve a deployment: what installs their environments, the server, the gateway, the build."""
+
+import json
+import shlex
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from contract.address import address, is_loopback
+from contract.errors import SpecError
+from contract.spec import Deployment, HubSource, PathSource
+from deploy import images
+from deploy.images import Image
+from deploy.service import SECRETS, Health, Mount, Service
+
+CODE = "/conch"  # the project, read-only
+SPEC = "/etc/conch/deployment.yaml"
+_REQUIREMENTS = "/etc/conch/requirements.txt"
+
+_STATE = "/state"
+_PYTHON = f"{_STATE}/venv/bin/python"
+_SCRATCH = "/tmp"  # noqa: S108
+_ENVIRONMENT = {"HOME": _SCRATCH, "USER": "conch", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1"}
+_UV = {
+    "UV_PROJECT_ENVIRONMENT": f"{_STATE}/venv",
+    "UV_CACHE_DIR": f"{_STATE}/cache",
+    "UV_PYTHON_DOWNLOADS": "never",
+}
+# What NVIDIA's and vLLM's images may lack of what the server and its stages import. numpy, transformers and torch are
+# theirs, and stay as they are.
+_LAID_OVER = ("msgspec", "psutil", "pydantic", "pyyaml", "rich", "tritonclient", "typer")
+# Made anew with each start: Triton's backend, the log, the model repository.
+_MADE_ANEW = (_SCRATCH, f"{CODE}/.conch", f"{CODE}/model_repository")
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where a deployment is rendered for.
+
+    Args:
+        root: the project.
+        folder: of the rendered files.
+        user: who the containers run as, ``UID:GID``.
+        rootless: that is whoever renders, and no other.
+    """
+
+    root: Path
+    folder: Path
+    user: str
+    rootless: bool = True
+
+
+def check(spec: Deployment) -> None:
+    """Refuse what must not be started.
+
+    Raises:
+        SpecError: a gateway that is open to everybody.
+    """
+    if spec.gateway.enabled and spec.gateway.keys is None and not is_loopback(spec.gateway.host):
+        raise SpecError(
+            f"gateway.host is {spec.gateway.host}: other machines could use this gateway without a key",
+            fix="Make one (python -m gateway.keys new NAME) and set gateway.keys",
+        )
+
+
+def inside(spec: Deployment) -> dict[str, Any]:
+    """The spec as the containers read it: the gateway is a container of its own, its keys are a secret."""
+    keys = {"keys": Path(SECRETS, "api_keys")} if spec.gateway.keys else {}
+    found: dict[str, Any] = {"gateway": spec.gateway.model_copy(update={"enabled": False, **keys})}
+    if isinstance(spec.source, PathSource):
+        found["source"] = spec.source.model_copy(update={"path": _checkpoint(spec.source)})
+    return spec.model_copy(update=found).model_dump(mode="json", exclude_unset=True)
+
+
+def on_gpus(spec: Deployment) -> bool:
+    """Whether the runtime needs GPUs."""
+    return spec.engine.runtime in images.ON_GPUS
+
+
+def serving(spec: Deployment, site: Site, image: Image) -> list[Service]:
+    """The server and its gateway, each after what installs the environment that it runs in."""
+    install = _install("install", image, site)
+    services = [install, _server(spec, site, image, install)]
+    if spec.gateway.enabled:
+        if image is not images.PYTHON:
+            install = _install("install-gateway", images.PYTHON, site)
+            services.append(install)
+        services.append(_gateway(spec, site, install))
+    return services
+
+
+def building(spec: Deployment, site: Site, image: Image, torch: str) -> list[Service]:
+    """What builds the engine on a machine that has nothing but containers.
+
+    Args:
+        torch: pip's requirement of the CPU's torch, which no lock file has.
+    """
+    if spec.source is None:
+        return []
+    name = "engine"
+    install = _into_venv(image, "--inexact", "--group", "build")
+    if not image.packages:
+        install.append(("uv", "pip", "install", "--no-deps", "--python", _PYTHON, "--torch-backend", "cpu", torch))
+    hub = isinstance(spec.source, HubSource)
+    checkpoint = _checkpoint(spec.source) if isinstance(spec.source, PathSource) else None
+    mounts = (*_for_install(image, site, name), Mount(site.folder / "deployment.yaml", SPEC))
+    mounts += (Mount(site.root / "engines", f"{CODE}/engines", writable=True),)
+    return [
+        Service(
+            name=name,
+            image=image.reference,
+            command=_shell(*install, (_PYTHON, "-m", "build", SPEC)),
+            environment=_ENVIRONMENT
+            | ({} if image.packages else _UV)
+            | ({"HF_TOKEN_PATH": f"{SECRETS}/hf_token"} if hub else {}),
+            mounts=(*mounts, Mount(checkpoint, str(checkpoint))) if checkpoint else mounts,
+            scratch=_MADE_ANEW,
+            secrets={"hf_token": site.folder / "secrets" / "hf_token"} if hub else {},
+            user=site.user,
+            gpus=_gpus(spec),
+            shm=_shm(spec),
+            once=True,
+            profile=name,
+            workdir=CODE,
+        )
+    ]
+
+
+def _install(name: str, image: Image, site: Site) -> Service:
+    """Installs the Python environment of an image, once; later starts find it done."""
+    return Service(
+        name=name,
+        image=image.reference,
+        command=_shell(*_into_venv(image)),
+        environment=_ENVIRONMENT | ({} if image.packages else _UV),
+        mounts=_for_install(image, site, name),
+        scratch=(_SCRATCH,),
+        user=site.user,
+        once=True,
+        workdir=CODE,
+    )
+
+
+def laid_over(image: Image, pyproject: Path) -> str:
+    """requirements.txt of what goes over an image's own environment; '' where all is installed from the lock."""
+    if not image.packages:
+        return ""
+    names = _LAID_OVER if image.triton else (*_LAID_OVER, "nvidia-pytriton")
+    wanted = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]["dependencies"]
+    return "".join(f"{line}\n" for line in wanted if line.startswith(names))
+
+
+def _into_venv(image: Image, *lock: str) -> list[tuple[str, ...]]:
+    """The commands that make the environment: from the lock, or over the image's own."""
+    if not image.packages:
+        return [("uv", "sync", "--frozen", "--no-dev", "--python", "python3", *lock)]
+    return [
+        # Without pip, which Ubuntu's Python cannot put into an environment; the image's own installs for it.
+        ("python3", "-m", "venv", "--without-pip", "--system-site-packages", f"{_STATE}/venv"),
+        ("python3", "-m", "pip", "--python", _PYTHON, "install", "--no-cache-dir", "--requirement", _REQUIREMENTS),
+    ]
+
+
+def _server(spec: Deployment, site: Site, image: Image, install: Service) -> Service:
+    return Service(
+        name="server",
+        image=image.reference,
+        command=_shell((_PYTHON, "-m", "build.repository", SPEC), (_PYTHON, "-m", "serving", "serve", SPEC)),
+        environment=_ENVIRONMENT,
+        mounts=_of_project(site, install.name),
+        scratch=_MADE_ANEW,
+        user=site.user,
+        gpus=_gpus(spec),
+        cpus=0 if on_gpus(spec) else spec.engine.threads,
+        shm=_shm(spec),
+        health=Health((_PYTHON, "-m", "serving", "status", SPEC), start_s=900 if on_gpus(spec) else 60),
+        stop_s=60,  # 30 s for what runs, then Triton's own exit
+        after={install.name: "service_completed_successfully"},
+        workdir=CODE,
+    )
+
+
+def _gateway(spec: Deployment, site: Site, install: Service) -> Service:
+    url = f"http://{address(spec.gateway.host, spec.ports.gateway)}/health/ready"
+    return Service(
+        name="gateway",
+        image=install.image,
+        command=(_PYTHON, "-m", "gateway", SPEC),
+        environment=_ENVIRONMENT,
+        mounts=_of_project(site, install.name),
+        scratch=(_SCRATCH,),
+        secrets={"api_keys": (site.root / spec.gateway.keys).resolve()} if spec.gateway.keys else {},
+        user=site.user,
+        health=Health(
+            (_PYTHON, "-c", f"from urllib.request import urlopen; urlopen({json.dumps(url)}, timeout=8)"), start_s=60
+        ),
+        stop_s=45,  # 30 s for what runs
+        after={install.name: "service_completed_successfully", "server": "service_started"},
+        workdir=CODE,
+    )
+
+
+def _of_project(site: Site, state: str) -> tuple[Mount, ...]:
+    """The project with its engines, the spec, and the environment that ``state`` names."""
+    spec = Mount(site.folder / "deployment.yaml", SPEC)
+    return (Mount(site.root, CODE), spec, Mount(site.folder / "state" / state, _STATE))
+
+
+def _for_install(image: Image, site: Site, state: str) -> tuple[Mount, ...]:
+    """The project with its lock, the environment to make, and what goes over the image's."""
+    mounts = (Mount(site.root, CODE), Mount(site.folder / "state" / state, _STATE, writable=True))
+    return (*mounts, Mount(site.folder / "requirements.txt", _REQUIREMENTS)) if image.packages else mounts
+
+
+def _gpus(spec: Deployment) -> int:
+    return spec.engine.parallel.gpus if on_gpus(spec) else 0
+
+
+def _shm(spec: Deployment) -> str:
+    """A limit and no reservation: Triton hands tensors to its stages here, and NCCL to its ranks."""
+    return "16gb" if on_gpus(spec) else "1gb"
+
+
+def _checkpoint(source: PathSource) -> Path:
+    return source.path.expanduser().resolve()
+
+
+def _shell(*steps: tuple[str, ...]) -> tuple[str, ...]:
+    """One command after the other, the last in the shell's place, so that it gets the signals."""
+    if len(steps) == 1:
+        return steps[0]
+    *first, last = (shlex.join(step) for step in steps)
+    return ("sh", "-c", " && ".join([*first, f"exec {last}"]))

@@ -1,0 +1,83 @@
+#!/bin/sh
+set -eu
+docker run --rm \
+  --name conch-small-install \
+  --network host \
+  --init \
+  --user 1000:1000 \
+  --read-only \
+  --cap-drop ALL \
+  --security-opt no-new-privileges \
+  --env HOME=/tmp \
+  --env USER=conch \
+  --env PYTHONDONTWRITEBYTECODE=1 \
+  --env PYTHONUNBUFFERED=1 \
+  --env UV_PROJECT_ENVIRONMENT=/state/venv \
+  --env UV_CACHE_DIR=/state/cache \
+  --env UV_PYTHON_DOWNLOADS=never \
+  --volume /srv/conch:/conch:ro \
+  --volume /srv/conch/deploy/rendered/small/state/install:/state \
+  --tmpfs /tmp:exec,mode=1777 \
+  --workdir /conch \
+  --log-driver json-file \
+  --log-opt max-size=50m \
+  ghcr.io/astral-sh/uv:0.12.0-python3.12-trixie-slim@sha256:837853d0f4703dbada56fd0807ea1db01eccca02db0af3b1f0cee5e902077107 \
+  uv sync --frozen --no-dev --python python3
+docker run --detach --restart=unless-stopped \
+  --name conch-small-server \
+  --network host \
+  --init \
+  --stop-timeout 60 \
+  --user 1000:1000 \
+  --read-only \
+  --cap-drop ALL \
+  --security-opt no-new-privileges \
+  --shm-size 1gb \
+  --cpus 4 \
+  --env HOME=/tmp \
+  --env USER=conch \
+  --env PYTHONDONTWRITEBYTECODE=1 \
+  --env PYTHONUNBUFFERED=1 \
+  --volume /srv/conch:/conch:ro \
+  --volume /srv/conch/deploy/rendered/small/deployment.yaml:/etc/conch/deployment.yaml:ro \
+  --volume /srv/conch/deploy/rendered/small/state/install:/state:ro \
+  --tmpfs /tmp:exec,mode=1777 \
+  --tmpfs /conch/.conch:exec,mode=1777 \
+  --tmpfs /conch/model_repository:exec,mode=1777 \
+  --health-cmd '/state/venv/bin/python -m serving status /etc/conch/deployment.yaml' \
+  --health-start-period 60s \
+  --health-interval 15s \
+  --health-timeout 10s \
+  --health-retries 3 \
+  --workdir /conch \
+  --log-driver json-file \
+  --log-opt max-size=50m \
+  ghcr.io/astral-sh/uv:0.12.0-python3.12-trixie-slim@sha256:837853d0f4703dbada56fd0807ea1db01eccca02db0af3b1f0cee5e902077107 \
+  sh -c '/state/venv/bin/python -m build.repository /etc/conch/deployment.yaml && exec /state/venv/bin/python -m serving serve /etc/conch/deployment.yaml'
+docker run --detach --restart=unless-stopped \
+  --name conch-small-gateway \
+  --network host \
+  --init \
+  --stop-timeout 45 \
+  --user 1000:1000 \
+  --read-only \
+  --cap-drop ALL \
+  --security-opt no-new-privileges \
+  --env HOME=/tmp \
+  --env USER=conch \
+  --env PYTHONDONTWRITEBYTECODE=1 \
+  --env PYTHONUNBUFFERED=1 \
+  --volume /srv/conch:/conch:ro \
+  --volume /srv/conch/deploy/rendered/small/deployment.yaml:/etc/conch/deployment.yaml:ro \
+  --volume /srv/conch/deploy/rendered/small/state/install:/state:ro \
+  --tmpfs /tmp:exec,mode=1777 \
+  --health-cmd '/state/venv/bin/python -c '"'"'from urllib.request import urlopen; urlopen("http://127.0.0.1:9000/health/ready", timeout=8)'"'"'' \
+  --health-start-period 60s \
+  --health-interval 15s \
+  --health-timeout 10s \
+  --health-retries 3 \
+  --workdir /conch \
+  --log-driver json-file \
+  --log-opt max-size=50m \
+  ghcr.io/astral-sh/uv:0.12.0-python3.12-trixie-slim@sha256:837853d0f4703dbada56fd0807ea1db01eccca02db0af3b1f0cee5e902077107 \
+  /state/venv/bin/python -m gateway /etc/conch/deployment.yaml

@@ -1,0 +1,135 @@
+"""Docker Compose itself reads the rendered file, by its specification's schema, and finds in it what was meant."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from deploy.render import render
+from tests.deploy.cases import CASES, CODE, TORCH, cpu, files, site
+from tests.deploy.tools import COMPOSE, run, write
+
+
+def read(path: Path) -> dict[str, Any]:
+    """What Compose makes of a file."""
+    found = run(COMPOSE, "--profile", "*", "--file", path, "config", "--format", "json")
+    assert found.returncode == 0, found.stderr
+    services: dict[str, Any] = json.loads(found.stdout)
+    return services
+
+
+@pytest.fixture(scope="module")
+def readings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """Every case as Compose reads it."""
+    return {case: read(write(tmp_path_factory.mktemp(case), files(case)) / "compose.yaml") for case in CASES}
+
+
+@pytest.fixture(params=CASES)
+def composed(request: pytest.FixtureRequest, readings: dict[str, dict[str, Any]]) -> tuple[str, dict[str, Any]]:
+    """A case's name, and Compose's reading of it."""
+    return request.param, readings[request.param]
+
+
+def test_it_is_accepted_whole(composed: tuple[str, dict[str, Any]]) -> None:
+    case, file = composed
+    wanted = {"engine", "install", "server", "gateway", "prometheus", "grafana", "open-webui"}
+    on_gpus = {"install-gateway", "dcgm-exporter"} if case != "cpu" else set()
+    assert set(file["services"]) == wanted | on_gpus
+    assert {name: it["profiles"] for name, it in file["services"].items() if "profiles" in it} == {
+        "engine": ["engine"],
+        "prometheus": ["monitoring"],
+        "grafana": ["monitoring"],
+        "open-webui": ["webui"],
+        **({"dcgm-exporter": ["monitoring"]} if case != "cpu" else {}),
+    }
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("restarts", "always"), ("healthcheck", {"test": "true", "every": "1s"}), ("ulimits", {"memlock": "much"})],
+)
+def test_a_wrong_file_is_refused(key: str, value: object, tmp_path: Path) -> None:
+    path = write(tmp_path, files("cpu")) / "compose.yaml"
+    file = yaml.safe_load(path.read_text())
+    file["services"]["server"][key] = value
+    path.write_text(yaml.safe_dump(file))
+    assert run(COMPOSE, "--file", path, "config").returncode != 0
+
+
+def test_ours_are_confined(composed: tuple[str, dict[str, Any]]) -> None:
+    _, file = composed
+    for name in ("engine", "install", "server", "gateway"):
+        service = file["services"][name]
+        assert service["user"] == "1000:1000"
+        assert service["read_only"] is True
+        assert service["cap_drop"] == ["ALL"]
+        assert service["security_opt"] == ["no-new-privileges:true"]
+        writable = {mount["target"] for mount in service["volumes"] if not mount.get("read_only")}
+        assert writable == {"engine": {"/state", "/conch/engines"}, "install": {"/state"}}.get(name, set())
+
+
+def test_nothing_is_published_and_all_that_the_spec_does_not_place_is_on_loopback(
+    composed: tuple[str, dict[str, Any]],
+) -> None:
+    _, file = composed
+    services = file["services"]
+    assert all(it["network_mode"] == "host" and "ports" not in it for it in services.values())
+    assert "--web.listen-address=127.0.0.1:9090" in services["prometheus"]["command"]
+    assert services["grafana"]["environment"]["GF_SERVER_HTTP_ADDR"] == "127.0.0.1"
+    assert services["open-webui"]["environment"]["HOST"] == "127.0.0.1"
+    if "dcgm-exporter" in services:
+        assert services["dcgm-exporter"]["environment"]["DCGM_EXPORTER_LISTEN"] == "127.0.0.1:9400"
+
+
+def test_gpus_and_their_limits(composed: tuple[str, dict[str, Any]]) -> None:
+    case, file = composed
+    server = file["services"]["server"]
+    if case == "cpu":
+        assert "deploy" not in server or not server["deploy"]["resources"].get("reservations")
+        assert server["cpus"] == 4
+        return
+    (device,) = server["deploy"]["resources"]["reservations"]["devices"]
+    assert (device["driver"], device["count"]) == ("nvidia", {"trtllm": 4, "vllm": 2}[case])
+    assert server["ulimits"] == {"memlock": -1, "stack": 67108864}
+    assert int(server["shm_size"]) == 16 << 30
+    assert "cpus" not in server
+
+
+def test_every_service_that_stays_is_started_again_and_ours_are_watched(composed: tuple[str, dict[str, Any]]) -> None:
+    _, file = composed
+    for name, service in file["services"].items():
+        once = name in ("engine", "install", "install-gateway")
+        assert service["restart"] == ("no" if once else "unless-stopped")
+    for name in ("server", "gateway", "prometheus", "grafana"):
+        assert file["services"][name]["healthcheck"]["test"][0] == "CMD"
+
+
+def test_secrets_are_files_of_those_who_need_them(readings: dict[str, dict[str, Any]]) -> None:
+    file = readings["trtllm"]
+    holders = {name: [it["source"] for it in service.get("secrets", [])] for name, service in file["services"].items()}
+    assert {name: held for name, held in holders.items() if held} == {
+        "engine": ["hf_token"],
+        "gateway": ["api_keys"],
+        "grafana": ["grafana_password"],
+        "open-webui": ["webui_key"],
+    }
+    # What Compose would replace by a variable of its own reaches the shell as it is.
+    assert '"$$(cat /run/secrets/webui_key)"' in file["services"]["open-webui"]["command"][2]
+
+
+def test_a_name_with_dots(tmp_path: Path) -> None:
+    found = render(cpu(name="qwen2.5-7b"), site("x", CODE), "configs/x.yaml", engine="docker", torch=TORCH)
+    assert read(write(tmp_path, found) / "compose.yaml")["name"] == "conch-qwen2-5-7b"
+
+
+def test_a_checkpoint_of_the_host_is_where_the_build_looks_for_it(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "model"
+    spec = cpu(source={"kind": "path", "path": str(checkpoint)})
+    found = render(spec, site("small", CODE), "configs/small.yaml", engine="docker", torch=TORCH)
+    engine = read(write(tmp_path, found) / "compose.yaml")["services"]["engine"]
+    assert {"type": "bind", "source": str(checkpoint), "target": str(checkpoint)}.items() <= engine["volumes"][
+        -1
+    ].items()
+    assert yaml.safe_load(found["deployment.yaml"])["source"]["path"] == str(checkpoint)
