@@ -78,6 +78,8 @@ def _fits(value: object, wanted: str) -> bool:
             return isinstance(value, (list, tuple)) and all(_fits(item, parts[0]) for item in value)
         case "Dict" | "dict" if parts:
             return isinstance(value, dict) and all(_fits(k, parts[0]) and _fits(v, parts[1]) for k, v in value.items())
+    if outer in recorded()["enums"]:  # TensorRT-LLM takes their names
+        return value in members(outer)
     kinds = _CHECKS.get(outer)
     if kinds is None:  # an object, which no YAML can name
         return False

@@ -21,8 +21,9 @@ from contract.trtllm_calls import WEIGHTS, build_call
 GIB = 2**30
 _SHM_GIB_A_GPU = 1  # NCCL's buffers between the processes of one machine
 _REBUILD = "Run make engine for this config, in the container that serves it"
-# What differs between two builds of one config.
-_PATHS = ("model", "workspace", "input_timing_cache", "output_timing_cache", "speculative_model", "lora_dir")
+# What differs between two builds of one config, or is decided anew by every server.
+_NOT_BUILT_IN = (
+    "gpus_per_node","model", "workspace", "input_timing_cache", "output_timing_cache", "speculative_model", "lora_dir")
 
 
 @dataclass(frozen=True)
@@ -45,12 +46,12 @@ def mismatches(engine: Path, manifest: Manifest, spec: Deployment, machine: GpuM
 
 
 def built_in(call: Call) -> dict[str, Any]:
-    """A build's arguments by their dotted names, without its paths."""
+    """A build's arguments by their dotted names, but those that leave no trace in the engine."""
 
     def flat(prefix: str, arguments: dict[str, Any]) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for name, value in arguments.items():
-            if name in _PATHS:
+            if name in _NOT_BUILT_IN:
                 continue
             if isinstance(value, Call):
                 found |= flat(f"{prefix}{name}.", value.arguments)

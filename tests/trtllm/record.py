@@ -1,4 +1,4 @@
-"""trtllm_contract.json (read from TensorRT-LLM 1.2.1's published sources) → contract/trtllm_api.json, what we call of it.
+"""trtllm_contract.json, read from TensorRT-LLM 1.2.1's sources → contract/trtllm_api.json, what we call of it.
 
 ``python -m tests.trtllm.record PATH/TO/trtllm_contract.json``: only needed when the recording changes.
 """

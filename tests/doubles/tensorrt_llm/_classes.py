@@ -27,9 +27,8 @@ class _Names(dict[str, Any]):
         return named(name)
 
 
-_KNOWN = {
-    name: getattr(typing, name) for name in ("Any", "Dict", "List", "Literal", "Mapping", "Optional", "Set", "Union")
-}
+_TYPING = ("Any", "Dict", "List", "Literal", "Mapping", "Optional", "Set", "Union")
+_KNOWN = {name: getattr(typing, name) for name in _TYPING}
 _BUILTINS = {kind.__name__: kind for kind in (bool, dict, float, int, list, object, str)}
 
 

@@ -112,7 +112,7 @@ class BaseLLM:
         self._executor.submit(key, ids, _translated(params))
         return result
 
-    async def get_stats_async(self, timeout: float | None = 2) -> AsyncIterator[dict[str, Any]]:
+    async def get_stats_async(self, timeout: float | None = 2) -> AsyncIterator[dict[str, Any]]:  # noqa: ASYNC109
         """The last iteration, then the end."""
         if self._executor and self._tells_stats():
             stats = self._executor.stats()
