@@ -67,19 +67,19 @@ def check_running(program: str) -> None:
         )
 
 
-def command(job: Path, name: str, container: Container, mounts: Mounts, cache: Path) -> list[str]:
+def command(script: list[str], name: str, container: Container, mounts: Mounts, cache: Path) -> list[str]:
     """The whole command line; nothing of it is a secret.
 
     Args:
+        script: what Python runs, a module of ours.
         name: of the container, by which it can be killed.
         cache: a folder for what TensorRT-LLM, Triton and the hub keep between builds.
 
     Raises:
         BuildError: nothing here runs containers.
     """
-    script = ["python3", "-m", "build.trtllm.inside", str(job)]
     if in_place():
-        return [sys.executable, *script[1:]]
+        return [sys.executable, *script]
     program = find_program(container.program)
     environment = {
         "HOME": str(cache / "home"),
@@ -111,6 +111,7 @@ def command(job: Path, name: str, container: Container, mounts: Mounts, cache: P
         *(f"--volume={path}:{path}" for path in _distinct([cache, *mounts.write])),
         f"--workdir={CODE}",
         container.image,
+        "python3",
         *script,
     ]
 

@@ -87,7 +87,7 @@ class TrtllmEngine:
 
     def stop(self) -> None:
         """End the loop, and with ``shutdown`` the processes of the other GPUs."""
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._loop.call_soon_threadsafe(self._end)
         self._thread.join(timeout=5)
         self._llm.shutdown()
 
@@ -95,6 +95,12 @@ class TrtllmEngine:
         asyncio.set_event_loop(self._loop)
         self._loop.call_soon(self._spawn, self._poll())
         self._loop.run_forever()
+        self._loop.run_until_complete(asyncio.gather(*self._tasks, return_exceptions=True))
+
+    def _end(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        self._loop.stop()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(work)

@@ -232,7 +232,8 @@ class TensorRtLLM(BaseLLM):
             raise ValueError(
                 f"tp_size {self.args.tensor_parallel_size} is not consistent with the engine's tp_size {built}"
             )
-        self._built = named("BuildConfig")(**self._config["build_config"] | {"plugin_config": {}, "lora_config": {}})
+        read = {name: self._config["build_config"][name] for name in ("max_seq_len", "gather_context_logits")}
+        self._built = named("BuildConfig")(**read)
 
     def _start(self) -> None:
         if "pretrained_config" in self._config:  # a checkpoint is only built, never asked anything by the tests
@@ -253,6 +254,7 @@ def _translated(params: Any) -> Sampling:
     """For the OpenVINO engine. Greedy unless top_k or top_p says otherwise, as in TensorRT-LLM's C++ runtime."""
     sampled = (params.top_k is not None and params.top_k > 1) or bool(params.top_p)
     guide_type, guide = _guide(params.guided_decoding)
+    endless = params.ignore_eos or params.end_id is None or params.end_id < 0
     return Sampling(
         max_tokens=params.max_tokens,
         min_tokens=params.min_tokens or 0,
@@ -263,8 +265,8 @@ def _translated(params: Any) -> Sampling:
         presence_penalty=params.presence_penalty or 0.0,
         frequency_penalty=params.frequency_penalty or 0.0,
         seed=params.seed or 0,
-        ignore_eos=params.ignore_eos,
-        end_id=params.end_id,
+        ignore_eos=endless,
+        end_id=None if endless else params.end_id,
         stop_token_ids=tuple(params.stop_token_ids or ()),
         return_log_probs=bool(params.logprobs),
         guided_decoding_guide_type=guide_type,

@@ -157,7 +157,7 @@ class RequestOutput:
                 error=output.error,
             )
         self._responses.put(output)
-        if self._loop:
+        if self._loop and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._aqueue.put_nowait, output)
 
     def _take(self, output: Output) -> None:
@@ -182,7 +182,7 @@ class RequestOutput:
     def _ended(self, part: Any) -> None:
         """By the end of sequence, which an engine keeps to itself, or by a stop id."""
         last = part.token_ids[-1]
-        if last == self._params.end_id:
+        if last == self._params.end_id and not self._params.ignore_eos:
             if not self._keeps_the_end:
                 part.token_ids = part.token_ids[:-1]
         elif last in (self._params.stop_token_ids or ()):

@@ -6,9 +6,12 @@ from contract.trtllm_api import recorded
 from tensorrt_llm._classes import named
 from tensorrt_llm._results import CompletionOutput, RequestError, RequestOutput
 
-__all__ = ["CompletionOutput", "RequestError", "RequestOutput"]
+__all__ = ["CompletionOutput", "RequestError", "RequestOutput", "TorchLlmArgs", "TrtLlmArgs"]
 
-# These are elsewhere in 1.2.1.
+TrtLlmArgs = named("TensorRtLlm")
+TorchLlmArgs = named("TorchLlm")
+
+# These are elsewhere in 1.2.1, or have another name.
 _ELSEWHERE = {"PluginConfig", "LoraConfig", "TensorRtLlm", "TorchLlm"}
 
 
