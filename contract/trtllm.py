@@ -113,6 +113,7 @@ class TrtllmSpec(Frozen):
     backend: Backend = "tensorrt"  # pytorch: no engine is built, the checkpoint is loaded as it is
     gpu: GpuName | None = None  # what it is built for; none: the GPU that the build finds
     gpus_per_node: int = Field(default=8, ge=1)
+    load_timeout_s: int = Field(default=1800, ge=1)  # of a server's start; a hang ends there
     kv_cache: KvCache = KvCache()
     chunked_context: bool = True  # long prompts are prefilled in pieces of limits.max_num_tokens
     scheduler: Literal["guaranteed_no_evict", "max_utilization"] = "guaranteed_no_evict"

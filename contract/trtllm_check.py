@@ -23,7 +23,14 @@ _SHM_GIB_A_GPU = 1  # NCCL's buffers between the processes of one machine
 _REBUILD = "Run make engine for this config, in the container that serves it"
 # What differs between two builds of one config, or is decided anew by every server.
 _NOT_BUILT_IN = (
-    "gpus_per_node","model", "workspace", "input_timing_cache", "output_timing_cache", "speculative_model", "lora_dir")
+    "gpus_per_node",
+    "model",
+    "workspace",
+    "input_timing_cache",
+    "output_timing_cache",
+    "speculative_model",
+    "lora_dir",
+)
 
 
 @dataclass(frozen=True)

@@ -190,7 +190,9 @@ def _command(job: Path, checkpoint: Path, spec: Deployment, folder: Path) -> lis
     dataset = Path(options.calibration.dataset).expanduser()
     local = [dataset] if options.backend == "tensorrt" and dataset.is_absolute() else []
     mounts = Mounts(read=(checkpoint, *targets(checkpoint), *local), write=(folder.parent,))
-    return container_command(["-m", "build.trtllm.inside", str(job)], _name(spec), options.container, mounts, _cache(folder))
+    return container_command(
+        ["-m", "build.trtllm.inside", str(job)], _name(spec), options.container, mounts, _cache(folder)
+    )
 
 
 def _name(spec: Deployment) -> str:

@@ -1,12 +1,11 @@
-"""Engines and machines that do not fit, each with what ``make check`` and ``make serve`` say before any weight is read."""
+"""Engines and machines that do not fit, each with what ``make check`` says before any weight is read."""
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from contract.gpu_machine import UNLIMITED, FoundGpu, GpuMachine
-from contract.manifest import MANIFEST, GpuTarget, Machine, Manifest, Origin, digest, now
+from contract.manifest import GpuTarget, Machine, Manifest, Origin, digest, now
 from contract.spec import Deployment
 from contract.trtllm_check import mismatches, wanted_options
 from tests.trtllm.specs import spec
@@ -43,10 +42,13 @@ class Mismatch:
 
 
 MISMATCHES: tuple[Mismatch, ...] = (
-    Mismatch("No GPU", "nvidia-smi finds no GPU. Install the driver, and start the container with --gpus all", {"gpus": ()}),
+    Mismatch(
+        "No GPU", "nvidia-smi finds no GPU. Install the driver, and start the container with --gpus all", {"gpus": ()}
+    ),
     Mismatch(
         "A driver older than the image",
-        "the driver is 580.95.05, the container needs 590 or newer. Update the driver, or install the cuda-compat package "
+        "the driver is 580.95.05, the container needs 590 or newer. Update the driver, or install the cuda-compat "
+        "package "
         "of a data-centre GPU",
         {"driver": "580.95.05"},
     ),
@@ -102,7 +104,8 @@ MISMATCHES: tuple[Mismatch, ...] = (
     ),
     Mismatch(
         "Too few GPUs",
-        "engine.parallel asks for 2 GPUs a machine, here are 1. Show the container more (--gpus, CUDA_VISIBLE_DEVICES), "
+        "engine.parallel asks for 2 GPUs a machine, here are 1. Show the container more (--gpus, "
+        "CUDA_VISIBLE_DEVICES), "
         "or lower engine.parallel and run make engine",
         {"gpus": (H100,)},
     ),
@@ -137,7 +140,8 @@ MISMATCHES: tuple[Mismatch, ...] = (
     Mismatch(
         "Options that are built in",
         "built into the engine otherwise: build_config.gather_generation_logits is False, the config asks for True; "
-        "gather_generation_logits is False, the config asks for True. Run make engine for this config, in the container "
+        "gather_generation_logits is False, the config asks for True. Run make engine for this config, in the "
+        "container "
         "that serves it",
         trtllm={"log_probs": True},
     ),

@@ -31,7 +31,11 @@ OPTIONS: tuple[dict[str, Any], ...] = (
             "proxy": False,
         },
     },
-    {"lora": {"adapters": {"sea": "/adapters/sea", "land": "/adapters/land"}, "max_rank": 16}, "gpus_per_node": 4},
+    {
+        "lora": {"adapters": {"sea": "/adapters/sea", "land": "/adapters/land"}, "max_rank": 16},
+        "gpus_per_node": 4,
+        "load_timeout_s": 60,
+    },
     {"speculative": {"kind": "lookahead", "window": 5, "ngram": 4, "verification": 6}},
     {"speculative": {"kind": "medusa", "model": "/draft", "heads": 2, "choices": [[0], [0, 0], [1]]}},
     {"speculative": {"kind": "eagle", "model": "/draft", "max_draft_len": 3, "choices": [[0], [0, 0]]}},

@@ -90,7 +90,7 @@ def test_unknown_arguments_are_refused(doubles: None) -> None:
 
     with pytest.raises(ValueError, match="got invalid argument: tensor_parallel"):
         LLM(model=str(OPENVINO), tensor_parallel=2)
-    with pytest.raises(ValidationError, match="extra_forbidden|Extra inputs"):
+    with pytest.raises(ValidationError, match="Extra inputs"):
         KvCacheConfig(enable_blok_reuse=True)
     for dataclass in (QuantConfig, SamplingParams):
         with pytest.raises(TypeError, match="unexpected keyword"):
@@ -174,10 +174,10 @@ def test_stop_ids_are_taken_back(llm: Any) -> None:
 def test_an_aborted_request_answers_once_more(llm: Any) -> None:
     async def leave() -> str:
         result = llm.generate_async(inputs=PROMPT, sampling_params=params(max_tokens=500), streaming=True)
-        async for current in result:
+        async for _ in result:
             if not result.aborted():
                 result.abort()
-        return str(current.outputs[0].finish_reason)
+        return str(result.outputs[0].finish_reason)
 
     assert asyncio.run(leave()) == "cancelled"
 

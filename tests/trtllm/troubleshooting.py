@@ -13,7 +13,8 @@ _HEAD = """\
 
 <!-- Made by python -m tests.trtllm.troubleshooting from the tables that the tests walk; edit those. -->
 
-What runtime `trtllm` refuses, in the words that you see, each with its way out. [TensorRT-LLM](tensorrt-llm.md) is the guide.
+What runtime `trtllm` refuses, in the words that you see, each with its way out.
+[TensorRT-LLM](tensorrt-llm.md) is the guide.
 """
 _CONFIGS = """
 ## Configs
@@ -21,7 +22,7 @@ Said by every command, before anything is fetched; the file and the line come be
 """
 _CHECKPOINTS = """
 ## Checkpoints
-Said by `make engine`, by the checkpoint's JSON files alone: of a repository on the hub they are read before the weights.
+Said by `make engine`, by the checkpoint's JSON files alone: of a repository on the hub they come before the weights.
 """
 _MACHINES = """
 ## Engines and machines

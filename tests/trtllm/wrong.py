@@ -197,7 +197,8 @@ WRONG = (
     ),
     Wrong(
         "Quantization asked of PyTorch",
-        "backend pytorch quantizes nothing, and the checkpoint is not in fp8. Use one that is (NVIDIA publishes them as "
+        "backend pytorch quantizes nothing, and the checkpoint is not in fp8. Use one that is (NVIDIA publishes them "
+        "as "
         "…-FP8 and …-FP4), engine.precision bf16, or backend tensorrt",
         {"backend": "pytorch"},
         engine={"precision": "fp8"},
@@ -205,7 +206,8 @@ WRONG = (
     ),
     Wrong(
         "A context beyond the model's",
-        "limits.max_seq_len is 65536, the model's context is 40960. Lower limits.max_seq_len, or use a checkpoint whose "
+        "limits.max_seq_len is 65536, the model's context is 40960. Lower limits.max_seq_len, or use a checkpoint "
+        "whose "
         "config.json scales its positions (rope_scaling)",
         limits={"max_seq_len": 65536},
         model={},
