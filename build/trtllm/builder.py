@@ -68,7 +68,9 @@ def check(checkpoint: Path, spec: Deployment) -> None:
 
 def command(checkpoint: Path, spec: Deployment, folder: Path) -> list[str]:
     """The container's command, as build() runs it."""
-    return _command(folder / "job.json", checkpoint, spec, folder)
+    if not checkpoint.exists():
+        console.print("the checkpoint is not fetched yet: a volume for each folder that its links lead to comes then")
+    return _command(_job(folder), checkpoint, spec, folder)
 
 
 def build(checkpoint: Path, spec: Deployment, folder: Path) -> None:
@@ -154,7 +156,7 @@ def replay(config: Path, spec: Deployment, engine: Path, script: Script) -> Repl
 
 def _run(job: dict[str, Any], checkpoint: Path, spec: Deployment, folder: Path) -> dict[str, Any]:
     """Carry out a job where TensorRT-LLM is, and return its report."""
-    path, log, report = (folder.parent / f"trtllm.{kind}" for kind in ("job.json", "log", "report.json"))
+    path, log, report = _job(folder), folder.parent / "trtllm.log", folder.parent / "trtllm.report.json"
     path.write_text(json.dumps(job | {"version": version(), "report": str(report)}))
     argv = _command(path, checkpoint, spec, folder)
     if argv[0] != sys.executable:
@@ -193,6 +195,10 @@ def _command(job: Path, checkpoint: Path, spec: Deployment, folder: Path) -> lis
     return container_command(
         ["-m", "build.trtllm.inside", str(job)], _name(spec), options.container, mounts, _cache(folder)
     )
+
+
+def _job(folder: Path) -> Path:
+    return folder.parent / "trtllm.job.json"
 
 
 def _name(spec: Deployment) -> str:
