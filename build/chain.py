@@ -37,7 +37,7 @@ def show_command(spec: Deployment, root: Path) -> list[str]:
     source = spec.source
     builder = builder_of(spec.engine.runtime)
     work = engines_root(root, spec.name) / ".work"
-    keys = None if source is None else _keys(spec, source, builder)
+    keys = None if source is None else keys_of(spec, source, builder)
     command = builder.command(work / f"convert-{keys.checkpoint}", spec, work / f"engine-{keys.engine}") if keys else []
     if not command:
         raise BuildError(f"runtime {spec.engine.runtime} runs no command: its engine is made by make engine itself")
@@ -45,7 +45,7 @@ def show_command(spec: Deployment, root: Path) -> list[str]:
 
 
 @dataclass(frozen=True)
-class _Keys:
+class Keys:
     """What the results of the steps depend on."""
 
     source: str
@@ -53,7 +53,8 @@ class _Keys:
     engine: str  # the engine's version too
 
 
-def _keys(spec: Deployment, source: AnySource, builder: Builder) -> _Keys:
+def keys_of(spec: Deployment, source: AnySource, builder: Builder) -> Keys:
+    """The keys of a deployment's steps."""
     source_key = fetch.source_key(source)
     checkpoint_key = key_of(source_key, convert.RECIPE, _versions(convert.PACKAGES))
     engine_key = key_of(
@@ -64,13 +65,13 @@ def _keys(spec: Deployment, source: AnySource, builder: Builder) -> _Keys:
         spec.engine.precision,
         *builder.key(spec),
     )
-    return _Keys(source_key, checkpoint_key, engine_key)
+    return Keys(source_key, checkpoint_key, engine_key)
 
 
 def _build(config: Path, spec: Deployment, source: AnySource, home: Path) -> Path:
     work = home / ".work"
     builder = builder_of(spec.engine.runtime)
-    keys = _keys(spec, source, builder)
+    keys = keys_of(spec, source, builder)
     engine_version = keys.engine
     published = publish.published(home, engine_version)
     if published:

@@ -10,7 +10,7 @@ from typing import Any
 
 from build import interrupt
 from build.builders import Replay, Script
-from build.fetch import read_json
+from build.fetch import read_json, source_key
 from build.steps import console, key_of, quiet, reason
 from build.trtllm.causes import cause
 from build.trtllm.container import CODE, Mounts, check_running, in_place, targets
@@ -22,7 +22,7 @@ from contract.errors import BuildError
 from contract.gpu_machine import FoundGpu, find_gpus
 from contract.gpus import GPUS, generation
 from contract.manifest import GpuTarget
-from contract.spec import Deployment
+from contract.spec import Deployment, PathSource
 from contract.trtllm import Eagle, Medusa, TrtllmSpec
 from contract.trtllm_api import version
 from contract.trtllm_calls import ADAPTERS, DRAFT, WEIGHTS, build_call, serve_call
@@ -55,10 +55,11 @@ def key(spec: Deployment) -> tuple[Any, ...]:
     """
     options = spec.engine.trtllm
     adapters = sorted(options.lora.adapters.items()) if options.lora else []
-    draft = options.speculative.model if isinstance(options.speculative, Eagle | Medusa) else None
+    draft = [("", options.speculative.model)] if isinstance(options.speculative, Eagle | Medusa) else []
+    beside = [(name, source_key(PathSource(kind="path", path=path))) for name, path in [*adapters, *draft]]
     gpu = _sm(options) if options.backend == "tensorrt" else ""
     image = "" if in_place() else options.container.image
-    return options.backend, version(), image, gpu, wanted_options(spec), adapters, draft
+    return options.backend, version(), image, gpu, wanted_options(spec), beside
 
 
 def check(checkpoint: Path, spec: Deployment) -> None:

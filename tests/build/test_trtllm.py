@@ -131,12 +131,12 @@ def test_what_the_engines_version_depends_on(containers: Path, make: Making, tmp
 
 def _version(site: Site) -> str:
     from build.builders import builder_of
-    from build.chain import _keys
+    from build.chain import keys_of
     from contract.spec import load_spec
 
     spec = load_spec(site.config)
     assert spec.source
-    return _keys(spec, spec.source, builder_of("trtllm")).engine
+    return keys_of(spec, spec.source, builder_of("trtllm")).engine
 
 
 def test_pytorch_builds_nothing(containers: Path, make: Making, llama: Path) -> None:
@@ -200,12 +200,25 @@ def test_a_failure_shows_its_cause_and_leaves_nothing(containers: Path, make: Ma
     assert site.run().returncode == 0
 
 
-def test_what_the_double_refuses_is_told_by_our_script(containers: Path, make: Making) -> None:
-    """An error inside the image, in its own words."""
-    site = make({"extra": {"llm": {"guided_decoding_backend": "llguidance"}}, "guided_decoding": False})
-    assert "is what guided_decoding sets" in refused(site.run())
-    site = make({"speculative": {"kind": "eagle", "model": "/nowhere", "max_draft_len": 2}})
-    assert "no config.json in /nowhere" in refused(site.run())
+def test_what_tensorrt_llm_refuses_is_told(containers: Path, make: Making, tmp_path: Path) -> None:
+    """An error inside the image, after the config and the checkpoint have passed here."""
+    checkpoint = tiny.write_checkpoint(tmp_path / "checkpoint")
+    config = json.loads((checkpoint / "config.json").read_text())
+    (checkpoint / "config.json").write_text(json.dumps(config | {"architectures": ["PhiForCausalLM"]}))
+    said = refused(make(checkpoint=checkpoint).run())
+    assert "TensorRT-LLM builds no engine of this architecture (NotImplementedError: The given" in said
+    assert "PhiForCausalLM is not supported in TRT-LLM yet" in said
+
+
+def test_adapters_and_draft_models_come_along(containers: Path, make: Making, tmp_path: Path) -> None:
+    for name, described in (("sea", "adapter_config.json"), ("draft", "config.json")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / described).write_text('{"r": 8}')
+    eagle = {"kind": "eagle", "model": str(tmp_path / "draft"), "max_draft_len": 2}
+    site = make({"lora": {"adapters": {"sea": str(tmp_path / "sea")}}, "speculative": eagle})
+    assert site.run().returncode == 0
+    files = load_manifest(site.home / "current").files
+    assert {"lora/sea/adapter_config.json", "draft/config.json"} <= files.keys()
 
 
 def test_nothing_that_runs_containers(containers: Path, make: Making, monkeypatch: pytest.MonkeyPatch) -> None:

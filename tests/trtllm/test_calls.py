@@ -19,9 +19,7 @@ from contract.trtllm_rules import ENGINE_PRECISIONS, PYTORCH_PRECISIONS
 from python_backend.trtllm.sampling import sampling_call
 from tests.trtllm.specs import OPTIONS, spec
 
-CONFIGS = sorted((Path(__file__).resolve().parents[2] / "configs").glob("*.yaml"))
-PRESETS = {path.stem: load_spec(path) for path in CONFIGS}
-TRTLLM = {name: found for name, found in PRESETS.items() if found.engine.runtime == "trtllm"}
+PRESETS = sorted((Path(__file__).resolve().parents[2] / "configs").glob("*-trtllm.yaml"))
 SAMPLINGS = (
     SamplingParams(max_tokens=4),
     SamplingParams(max_tokens=4, temperature=0.7, top_k=5, top_p=0.9, seed=3, min_tokens=2, ignore_eos=True),
@@ -67,8 +65,10 @@ def calls(deployment: Deployment) -> Iterator[Call]:
     yield serve_call(deployment, folder)
 
 
-def every_spec() -> Iterator[tuple[str, Deployment]]:
-    yield from TRTLLM.items()
+def every_spec() -> Iterator[tuple[str, Deployment | Path]]:
+    """Presets are read by the test, so that a fault in one is that preset's."""
+    for path in PRESETS:
+        yield path.stem, path
     for number, options in enumerate(OPTIONS):
         yield f"options {number}", spec(options)
     for backend, precisions in (("tensorrt", ENGINE_PRECISIONS), ("pytorch", PYTORCH_PRECISIONS)):
@@ -79,7 +79,9 @@ def every_spec() -> Iterator[tuple[str, Deployment]]:
 
 
 @pytest.mark.parametrize(("name", "deployment"), [pytest.param(*each, id=each[0]) for each in every_spec()])
-def test_every_argument_is_recorded(name: str, deployment: Deployment) -> None:
+def test_every_argument_is_recorded(name: str, deployment: Deployment | Path) -> None:
+    deployment = load_spec(deployment) if isinstance(deployment, Path) else deployment
+    assert deployment.engine.runtime == "trtllm"
     found = [fault for call in calls(deployment) for fault in faults(call)]
     assert not found, f"{name}: {found}"
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +109,7 @@ def test_what_1_2_1_refuses(engine: Path, llm: Any, torch_llm: Any) -> None:
     )
 
     built = str(engine / "trtllm")
-    for said, make in (
+    refused: tuple[tuple[str, Callable[[], Any]], ...] = (
         ("Only one guide", lambda: GuidedDecodingParams(json="{}", regex="a")),
         ("does not exist", lambda: LoRARequest("a", 1, "/nowhere")),
         ("not consistent with the engine's tp_size 1", lambda: LLM(model=built, tensor_parallel_size=2)),
@@ -120,7 +120,8 @@ def test_what_1_2_1_refuses(engine: Path, llm: Any, torch_llm: Any) -> None:
         ("end_id must be provided", lambda: llm.generate_async(PROMPT, params(end_id=None))),
         ("exceeds 2048", lambda: llm.generate_async(PROMPT, params(max_tokens=2048))),
         ("gather_generation_logits", lambda: llm.generate_async(PROMPT, params(logprobs=1))),
-    ):
+    )
+    for said, make in refused:
         with pytest.raises(ValueError, match=said):
             make()
     with pytest.raises(AssertionError, match="must be auto"):

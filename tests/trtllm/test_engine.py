@@ -121,7 +121,7 @@ def test_an_abort_ends_it_once(bench: Bench) -> None:
 def test_seeds(bench: Bench) -> None:
     if "seed" not in bench.engine.features:
         pytest.skip("1.2's PyTorch path has no seed of each request")
-    sampling = {"temperature": 1.0, "seed": 7}
+    sampling: dict[str, Any] = {"temperature": 1.0, "seed": 7}
     assert ids(bench.ask(**sampling)) == ids(bench.ask(**sampling))
     others = {tuple(ids(bench.ask(temperature=1.5))) for _ in range(4)}
     assert len(others) > 1  # without a seed each request has its own
@@ -139,7 +139,7 @@ def test_log_probs(bench: Bench) -> None:
 
 
 def test_guides(bench: Bench) -> None:
-    guide = {"guided_decoding_guide_type": "regex", "guided_decoding_guide": "yes"}
+    guide: dict[str, Any] = {"guided_decoding_guide_type": "regex", "guided_decoding_guide": "yes"}
     outputs = bench.ask(**guide)
     assert outputs[-1].finish is FinishReason.STOP
     assert ids(outputs)[-1] == 2

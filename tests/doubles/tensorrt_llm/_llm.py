@@ -94,7 +94,7 @@ class BaseLLM:
         params = sampling_params if sampling_params is not None else named("SamplingParams")()
         if lora_request is not None and not isinstance(lora_request, named("LoRARequest")):
             raise TypeError(f"lora_request must be a LoRARequest, got {lora_request!r}")  # streaming, put by position
-        ids = self.tokenizer.encode(inputs).ids if isinstance(inputs, str) else list(inputs)
+        ids = self.tokenizer.encode(inputs).ids if self.tokenizer and isinstance(inputs, str) else list(inputs)
         if params.end_id is None and self.tokenizer is None:
             raise ValueError(_WITHOUT_A_TOKENIZER)
         self._check_request(ids, params)
