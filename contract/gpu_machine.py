@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 UNLIMITED = resource.RLIM_INFINITY
-_QUERY = "--query-gpu=name,compute_cap,memory.total,driver_version"
+_QUERY = "--query-gpu=index,uuid,name,compute_cap,memory.total,driver_version"
 _SHM = Path("/dev/shm")  # noqa: S108
 
 
@@ -19,7 +19,7 @@ class FoundGpu:
 
     name: str
     sm: int
-    memory_gib: int
+    memory_gib: int  # 0 where the driver does not tell, as of GPUs that share the host's
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def this_gpu_machine() -> GpuMachine:
 
 
 def find_gpus() -> tuple[tuple[FoundGpu, ...], str]:
-    """The GPUs and the driver's version; none and '' where nvidia-smi finds neither."""
+    """The GPUs that CUDA_VISIBLE_DEVICES leaves, and the driver's version; none and '' where there is no driver."""
     try:
         said = subprocess.run(
             ["nvidia-smi", _QUERY, "--format=csv,noheader,nounits"],
@@ -65,11 +65,16 @@ def find_gpus() -> tuple[tuple[FoundGpu, ...], str]:
         ).stdout
     except (OSError, subprocess.SubprocessError):
         return (), ""
-    rows = [[cell.strip() for cell in line.split(",")] for line in said.splitlines() if line.count(",") == 3]
+    rows = [[cell.strip() for cell in line.split(",")] for line in said.splitlines() if line.count(",") == 5]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    wanted = None if visible is None else [each.strip() for each in visible.split(",") if each.strip()]
     gpus = tuple(
-        FoundGpu(name, int(capability.replace(".", "")), int(memory) // 1024) for name, capability, memory, _ in rows
+        FoundGpu(name, int(capability.replace(".", "")), int(memory) // 1024 if memory.isdigit() else 0)
+        for index, uuid, name, capability, memory, _ in rows
+        # Numbers, or the beginnings of UUIDs.
+        if wanted is None or index in wanted or any(uuid.startswith(each) for each in wanted if not each.isdigit())
     )
-    return gpus, rows[0][3] if rows else ""
+    return gpus, rows[0][5] if rows else ""
 
 
 def installed_version(package: str) -> str:

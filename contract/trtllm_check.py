@@ -157,7 +157,10 @@ def _same(case: Case) -> str:
     names = sorted({gpu.name for gpu in case.machine.gpus})
     if len(names) < 2 or case.spec.engine.parallel.gpus == 1:
         return ""
-    return f"the GPUs are not alike: {', '.join(names)}. Set CUDA_VISIBLE_DEVICES to those of one kind"
+    return (
+        f"the GPUs are not alike: {', '.join(names)}. "
+        "Set CUDA_VISIBLE_DEVICES to the UUIDs (nvidia-smi -L) of those of one kind"
+    )
 
 
 def _capability(case: Case) -> str:
@@ -181,7 +184,7 @@ def _memory(case: Case) -> str:
     if not case.machine.gpus:
         return ""
     found = min(gpu.memory_gib for gpu in case.machine.gpus)
-    if found >= case.gpu.memory_gib:
+    if not found or found >= case.gpu.memory_gib:
         return ""
     return (
         f"the engine was built for GPUs of {case.gpu.memory_gib} GiB, the smallest here has {found}. "

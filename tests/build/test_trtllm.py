@@ -121,7 +121,7 @@ def test_what_the_engines_version_depends_on(containers: Path, make: Making, tmp
     }
     smi = tmp_path / "smi" / "nvidia-smi"
     smi.parent.mkdir()
-    smi.write_text("#!/bin/sh\necho 'NVIDIA A100-SXM4-80GB, 8.0, 81920, 590.44.01'\n")
+    smi.write_text("#!/bin/sh\necho '0, GPU-0, NVIDIA A100-SXM4-80GB, 8.0, 81920, 590.44.01'\n")
     smi.chmod(0o755)
     os.environ["PATH"] = f"{smi.parent}:{os.environ['PATH']}"
     others.add(_version(make()))
@@ -244,13 +244,13 @@ def test_nothing_that_runs_containers(containers: Path, make: Making, monkeypatc
         ("exit 9", {}, {}, "nvidia-smi finds no GPU here, and TensorRT builds on the GPU that it builds for"),
         ("exit 9", {"gpu": None}, {}, "nvidia-smi finds no GPU here, and an engine is for one kind of GPU"),
         (
-            "echo 'NVIDIA A100-SXM4-80GB, 8.0, 81920, 590.44.01'",
+            "echo '0, GPU-0, NVIDIA A100-SXM4-80GB, 8.0, 81920, 590.44.01'",
             {},
             {},
             "engine.trtllm.gpu is h100 (sm90), here is NVIDIA A100-SXM4-80GB (sm80). Build on such a machine",
         ),
         (
-            "echo 'NVIDIA H100 80GB HBM3, 9.0, 81559, 590.44.01'",
+            "echo '0, GPU-0, NVIDIA H100 80GB HBM3, 9.0, 81559, 590.44.01'",
             {},
             {"parallel": {"tensor": 2}},
             "engine.parallel asks for 2 GPUs, here are 1. Build on such a machine, or lower engine.parallel",

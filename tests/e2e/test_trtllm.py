@@ -141,7 +141,7 @@ def test_check_compares_it_with_the_machine(server: Running, root: Path, backend
 
 def test_a_machine_that_does_not_fit_is_refused_before_the_start(root: Path, backend: str, tmp_path: Path) -> None:
     smi = tmp_path / "nvidia-smi"
-    smi.write_text("#!/bin/sh\necho 'NVIDIA A100-SXM4-80GB, 8.0, 81920, 550.54.14'\n")
+    smi.write_text("#!/bin/sh\necho '0, GPU-0, NVIDIA A100-SXM4-80GB, 8.0, 81920, 550.54.14'\n")
     smi.chmod(0o755)
     spec = on_free_ports(load_spec(root / f"smollm2-{backend}.yaml"))
     config = tmp_path / "config.yaml"

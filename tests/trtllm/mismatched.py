@@ -111,7 +111,8 @@ MISMATCHES: tuple[Mismatch, ...] = (
     ),
     Mismatch(
         "GPUs of two kinds",
-        "the GPUs are not alike: NVIDIA H100 80GB HBM3, NVIDIA H200. Set CUDA_VISIBLE_DEVICES to those of one kind",
+        "the GPUs are not alike: NVIDIA H100 80GB HBM3, NVIDIA H200. Set CUDA_VISIBLE_DEVICES to the UUIDs "
+        "(nvidia-smi -L) of those of one kind",
         {"gpus": (H100, FoundGpu("NVIDIA H200", 90, 139))},
     ),
     Mismatch(
