@@ -13,7 +13,7 @@ from build.builders import Replay, Script
 from build.fetch import read_json, source_key
 from build.steps import console, key_of, quiet, reason
 from build.trtllm.causes import cause
-from build.trtllm.container import CODE, Mounts, check_running, in_place, targets
+from build.trtllm.container import CODE, Mounts, check_running, find_program, in_place, targets
 from build.trtllm.container import command as container_command
 from build.trtllm.fit import check_model
 from build.trtllm.inside import STAGE
@@ -63,8 +63,13 @@ def key(spec: Deployment) -> tuple[Any, ...]:
 
 
 def check(checkpoint: Path, spec: Deployment) -> None:
-    """Refuse what TensorRT-LLM could not build or load, by the checkpoint's JSON files."""
+    """Refuse what TensorRT-LLM cannot take, by the checkpoint's JSON files, and what this machine cannot build."""
     check_model(checkpoint, spec)
+    options = spec.engine.trtllm
+    if options.backend == "tensorrt":
+        _check_gpus(spec)
+        if not in_place():
+            check_running(find_program(options.container.program))
 
 
 def command(checkpoint: Path, spec: Deployment, folder: Path) -> list[str]:
@@ -81,7 +86,6 @@ def build(checkpoint: Path, spec: Deployment, folder: Path) -> None:
         BuildError: with the cause, and where the whole log is.
     """
     options = spec.engine.trtllm
-    _check_gpus(spec)
     _copy_tokenizer(checkpoint, folder)
     for name, path in (options.lora.adapters if options.lora else {}).items():
         shutil.copytree(path.expanduser(), folder / ADAPTERS / name)
@@ -234,8 +238,6 @@ def _check_gpus(spec: Deployment) -> None:
     """Refuse to build on other GPUs, or on fewer, than the engine is for."""
     options, parallel = spec.engine.trtllm, spec.engine.parallel
     found, _ = find_gpus()
-    if options.backend == "pytorch":
-        return
     if not found:
         raise BuildError(
             "nvidia-smi finds no GPU here, and TensorRT builds on the GPU that it builds for",
