@@ -161,6 +161,27 @@ WRONG = (
         limits={"kv_cache_gib": 8},
     ),
     Wrong(
+        "A misspelt key",
+        "engine.trtllm.kv_cache.memory_fracton: unknown key; did you mean memory_fraction?",
+        {"kv_cache": {"memory_fracton": 0.8}},
+    ),
+    Wrong(
+        "A key of another kind of speculation",
+        "engine.trtllm.speculative.max_draft_len: unknown key; known keys: kind, window, ngram, verification",
+        {"speculative": {"kind": "lookahead", "max_draft_len": 4}},
+    ),
+    Wrong(
+        "A GPU without a name here",
+        "engine.trtllm.gpu: input should be 'a10', 'a30', 'a100-40gb', 'a100', 'l4', 'l40s', 'rtx-4090', 'h20', 'h100', "
+        "'h200', 'gh200', 'b200', 'rtx-5090' or 'rtx-pro-6000', got 'v100'",
+        {"gpu": "v100"},
+    ),
+    Wrong(
+        "Another runtime's section",
+        "engine.trtllm: is of runtime trtllm, and engine.runtime is openvino",
+        engine={"runtime": "openvino"},
+    ),
+    Wrong(
         "A misspelt argument in extra",
         "engine.trtllm.extra.plugin.gemm_plugn: PluginConfig has no argument gemm_plugn; did you mean gemm_plugin?",
         {"extra": {"plugin": {"gemm_plugn": "auto"}}},
