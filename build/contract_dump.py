@@ -145,7 +145,7 @@ def main() -> None:
     from contract.trtllm import Container
 
     if not in_place():
-        out.parent.mkdir(parents=True, exist_ok=True)
+        (out.parent / "home").mkdir(parents=True, exist_ok=True)  # of the user inside
         script = ["-m", "build.contract_dump", str(out)]
         try:
             argv = command(script, "conch-contract-dump", Container(), Mounts((), (out.parent,)), out.parent)
