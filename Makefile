@@ -59,8 +59,11 @@ $(PROMTOOL):
 	  dpkg-deb --fsys-tarfile prometheus_*.deb | tar --extract ./usr/bin && rm prometheus_*.deb || \
 	  echo "Debian's package prometheus is not to be had here: the tests that need it are skipped"
 
-engine: $(BUILD)  ## Fetch, convert, build, verify and publish the engine of CONFIG
-	@$(BUILD_PY) -m build $(CONFIG)
+engine: $(BUILD)  ## Fetch, convert, build, verify and publish the engine of CONFIG (ARGS=--dry-run: show the container)
+	@$(BUILD_PY) -m build $(CONFIG) $(ARGS)
+
+contract-dump: $(BUILD)  ## Compare the recorded TensorRT-LLM API with the image's own; not yet run on the image
+	@$(BUILD_PY) -m build.contract_dump .conch/contract-dump/trtllm.json
 
 check: $(SERVE)  ## Say whether CONFIG's engine can be served on this machine
 	@$(PY) -m build.repository $(CONFIG) && $(PY) -m serving check $(CONFIG)
@@ -128,4 +131,4 @@ soak: $(SERVE)  ## Ten minutes of 64 streams with cancels over a synthetic engin
 clean:  ## Remove environments and caches; engines stay
 	@rm -rf .venv .venv-build .venv-webui .venv-peers .uv .tools .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help engine check serve up gateway down status logs deploy import-repository chat webui webui-test lint format test bench bench-peers overload soak clean
+.PHONY: help engine contract-dump check serve up gateway down status logs deploy import-repository chat webui webui-test lint format test bench bench-peers overload soak clean

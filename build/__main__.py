@@ -1,5 +1,6 @@
 """``python -m build CONFIG`` (make engine): builds the engine of a deployment and writes its model repository."""
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -12,15 +13,16 @@ ROOT = Path(__file__).resolve().parent.parent
 
 Config = Annotated[Path, typer.Argument(help="a deployment spec, such as configs/smollm2-135m.yaml")]
 Root = Annotated[Path, typer.Option(help="the folder of engines/ and model_repository/")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="print the container's command and do nothing")]
 
 
-def main(config: Config, root: Root = ROOT) -> None:
+def main(config: Config, root: Root = ROOT, dry_run: DryRun = False) -> None:
     """Build the engine of a deployment and write its model repository."""
     exit_on_interrupt()
     # The imports take a second, and Ctrl-C may come then.
     from rich.markup import escape
 
-    from build.chain import build
+    from build.chain import build, show_command
     from build.repository import write_repository
     from build.steps import console, near
     from contract.errors import ConchError
@@ -29,6 +31,9 @@ def main(config: Config, root: Root = ROOT) -> None:
     root = root.resolve()
     try:
         spec = load_spec(config)
+        if dry_run:
+            print(shlex.join(show_command(spec, root)))
+            return
         engine = build(config.resolve(), spec, root) if spec.source else None
         repository = write_repository(root, spec, engine)
     except ConchError as refusal:

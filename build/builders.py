@@ -1,29 +1,69 @@
 """One builder a runtime: a module with these names. The chain knows no other thing of a runtime."""
 
 import importlib
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
-from contract.spec import EngineSpec, Runtime
+from contract.manifest import GpuTarget
+from contract.spec import Deployment, Runtime
+
+
+@dataclass(frozen=True)
+class Script:
+    """What an engine is asked for its verification."""
+
+    windows: list[list[int]]  # text; asked for the most likely token after each of its tokens
+    prompts: list[list[int]]  # asked to go on
+    max_tokens: int  # after each prompt, whatever comes
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What an engine says where the reference has spoken."""
+
+    top1: list[dict[int, int]]  # of each window: position → the most likely next token
+    loss: float | None  # mean negative log likelihood of the windows, nats a token; none: the engine does not tell
+    greedy: list[list[int]]  # after each prompt
 
 
 class Builder(Protocol):
     """How a runtime's engine is made and tried."""
 
-    PACKAGES: tuple[str, ...]  # whose versions the engine's bytes depend on
+    PACKAGES: tuple[str, ...]  # of this environment, whose versions the engine's bytes depend on
     RECIPE: int  # raised whenever build() changes what it writes
 
-    def build(self, checkpoint: Path, engine: EngineSpec, folder: Path) -> None:
+    def key(self, spec: Deployment) -> tuple[Any, ...]:
+        """What else of the spec and the machine the engine's bytes depend on.
+
+        Raises:
+            BuildError: this machine cannot build it.
+        """
+
+    def check(self, checkpoint: Path, spec: Deployment) -> None:
+        """Refuse what cannot be built; the checkpoint may have no more than its JSON files yet.
+
+        Raises:
+            BuildError: with the reason.
+        """
+
+    def command(self, checkpoint: Path, spec: Deployment, folder: Path) -> list[str]:
+        """What build() would run outside this process; nothing is run."""
+
+    def build(self, checkpoint: Path, spec: Deployment, folder: Path) -> None:
         """Write the engine, tokenizer included, into ``folder``."""
 
-    def forced(self, engine: Path, spec: EngineSpec, windows: list[list[int]]) -> tuple[list[list[int]], float]:
-        """Teacher forcing: the engine's most likely token at each position, and its mean loss in nats a token."""
+    def built_with(self, folder: Path) -> dict[str, str]:
+        """Packages and versions that made an engine, beside PACKAGES."""
 
-    def greedy(self, config: Path, engine: Path, prompts: list[list[int]], max_tokens: int) -> list[list[int]]:
-        """``max_tokens`` greedy tokens after each prompt, by what will serve."""
+    def target(self, folder: Path, spec: Deployment) -> GpuTarget | None:
+        """The GPUs that an engine was built for."""
+
+    def replay(self, config: Path, spec: Deployment, engine: Path, script: Script) -> Replay:
+        """What the engine says along the script, by what will serve."""
 
 
-_MODULES: dict[Runtime, str] = {"openvino": "build.openvino"}
+_MODULES: dict[Runtime, str] = {"openvino": "build.openvino", "trtllm": "build.trtllm.builder"}
 
 
 def builder_of(runtime: Runtime) -> Builder:

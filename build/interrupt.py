@@ -7,6 +7,7 @@ process, or comes back as a RuntimeError that looks like a fault of the model.
 import os
 import shutil
 import signal
+import subprocess
 import sys
 from types import FrameType
 
@@ -14,6 +15,7 @@ import psutil
 from rich.console import Console
 
 unfinished: set[str] = set()  # the folders that must not outlive this process
+containers: dict[str, list[str]] = {}  # by name, what ends each: a container outlives the client that started it
 
 
 def exit_on_interrupt() -> None:
@@ -27,6 +29,8 @@ def _exit(number: int, _frame: FrameType | None) -> None:
         signal.signal(each, signal.SIG_IGN)
     for child in psutil.Process().children(recursive=True):
         child.kill()
+    for command in containers.values():
+        subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=30, check=False)
     for folder in unfinished:
         shutil.rmtree(folder, ignore_errors=True)
     terminal = Console(file=sys.__stderr__)  # sys.stderr may be silenced

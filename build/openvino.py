@@ -7,9 +7,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from build.builders import Replay, Script
 from build.steps import quiet, reason
 from contract.errors import BuildError
-from contract.spec import EngineSpec
+from contract.manifest import this_machine
+from contract.spec import Deployment
 
 # What the engine's bytes depend on, besides the checkpoint and the precision.
 PACKAGES = ("nncf", "openvino", "openvino-tokenizers", "optimum", "optimum-intel", "torch", "transformers")
@@ -17,7 +19,13 @@ RECIPE = 2  # raised whenever build() changes what it writes
 TASK = "text-generation-with-past"
 
 
-def check_architecture(checkpoint: Path) -> None:
+def key(spec: Deployment) -> tuple[Any, ...]:
+    """An engine is verified on the machine that runs it."""
+    machine = this_machine()
+    return machine.arch, machine.instruction_sets
+
+
+def check(checkpoint: Path, spec: Deployment) -> None:
     """Refuse a model that the exporter does not know.
 
     Raises:
@@ -71,7 +79,21 @@ def write_tokenizer(checkpoint: Path, folder: Path) -> None:
     ov.save_model(decoder, folder / "openvino_detokenizer.xml")
 
 
-def build(checkpoint: Path, engine: EngineSpec, folder: Path) -> None:
+def command(checkpoint: Path, spec: Deployment, folder: Path) -> list[str]:
+    """Nothing: the exporter runs in this process."""
+    return []
+
+
+def built_with(folder: Path) -> dict[str, str]:
+    """PACKAGES say all."""
+    return {}
+
+
+def target(folder: Path, spec: Deployment) -> None:
+    """None: it runs on the CPU."""
+
+
+def build(checkpoint: Path, spec: Deployment, folder: Path) -> None:
     """Export and quantize. bf16 is fp32's file: the runtime computes in bf16 by a load-time hint.
 
     Raises:
@@ -80,7 +102,7 @@ def build(checkpoint: Path, engine: EngineSpec, folder: Path) -> None:
     from optimum.exporters.openvino import main_export
     from optimum.intel import OVConfig
 
-    check_architecture(checkpoint)
+    precision = spec.engine.precision
     for library in ("optimum", "nncf", "transformers"):
         logging.getLogger(library).setLevel(logging.ERROR)
     with quiet():
@@ -95,8 +117,8 @@ def build(checkpoint: Path, engine: EngineSpec, folder: Path) -> None:
             )
         except Exception as error:  # what it raises has no common base
             raise BuildError(f"the OpenVINO exporter refused this checkpoint: {reason(error)}") from None
-        if engine.precision in ("int8", "int4"):
-            _compress(folder, engine.precision)
+        if precision in ("int8", "int4"):
+            _compress(folder, precision)
         write_tokenizer(checkpoint, folder)
 
 
@@ -118,12 +140,19 @@ def _compress(folder: Path, precision: str) -> None:
         compressed.with_suffix(suffix).replace(path.with_suffix(suffix))
 
 
-def forced(engine: Path, spec: EngineSpec, windows: list[list[int]]) -> tuple[list[list[int]], float]:
+def replay(config: Path, spec: Deployment, engine: Path, script: Script) -> Replay:
+    """Teacher forcing along the windows, and greedy search through the pipeline that serves."""
+    top1, loss = forced(engine, spec.engine.precision, script.windows)
+    answers = greedy(config, engine, script.prompts, script.max_tokens)
+    return Replay([dict(enumerate(row)) for row in top1], loss, answers)
+
+
+def forced(engine: Path, precision: str, windows: list[list[int]]) -> tuple[list[list[int]], float]:
     """The engine's most likely token at each position, and its mean loss on the text."""
     import numpy as np
     import openvino as ov
 
-    hint = "bf16" if spec.precision == "bf16" else "f32"
+    hint = "bf16" if precision == "bf16" else "f32"
     model = ov.Core().compile_model(engine / "openvino_model.xml", "CPU", {"INFERENCE_PRECISION_HINT": hint})
     names = {name for port in model.inputs for name in port.get_names()}
     top1, losses = [], []

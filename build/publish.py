@@ -3,15 +3,26 @@
 import hashlib
 import json
 import shutil
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
 from build import convert
 from build.builders import builder_of
 from build.fetch import describe
-from build.steps import console, sha256, swap_link, sync
+from build.steps import console, swap_link, sync
 from contract.errors import ServeError
-from contract.manifest import MANIFEST, Manifest, Measured, Origin, check_files, load_manifest, now, this_machine
+from contract.manifest import (
+    MANIFEST,
+    Manifest,
+    Measured,
+    Origin,
+    check_files,
+    digest,
+    load_manifest,
+    now,
+    this_machine,
+)
 from contract.spec import Deployment
 
 
@@ -33,7 +44,8 @@ def write_manifest(
         if file.is_file() and file.name != MANIFEST
     }
     template = folder / "chat_template.jinja"
-    packages = sorted({*convert.PACKAGES, *builder_of(spec.engine.runtime).PACKAGES})
+    builder = builder_of(spec.engine.runtime)
+    packages = sorted({*convert.PACKAGES, *builder.PACKAGES})
     manifest = Manifest(
         deployment=spec.name,
         version=engine_version,
@@ -41,13 +53,14 @@ def write_manifest(
         precision=spec.engine.precision,
         origin=Origin(
             source=describe(spec.source),
-            files={file.name: sha256(file) for file in sorted(checkpoint.iterdir()) if file.is_file()},
+            files=_digests(checkpoint),
             architecture=config["architectures"][0],
-            tokenizer_sha256=sha256(folder / "tokenizer.json"),
+            tokenizer_sha256=digest(folder / "tokenizer.json"),
             chat_template_sha256=hashlib.sha256(template.read_bytes()).hexdigest() if template.exists() else "",
         ),
-        built_with={package: version(package) for package in packages},
+        built_with={package: version(package) for package in packages} | builder.built_with(folder),
         built_for=this_machine(),
+        gpu=builder.target(folder, spec),
         max_position_embeddings=config["max_position_embeddings"],
         vocab_size=config["vocab_size"],
         eos_token_ids=_eos(folder, config),
@@ -59,6 +72,12 @@ def write_manifest(
     )
     (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2))
     return manifest
+
+
+@cache
+def _digests(checkpoint: Path) -> dict[str, str]:
+    """Of a finished step's folder, which does not change any more."""
+    return {file.name: digest(file) for file in sorted(checkpoint.iterdir()) if file.is_file()}
 
 
 def published(home: Path, engine_version: str) -> Manifest | None:

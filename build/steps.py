@@ -159,9 +159,3 @@ def swap_link(link: Path, target: str) -> None:
 def near(path: Path) -> Path:
     """A path as the user would type it."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-
-
-def sha256(path: Path) -> str:
-    """Hex digest of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,9 +1,10 @@
 """The engine manifest: what an engine was built from, by what, for what, and what it measured."""
 
+import hashlib
 import platform
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -56,8 +57,22 @@ class Measured(Record):
 
     greedy_agreement: float
     top1_agreement: float
-    perplexity_ratio: float
+    perplexity_ratio: float | None  # none: the engine tells no probabilities of a given text
     tokens_compared: int
+
+
+class GpuTarget(Record):
+    """The GPUs that an engine was built for, and what of it cannot be changed without building it again."""
+
+    backend: str  # tensorrt or pytorch
+    image: str  # the container it was built in; '' in place
+    name: str  # of each GPU
+    sm: int
+    memory_gib: int
+    tensor: int
+    pipeline: int
+    expert: int
+    options: dict[str, Any]  # the builder's arguments by their dotted names
 
 
 class Manifest(Record):
@@ -71,6 +86,7 @@ class Manifest(Record):
     origin: Origin | None
     built_with: dict[str, str]  # package -> version
     built_for: Machine
+    gpu: GpuTarget | None = None  # none: it runs on the CPU
     max_position_embeddings: int  # the model's own context
     vocab_size: int
     eos_token_ids: tuple[int, ...]
@@ -95,6 +111,12 @@ def this_machine() -> Machine:
     return Machine(
         arch=platform.machine(), cpu=cpu, instruction_sets=tuple(name for name in _INSTRUCTION_SETS if name in flags)
     )
+
+
+def digest(path: Path) -> str:
+    """sha256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def now() -> str:
@@ -143,7 +165,7 @@ def check_engine(engine: Path, spec: Deployment, machine: Machine) -> Manifest:
     if manifest.built_for.arch != machine.arch:
         raise ServeError(f"{engine} was built for {manifest.built_for.arch}, this is {machine.arch}", fix=rebuild)
     missing = [name for name in manifest.built_for.instruction_sets if name not in machine.instruction_sets]
-    if missing:
+    if missing and not manifest.gpu:
         raise ServeError(
             f"{engine} was built and verified with {', '.join(missing)} ({manifest.built_for.cpu}); "
             f"this CPU ({machine.cpu}) has none of it",

@@ -35,6 +35,7 @@ class SamplingParams(msgspec.Struct, frozen=True, omit_defaults=True):
     logprobs: int = 0  # how many alternatives a token
     guided_decoding_guide_type: str = ""
     guided_decoding_guide: str = ""
+    lora_name: str = ""
 
     @property
     def ends(self) -> tuple[int, ...]:

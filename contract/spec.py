@@ -5,24 +5,36 @@ are refused with both their names.
 """
 
 import difflib
+import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from contract.errors import SpecError
+from contract.frozen import Frozen
+from contract.trtllm import TrtllmSpec
+from contract.trtllm_rules import faults
 
-Runtime = Literal["openvino", "synthetic"]
-Precision = Literal["fp32", "bf16", "int8", "int4"]
+Runtime = Literal["openvino", "synthetic", "trtllm"]
+Precision = Literal[
+    "fp32",
+    "bf16",
+    "fp16",
+    "int8",
+    "int4",
+    # TensorRT-LLM's own
+    "int4_awq",
+    "int8_sq",
+    "w4a8_awq",
+    "fp8",
+    "fp8_rowwise",
+    "fp8_block",
+    "nvfp4",
+]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Share = Annotated[float, Field(ge=0, le=1)]
-
-
-class Frozen(BaseModel):
-    """Base of every section: unknown keys refused, values fixed."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class PypiSource(Frozen):
@@ -81,6 +93,14 @@ class EngineSpec(Frozen):
     threads: int = Field(default=0, ge=0)  # 0: every core of the machine
     parallel: Parallel = Parallel()
     step_ms: float = Field(default=10.0, ge=0)  # of the synthetic engine: time between tokens
+    trtllm: TrtllmSpec = TrtllmSpec()
+
+    @model_validator(mode="after")
+    def _precision_is_known(self) -> Self:
+        known = ("fp32", "bf16", "int8", "int4")
+        if self.runtime == "openvino" and self.precision not in known:
+            raise ValueError(f"precision {self.precision} is none of runtime openvino's: use {', '.join(known)}")
+        return self
 
     @model_validator(mode="after")
     def _one_machine(self) -> Self:
@@ -156,6 +176,7 @@ class Gateway(Frozen):
 class Verify(Frozen):
     """How far the engine may be from the Hugging Face fp32 reference; beyond it, it is not published."""
 
+    reference: Literal["cpu", "none"] = "cpu"  # none: too large to run here in fp32; the engine is published unverified
     min_greedy_agreement: Share = 0.0  # share of greedy tokens before the first difference
     min_top1_agreement: Share = 0.9  # share of positions with the same most likely token (teacher forcing)
     max_perplexity_ratio: float = Field(default=1.05, ge=1)
@@ -181,6 +202,15 @@ class Deployment(Frozen):
             raise ValueError("source and engine.runtime 'synthetic' contradict each other: it has no weights")
         if self.name == "ensemble":
             raise ValueError("name 'ensemble' is taken by the alias that NVIDIA's clients use")
+        return self
+
+    @model_validator(mode="after")
+    def _fits_tensorrt_llm(self) -> Self:
+        if self.engine.runtime != "trtllm":
+            if self.engine.trtllm != TrtllmSpec():
+                raise ValueError(f"engine.trtllm: is of runtime trtllm, and engine.runtime is {self.engine.runtime}")
+        elif found := faults(self):
+            raise ValueError("\n".join(found))
         return self
 
 
@@ -211,22 +241,26 @@ def load_spec(path: Path) -> Deployment:
     try:
         return Deployment.model_validate(data)
     except ValidationError as error:
-        faults = [_explain(path, tree, fault) for fault in error.errors()]
-        raise SpecError("\n".join(faults)) from None
+        raise SpecError("\n".join(_explain(path, tree, fault) for fault in error.errors())) from None
+
+
+_NAMED = re.compile(r"([a-z_0-9]+(?:\.[A-Za-z_0-9]+)+): .+")
 
 
 def _explain(path: Path, tree: yaml.Node | None, fault: Any) -> str:
     """One pydantic fault as ``file:line: key: what is wrong, and the nearest key``."""
-    # The union of sources adds its tag ('pypi') to the location; it is no key of the file.
-    keys = [str(part) for at, part in enumerate(fault["loc"]) if at != 1 or fault["loc"][0] != "source"]
+    keys, _ = _walk(fault["loc"])
     line = _line_of(tree, keys)
     where = f"{path}:{line}: {'.'.join(keys)}: " if keys else f"{path}: "
     if fault["type"] == "extra_forbidden":
-        known = _fields_at(fault["loc"][:-1])
+        known = list(_walk(fault["loc"][:-1])[1].model_fields)
         near = difflib.get_close_matches(keys[-1], known, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(known)}"
         return f"{where}unknown key; {hint}"
     message = fault["msg"].removeprefix("Value error, ")
+    if not keys and (named := [_NAMED.match(line) for line in message.splitlines()]) and all(named):
+        # Faults of the whole spec that name their own keys.
+        return "\n".join(f"{path}:{_line_of(tree, found[1].split('.'))}: {found[0]}" for found in named if found)
     if fault["type"] == "missing":
         return f"{where}is missing"
     given = fault.get("input")
@@ -234,22 +268,28 @@ def _explain(path: Path, tree: yaml.Node | None, fault: Any) -> str:
     return f"{where}{message[0].lower()}{message[1:]}{shown}"
 
 
-def _fields_at(location: tuple[int | str, ...]) -> list[str]:
-    """The valid keys of the section at a pydantic location."""
-    sections: dict[str, type[BaseModel]] = {
-        "pypi": PypiSource,
-        "path": PathSource,
-        "huggingface": HubSource,
-        "engine": EngineSpec,
-        "parallel": Parallel,
-        "limits": Limits,
-        "streaming": Streaming,
-        "ports": Ports,
-        "gateway": Gateway,
-        "verify": Verify,
-    }
-    section = sections.get(str(location[-1]), Deployment) if location else Deployment
-    return list(section.model_fields)
+def _walk(location: tuple[int | str, ...]) -> tuple[list[str], type[BaseModel]]:
+    """The file's keys at a pydantic location, and the section they lead to."""
+    keys: list[str] = []
+    section: type[BaseModel] = Deployment
+    choices: tuple[type[BaseModel], ...] = ()
+    for part in location:
+        if choices:  # the tag of a union, such as 'pypi', is no key of the file
+            section = next(each for each in choices if part in get_args(each.model_fields["kind"].annotation))
+            choices = ()
+            continue
+        keys.append(str(part))
+        field = section.model_fields.get(str(part))
+        found = _sections(field.annotation) if field else ()
+        section, choices = (found[0], ()) if len(found) == 1 else (section, found)
+    return keys, section
+
+
+def _sections(annotation: Any) -> tuple[type[BaseModel], ...]:
+    """The sections that a field may hold."""
+    if isinstance(annotation, type):
+        return (annotation,) if issubclass(annotation, BaseModel) else ()
+    return tuple(found for part in get_args(annotation) for found in _sections(part))
 
 
 def _line_of(node: yaml.Node | None, keys: list[str]) -> int:

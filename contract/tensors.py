@@ -73,6 +73,7 @@ INPUTS: tuple[Tensor, ...] = (
     Tensor("return_perf_metrics", "BOOL", doc="Must be false: timings are in /metrics."),
     Tensor("guided_decoding_guide_type", "BYTES", doc="json, json_schema, regex, ebnf_grammar or structural_tag."),
     Tensor("guided_decoding_guide", "BYTES", doc="The schema, expression or grammar."),
+    Tensor("lora_name", "BYTES", doc="One of the deployment's adapters, by its name in the config."),
     Tensor(
         "stream_interval_ms", "INT32", ours=True, doc="Least time between deltas; 0: the server adapts to its load."
     ),

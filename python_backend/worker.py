@@ -175,16 +175,27 @@ def serve(connection: Connection, engine: Engine) -> None:
                 engine.abort(order.key)
 
 
-def main() -> None:
-    """``python -m python_backend.worker FD CONFIG``, started by EngineWorker."""
+def make_engine(config: StageConfig) -> Engine:
+    """The engine of a deployment's runtime; only that one is imported."""
+    assert config.engine is not None
+    if config.spec.engine.runtime == "trtllm":
+        from python_backend.trtllm.engine import TrtllmEngine
+
+        return TrtllmEngine(config.engine, config.spec)
     from python_backend.gate import GatedEngine
     from python_backend.openvino.engine import OpenVinoEngine
     from python_backend.openvino.guides import GuideProcess
 
+    return GatedEngine(OpenVinoEngine(config.engine, config.spec), GuideProcess(config.engine))
+
+
+def main() -> None:
+    """``python -m python_backend.worker FD CONFIG``, started by EngineWorker."""
     config = StageConfig.from_json(sys.argv[2])
-    assert config.engine is not None
-    engine = GatedEngine(OpenVinoEngine(config.engine, config.spec), GuideProcess(config.engine))
+    engine = make_engine(config)
     serve(Connection(int(sys.argv[1])), engine)
+    if config.spec.engine.runtime == "trtllm":
+        engine.stop()  # its other GPUs have processes of their own, which outlive a leader that only exits
     os._exit(0)  # the engine's threads may be in the middle of a step that nobody waits for
 
 

@@ -9,9 +9,11 @@ import psutil
 
 from contract.address import address, is_loopback
 from contract.errors import ServeError
-from contract.manifest import check_engine, engines_root, this_machine
+from contract.gpu_machine import this_gpu_machine
+from contract.manifest import check_engine, engines_root, load_manifest, this_machine
 from contract.spec import Deployment
 from contract.stage import run_dir
+from contract.trtllm_check import mismatches
 from serving.rundir import read_state
 from serving.triton import find_triton
 
@@ -40,6 +42,20 @@ def check_the_engine(spec: Deployment, root: Path, config: str) -> str:
         raise ServeError(f"no engine at {engine}", fix=f"Run make engine CONFIG={config}")
     manifest = check_engine(engine, spec, this_machine())
     return f"{engine.resolve()} ({manifest.runtime} {manifest.precision}, {manifest.size_bytes / 2**20:.0f} MiB)"
+
+
+def check_the_gpus(spec: Deployment, root: Path, config: str) -> str:
+    """The engine, the GPUs, the driver and TensorRT-LLM are made for each other."""
+    if spec.engine.runtime != "trtllm":
+        return f"runtime {spec.engine.runtime} needs none"
+    engine = (engines_root(root, spec.name) / "current").resolve()
+    machine = this_gpu_machine()
+    if faults := mismatches(engine, load_manifest(engine), spec, machine):
+        raise ServeError("\n".join(faults))
+    return (
+        f"{len(machine.gpus)} × {machine.gpus[0].name}, driver {machine.driver}, TensorRT-LLM {machine.tensorrt_llm}, "
+        f"TensorRT {machine.tensorrt}"
+    )
 
 
 def check_the_repository(spec: Deployment, root: Path, config: str) -> str:
@@ -93,6 +109,7 @@ def warning(spec: Deployment) -> str:
 
 CHECKS: dict[str, Check] = {
     "engine": check_the_engine,
+    "gpus": check_the_gpus,
     "repository": check_the_repository,
     "triton": check_the_server,
     "ports": check_the_ports,

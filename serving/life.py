@@ -220,7 +220,9 @@ async def _exit_at_start(server: Server, pump: asyncio.Task[None], own: Supervis
 
 async def _proof(server: Server, own: Supervision) -> Life | None:
     """None once the canary is answered and the gateway is up; else the end of the server."""
-    deadline = time.monotonic() + own.policy.start_timeout_s
+    loads = own.spec.engine.trtllm.load_timeout_s if own.spec.engine.runtime == "trtllm" else 0
+    patience_s = own.policy.start_timeout_s + loads
+    deadline = time.monotonic() + patience_s
     refused = "its port does not answer"
     while time.monotonic() < deadline:
         if not process.listens(server, own.spec.ports.grpc):
@@ -233,7 +235,7 @@ async def _proof(server: Server, own: Supervision) -> Life | None:
         except canary.CanaryFailed as error:
             refused = str(error)
             await asyncio.sleep(0.5)
-    reason = f"not ready after {own.policy.start_timeout_s:g} s ({refused})"
+    reason = f"not ready after {patience_s:g} s ({refused})"
     return Life(Ending.FAILED_START if own.state.restarts else Ending.HOPELESS, reason)
 
 

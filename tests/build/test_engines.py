@@ -46,7 +46,7 @@ def test_a_lower_precision_is_measured_and_has_a_version_of_its_own(site: Site, 
     assert manifest.precision == precision
     # A random model is all noise to a quantizer; it must still be nearer to the reference than to chance (1 in 400).
     assert manifest.measured and 0.2 < manifest.measured.top1_agreement < 1
-    assert 0.5 < manifest.measured.perplexity_ratio < 2
+    assert manifest.measured.perplexity_ratio and 0.5 < manifest.measured.perplexity_ratio < 2
     if precision != "bf16":  # bf16 is fp32's file with a hint for the runtime
         weights = "openvino_model.bin"
         assert manifest.files[weights] < load_manifest(fp32).files[weights] / 2

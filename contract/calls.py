@@ -1,0 +1,74 @@
+"""Calls of a library that is not here, as data: checked here, written as JSON, made where the library is.
+
+Only the standard library: the builder's script runs this in an image that has nothing of ours.
+"""
+
+import importlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+# Where TensorRT-LLM 1.2.1 has its names; all others are in tensorrt_llm.llmapi.
+_WHERE = {
+    "TensorRtLlm": ("tensorrt_llm._tensorrt_engine", "LLM"),
+    "TorchLlm": ("tensorrt_llm", "LLM"),
+    "PluginConfig": ("tensorrt_llm.plugin", "PluginConfig"),
+    "LoraConfig": ("tensorrt_llm.lora_helper", "LoraConfig"),
+}
+
+
+@dataclass(frozen=True)
+class Member:
+    """A member of one of the library's enumerations."""
+
+    enum: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Call:
+    """A class of the library and its keyword arguments: plain values, members, or calls again."""
+
+    name: str
+    arguments: dict[str, Any]
+
+
+def walk(call: Call) -> Iterator[Call]:
+    """A call and all calls within it."""
+    yield call
+    for value in call.arguments.values():
+        if isinstance(value, Call):
+            yield from walk(value)
+
+
+def to_json(value: Any) -> Any:
+    """A call as JSON values."""
+    if isinstance(value, Call):
+        return {"call": value.name, "arguments": {name: to_json(part) for name, part in value.arguments.items()}}
+    if isinstance(value, Member):
+        return {"enum": value.enum, "member": value.name}
+    return value
+
+
+def from_json(value: Any) -> Any:
+    """The inverse of :func:`to_json`."""
+    if isinstance(value, dict) and value.keys() == {"call", "arguments"}:
+        return Call(value["call"], {name: from_json(part) for name, part in value["arguments"].items()})
+    if isinstance(value, dict) and value.keys() == {"enum", "member"}:
+        return Member(value["enum"], value["member"])
+    return value
+
+
+def find(name: str) -> Any:
+    """The library's own class or enumeration."""
+    module, attribute = _WHERE.get(name, ("tensorrt_llm.llmapi", name))
+    return getattr(importlib.import_module(module), attribute)
+
+
+def make(value: Any) -> Any:
+    """What a call is for: the library's objects, the innermost first. Keywords only, as positions differ by release."""
+    if isinstance(value, Call):
+        return find(value.name)(**{name: make(part) for name, part in value.arguments.items()})
+    if isinstance(value, Member):
+        return getattr(find(value.enum), value.name)
+    return value

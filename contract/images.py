@@ -1,0 +1,44 @@
+"""The NGC images that carry Triton and TensorRT-LLM, and what is inside (Triton's own compatibility matrix)."""
+
+import re
+from dataclasses import dataclass
+
+REPOSITORY = "nvcr.io/nvidia/tritonserver"
+SUFFIX = "-trtllm-python-py3"
+PINNED = f"{REPOSITORY}:26.07{SUFFIX}"
+
+
+@dataclass(frozen=True)
+class Image:
+    """One release."""
+
+    tensorrt_llm: str
+    tensorrt: str = ""  # '' where the matrix does not tell
+    driver: int = 0  # the oldest branch of the driver that runs it
+
+
+RELEASES = {
+    "25.10": Image("1.0.0", "10.11.0.33", 575),
+    "25.11": Image("1.0.3.2510", "10.13.3.9"),
+    "25.12": Image("1.1.0", "", 580),
+    "26.01": Image("1.1.0"),
+    "26.02": Image("1.1.0", "10.13.3.9", 580),
+    "26.03": Image("1.2.0"),
+    "26.04": Image("1.2.1", "10.14.1.48", 590),
+    "26.05": Image("1.2.1", "10.14.1.48", 590),
+    "26.06": Image("1.2.1", "10.14.1.48", 590),
+    "26.07": Image("1.2.1", "10.14.1.48", 590),
+}
+
+_TAG = re.compile(r":(\d\d\.\d\d)-trtllm-python-py3(@sha256:[0-9a-f]{64})?$")
+
+
+def release(image: str) -> str:
+    """``26.07`` of an image's full name; '' for a name that says nothing of it."""
+    found = _TAG.search(image)
+    return found[1] if found else ""
+
+
+def inside(image: str) -> Image | None:
+    """What an image has inside, by its tag."""
+    return RELEASES.get(release(image))

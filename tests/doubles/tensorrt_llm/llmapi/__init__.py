@@ -1,0 +1,22 @@
+"""The classes that the LLM API takes."""
+
+from typing import Any
+
+from contract.trtllm_api import recorded
+from tensorrt_llm._classes import named
+from tensorrt_llm._results import CompletionOutput, RequestError, RequestOutput
+
+__all__ = ["CompletionOutput", "RequestError", "RequestOutput", "TorchLlmArgs", "TrtLlmArgs"]
+
+TrtLlmArgs = named("TensorRtLlm")
+TorchLlmArgs = named("TorchLlm")
+
+# These are elsewhere in 1.2.1, or have another name.
+_ELSEWHERE = {"PluginConfig", "LoraConfig", "TensorRtLlm", "TorchLlm"}
+
+
+def __getattr__(name: str) -> Any:
+    data = recorded()
+    if name not in _ELSEWHERE and name[0].isupper() and (name in data["calls"] or name in data["enums"]):
+        return named(name)
+    raise AttributeError(name)

@@ -1,0 +1,228 @@
+"""python_backend/trtllm behind the engine protocol, over the double: both backends."""
+
+import queue
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from contract.sampling import SamplingParams, check_supported
+from contract.spec import Deployment
+from contract.tensors import FinishReason
+from python_backend.protocol import Output
+from python_backend.trtllm.engine import TrtllmEngine, forget_launcher, read_stats
+from python_backend.trtllm.sampling import features, sampling_call
+from tests.trtllm.specs import spec
+
+PROMPT = [504, 3575, 282, 4649, 314]
+LIMITS = {"max_seq_len": 2048, "max_input_len": 1536, "max_num_tokens": 512, "max_batch_size": 32}
+
+
+class Bench:
+    """An engine that runs, and what it put out."""
+
+    def __init__(self, engine: TrtllmEngine) -> None:
+        self.engine = engine
+        self.steps: list[int] = []
+        self._outputs: dict[int, queue.Queue[Output]] = {}
+        self._keys = iter(range(1, 10_000))
+
+    def sink(self, outputs: Sequence[Output]) -> None:
+        self.steps.append(len(outputs))
+        for output in outputs:
+            self._outputs[output.key].put(output)
+
+    def begin(self, prompt: list[int] = PROMPT, **sampling: Any) -> int:
+        key = next(self._keys)
+        self._outputs[key] = queue.Queue()
+        self.engine.submit(key, prompt, SamplingParams(**{"max_tokens": 12} | sampling))
+        return key
+
+    def next(self, key: int) -> Output:
+        return self._outputs[key].get(timeout=120)
+
+    def rest(self, key: int) -> list[Output]:
+        found = [self.next(key)]
+        while not found[-1].finish:
+            found.append(self.next(key))
+        return found
+
+    def ask(self, prompt: list[int] = PROMPT, **sampling: Any) -> list[Output]:
+        return self.rest(self.begin(prompt, **sampling))
+
+
+def ids(outputs: list[Output]) -> list[int]:
+    return [token for output in outputs for token in output.ids]
+
+
+def deployment(backend: str, **options: Any) -> Deployment:
+    return spec({"backend": backend, "log_probs": backend == "tensorrt"} | options, limits=LIMITS)
+
+
+@pytest.fixture(scope="module", params=["tensorrt", "pytorch"])
+def bench(request: pytest.FixtureRequest, engine: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    folder = engine
+    if request.param == "pytorch":
+        from tests.trtllm.conftest import OPENVINO
+
+        folder = tmp_path_factory.mktemp("pytorch")
+        for file in engine.iterdir():
+            if file.is_file():
+                (folder / file.name).symlink_to(file)
+        (folder / "trtllm").symlink_to(OPENVINO)
+    made = TrtllmEngine(folder, deployment(request.param))
+    running = Bench(made)
+    made.start(running.sink)
+    yield running
+    made.stop()
+
+
+def test_deltas_are_what_was_asked_for(bench: Bench) -> None:
+    outputs = bench.ask()
+    assert len(ids(outputs)) == 12
+    assert len(outputs) > 6  # streamed, and not one lump
+    assert [output.finish for output in outputs[:-1]] == [None] * (len(outputs) - 1)
+    assert outputs[-1].finish is FinishReason.LENGTH
+    assert ids(bench.ask()) == ids(outputs)
+
+
+def test_many_requests_in_one_process(bench: Bench) -> None:
+    """Each gets its own, in one message a step."""
+    alone = ids(bench.ask())
+    bench.steps.clear()
+    keys = [bench.begin() for _ in range(16)]
+    assert all(ids(bench.rest(key)) == alone for key in keys)
+    assert max(bench.steps) >= 4
+
+
+def test_the_end_of_sequence_is_among_the_ids(bench: Bench) -> None:
+    free = ids(bench.ask(ignore_eos=True))
+    end = free[5]
+    for sampling in ({"end_id": end}, {"stop_token_ids": (end,)}):
+        outputs = bench.ask(**sampling)
+        assert ids(outputs) == free[: free.index(end) + 1]
+        assert outputs[-1].finish is FinishReason.STOP
+    assert ids(bench.ask(end_id=end, ignore_eos=True)) == free
+
+
+def test_an_abort_ends_it_once(bench: Bench) -> None:
+    key = bench.begin(max_tokens=1000, ignore_eos=True)
+    bench.next(key)
+    bench.engine.abort(key)
+    assert bench.rest(key)[-1].finish is FinishReason.CANCELLED
+    bench.engine.abort(key)  # not known any more: no error
+    assert ids(bench.ask())
+    assert (bench.engine.stats().active, bench.engine.stats().waiting) == (0, 0)
+
+
+def test_seeds(bench: Bench) -> None:
+    if "seed" not in bench.engine.features:
+        pytest.skip("1.2's PyTorch path has no seed of each request")
+    sampling: dict[str, Any] = {"temperature": 1.0, "seed": 7}
+    assert ids(bench.ask(**sampling)) == ids(bench.ask(**sampling))
+    others = {tuple(ids(bench.ask(temperature=1.5))) for _ in range(4)}
+    assert len(others) > 1  # without a seed each request has its own
+
+
+def test_log_probs(bench: Bench) -> None:
+    if "return_log_probs" not in bench.engine.features:
+        pytest.skip("built without")
+    outputs = bench.ask(return_log_probs=True, logprobs=1)
+    values = [value for output in outputs for value in output.log_probs]
+    tops = [top for output in outputs for top in output.top_log_probs]
+    assert len(values) == len(tops) == len(ids(outputs))
+    assert all(value <= 0 for value in values)
+    assert [top[0].token_id for top in tops] == ids(outputs)
+
+
+def test_guides(bench: Bench) -> None:
+    guide: dict[str, Any] = {"guided_decoding_guide_type": "regex", "guided_decoding_guide": "yes"}
+    outputs = bench.ask(**guide)
+    assert outputs[-1].finish is FinishReason.STOP
+    assert ids(outputs)[-1] == 2
+
+
+def test_what_tensorrt_llm_refuses_is_that_requests_error(bench: Bench) -> None:
+    outputs = bench.ask(guided_decoding_guide_type="structural_tag", guided_decoding_guide="x")
+    assert outputs[-1].finish is FinishReason.ERROR
+    assert "structural tags" in outputs[-1].error
+    assert ids(bench.ask())
+
+
+def test_an_adapter_that_is_not_there(bench: Bench) -> None:
+    outputs = bench.ask(lora_name="moon")
+    assert (outputs[-1].finish, outputs[-1].field) == (FinishReason.ERROR, "lora_name")
+    assert "no adapter 'moon'" in outputs[-1].error
+
+
+def test_statistics_reach_the_stage(bench: Bench) -> None:
+    key = bench.begin(max_tokens=1500, ignore_eos=True)
+    deadline = time.monotonic() + 60
+    while bench.engine.stats().kv_cache_usage is None and time.monotonic() < deadline:
+        bench.next(key)
+    stats = bench.engine.stats()
+    assert stats.active == 1
+    assert stats.kv_cache_usage is not None
+    assert stats.steps > 0
+    bench.engine.abort(key)
+    bench.rest(key)
+
+
+def test_statistics_of_any_shape() -> None:
+    told = {"iter": 9, "numQueuedRequests": 2, "kvCacheStats": {"usedNumBlocks": 1, "maxNumBlocks": 4}}
+    stats = read_stats(told, live=5, steps=3)
+    assert (stats.active, stats.waiting, stats.steps, stats.kv_cache_usage) == (3, 2, 9, 0.25)
+    for strange in ({}, {"kvCacheStats": None}, {"iter": None, "kvCacheStats": {"maxNumBlocks": 0}}):
+        stats = read_stats(strange, live=1, steps=4)
+        assert (stats.active, stats.steps, stats.kv_cache_usage) == (1, 4, None)
+
+
+def test_what_a_launcher_left_is_forgotten_unless_it_is_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+
+    for name in ("OMPI_COMM_WORLD_SIZE", "PMIX_RANK", "PMI_RANK"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("TLLM_SPAWN_PROXY_PROCESS", "1")
+    forget_launcher()
+    assert os.environ["PMIX_RANK"] == "1"
+    monkeypatch.delenv("TLLM_SPAWN_PROXY_PROCESS")
+    forget_launcher()
+    assert not [name for name in os.environ if name.startswith(("OMPI_", "PMIX_", "PMI_"))]
+
+
+def test_features_are_those_of_the_deployment() -> None:
+    assert "seed" in features(deployment("tensorrt").engine.trtllm)
+    torch = features(deployment("pytorch").engine.trtllm)
+    assert not torch & {"seed", "min_tokens", "repetition_penalty", "return_log_probs", "lora_name"}
+    bare = features(deployment("tensorrt", guided_decoding=False, lora={"adapters": {"a": "/a"}}).engine.trtllm)
+    assert "lora_name" in bare
+    assert not any(feature.startswith("guided") for feature in bare)
+    check_supported(SamplingParams(seed=1), features(deployment("tensorrt").engine.trtllm), "trtllm")
+
+
+def test_sampling_is_said_whole() -> None:
+    """A temperature alone would be greedy, and a seed left out the same for every request."""
+    call = sampling_call(SamplingParams(max_tokens=3, temperature=0.5), (2, 7), seed=11)
+    assert {name: call.arguments[name] for name in ("temperature", "top_p", "top_k", "seed")} == {
+        "temperature": 0.5,
+        "top_p": 1.0,
+        "top_k": 0,
+        "seed": 11,
+    }
+    assert (call.arguments["end_id"], call.arguments["stop_token_ids"]) == (2, [7])
+    assert "temperature" not in sampling_call(SamplingParams(max_tokens=3), (2,), seed=1).arguments
+
+
+def test_without_tensorrt_llm_the_way_out_is_told(engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from contract.errors import Unavailable
+
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if not path.endswith("doubles")])
+    for name in [name for name in sys.modules if name.startswith("tensorrt_llm")]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(
+        Unavailable, match=r"cannot be imported here .*Serve inside nvcr\.io/nvidia/tritonserver:26\.07"
+    ):
+        TrtllmEngine(engine, deployment("tensorrt")).start(lambda _: None)
