@@ -112,8 +112,9 @@ class Limits(Frozen):
 class Streaming(Frozen):
     """How deltas are grouped; the first token is never held."""
 
-    max_responses_per_s: int = Field(default=0, ge=0)  # over all streams; 0: 50 for each core of the machine
-    max_interval_ms: int = Field(default=200, ge=0)  # no delta is held longer than this
+    max_responses_per_s: int = Field(default=0, ge=0)  # over all streams; 0: by runtime and cores (python_backend/outbox.py)
+    max_itl_ms: int = Field(default=50, ge=0)  # deltas of a stream come at least this often while the responses suffice
+    max_interval_ms: int = Field(default=200, ge=0)  # and no delta is held longer than this where they do not
 
 
 class Ports(Frozen):

@@ -24,7 +24,7 @@ from python_backend.stage import error_response, guarded, read_config
 from python_backend.synthetic.tokenizer import EOS_ID, synthetic_backend
 
 _FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
-_LEFT_CHECK_S = 0.25  # asking Triton whether a client left costs as much as the rest of a delta
+_LEFT_CHECK_S = 0.35  # less than a heartbeat; asking Triton whether a client left costs as much as the rest of a delta
 
 
 @dataclass(slots=True)
