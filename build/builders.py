@@ -23,7 +23,7 @@ class Builder(Protocol):
         """``max_tokens`` greedy tokens after each prompt, by what will serve."""
 
 
-_MODULES: dict[Runtime, str] = {"openvino": "build.openvino"}
+_MODULES: dict[Runtime, str] = {"openvino": "build.openvino", "vllm": "build.vllm"}
 
 
 def builder_of(runtime: Runtime) -> Builder:

@@ -39,6 +39,7 @@ def _build(config: Path, spec: Deployment, source: AnySource, home: Path) -> Pat
         spec.engine.precision,
         machine.arch,
         machine.instruction_sets,
+        *((spec.engine.vllm.model_dump(),) if spec.engine.runtime == "vllm" else ()),  # verified under these
     )
     published = publish.published(home, engine_version)
     if published:

@@ -12,8 +12,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from contract.errors import SpecError
+from contract.vllm import VllmOptions
 
-Runtime = Literal["openvino", "synthetic"]
+Runtime = Literal["openvino", "synthetic", "vllm"]
 Precision = Literal["fp32", "bf16", "int8", "int4"]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -81,11 +82,22 @@ class EngineSpec(Frozen):
     threads: int = Field(default=0, ge=0)  # 0: every core of the machine
     parallel: Parallel = Parallel()
     step_ms: float = Field(default=10.0, ge=0)  # of the synthetic engine: time between tokens
+    vllm: VllmOptions = VllmOptions()
 
     @model_validator(mode="after")
     def _one_machine(self) -> Self:
         if self.runtime in ("openvino", "synthetic") and self.parallel.gpus > 1:
             raise ValueError(f"parallel asks for {self.parallel.gpus} GPUs, runtime {self.runtime} uses none")
+        return self
+
+    @model_validator(mode="after")
+    def _vllm_fits(self) -> Self:
+        if self.runtime != "vllm" and self.vllm != VllmOptions():
+            raise ValueError(f"vllm has options for an engine whose runtime is {self.runtime}")
+        if self.runtime == "vllm" and self.precision not in ("fp32", "bf16"):
+            raise ValueError(
+                f"precision {self.precision} is none of runtime vllm's: give fp32 or bf16, and quantization in engine.vllm"
+            )
         return self
 
 
@@ -243,6 +255,7 @@ def _fields_at(location: tuple[int | str, ...]) -> list[str]:
         "huggingface": HubSource,
         "engine": EngineSpec,
         "parallel": Parallel,
+        "vllm": VllmOptions,
         "limits": Limits,
         "streaming": Streaming,
         "ports": Ports,
