@@ -40,6 +40,7 @@ class Order:
     cancel_share: float = 0.0
     seed: int = 0
     start_at: float = 0.0  # time.time(); several processes begin together
+    brief: bool = False  # of each request only the first and the last arrival
 
 
 @dataclass
@@ -59,7 +60,8 @@ Raw = list[tuple[float, bytes]]
 async def run(order: Order) -> list[Timeline]:
     """The whole load."""
     rng = random.Random(order.seed)
-    kept: list[tuple[float, Raw, str]] = []
+    kept: list[tuple[float, Raw, str] | Timeline] = []
+    read = _read_grpc if order.way == "grpc" else _read_openai
     turn = iter(_turns(order))
     async with _channel(order) as channel:
         await asyncio.sleep(max(0.0, order.start_at - time.time()))
@@ -68,11 +70,19 @@ async def run(order: Order) -> list[Timeline]:
             for request in turn:
                 patience = rng.randint(1, 16) if rng.random() < order.cancel_share else None
                 stream = _grpc(channel, order, request) if order.way == "grpc" else _openai(order, request)
-                kept.append(await _drain(stream, patience))
+                came = await _drain(stream, patience)
+                kept.append(_brief(read(*came)) if order.brief else came)
 
         await asyncio.gather(*(user() for _ in range(order.streams or len(order.requests))))
-    read = _read_grpc if order.way == "grpc" else _read_openai
-    return [read(*each) for each in kept]
+    return [each if isinstance(each, Timeline) else read(*each) for each in kept]
+
+
+def _brief(timeline: Timeline) -> Timeline:
+    """Without what lies between the ends: a long load would not fit into memory."""
+    first, last = timeline.deltas[:1], timeline.deltas[1:]
+    timeline.deltas = [*first, *([(last[-1][0], sum(count for _, count in last))] if last else [])]
+    timeline.text = ""
+    return timeline
 
 
 def _turns(order: Order) -> Iterator[dict[str, Any]]:

@@ -25,7 +25,7 @@ HEARTBEAT_S = 0.4
 SLACK_S = 0.002  # a delta due this soon goes out with the step at hand
 # An engine that computes on the cores loses what responses cost: a tenth of what they can do (docs/performance.md).
 RESPONSES_PER_ENGINE_CORE_S = 50
-RESPONSES_PER_CORE_S = 150
+RESPONSES_PER_CORE_S = 600
 MOST_RESPONSES_S = 2500  # however many the cores: half of what one process of postprocess carries
 
 Send = Callable[[EngineDelta], None]
