@@ -96,7 +96,7 @@ class EngineSpec(Frozen):
             raise ValueError(f"vllm has options for an engine whose runtime is {self.runtime}")
         if self.runtime == "vllm" and self.precision not in ("fp32", "bf16"):
             raise ValueError(
-                f"precision {self.precision} is none of runtime vllm's: give fp32 or bf16, and quantization in engine.vllm"
+                f"precision {self.precision} is none of runtime vllm's: give fp32 or bf16, and vllm.quantization"
             )
         return self
 
@@ -124,7 +124,9 @@ class Limits(Frozen):
 class Streaming(Frozen):
     """How deltas are grouped; the first token is never held."""
 
-    max_responses_per_s: int = Field(default=0, ge=0)  # over all streams; 0: by runtime and cores (python_backend/outbox.py)
+    max_responses_per_s: int = Field(
+        default=0, ge=0
+    )  # over all streams; 0: by runtime and cores (python_backend/outbox.py)
     max_itl_ms: int = Field(default=50, ge=0)  # deltas of a stream come at least this often while the responses suffice
     max_interval_ms: int = Field(default=200, ge=0)  # and no delta is held longer than this where they do not
 

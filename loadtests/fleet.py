@@ -1,4 +1,4 @@
-"""Several lean clients at once (loadtests/lean.py), each a process: one Python process is too slow to load a GPU's server."""
+"""Several lean clients at once (loadtests/lean.py), each a process: one alone is too slow to load a GPU's server."""
 
 import json
 import subprocess

