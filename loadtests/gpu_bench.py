@@ -145,8 +145,8 @@ class Bench:
         self.results: list[dict[str, Any]] = []
 
     def prompts(self, way: str, streams: int, number: int) -> list[dict[str, Any]]:
-        """Prompts that no prefix cache has seen; the same for the same phase's repetition in another engine."""
-        rng = random.Random(f"{way in ('gateway',)}-{streams}-{number}-{len(self.results)}")
+        """The same for every way, but for the gateway: its engine has seen the ensemble's, and caches prefixes."""
+        rng = random.Random(f"{way == 'gateway'}-{streams}-{number}")
         return [
             {
                 "prompt": [rng.randrange(300, self._vocab - 300) for _ in range(self.options.input)],
@@ -238,7 +238,6 @@ class Bench:
         """Streams with cancels for minutes: what leaks, what fails, what is left."""
         options, ports = self.options, self.spec.ports
         with served(self.config) as server_pid:
-            self.measure(("ensemble",), lambda: [psutil.Process(server_pid)])
             order = Order(
                 "grpc", ports.host, ports.grpc, self.spec.name, self.prompts("soak", 2048, 0), options.soak_streams,
                 options.soak_seconds, cancel_share=0.1, seed=1, brief=True,
