@@ -443,6 +443,7 @@ def _deployment(options: argparse.Namespace) -> tuple[Deployment, Path, Path, in
         },
         "gateway": {"max_queue_s": 120, "max_queue_size": 512},
         "streaming": {"max_responses_per_s": options.responses},
+        "ports": {name: options.ports + at for at, name in enumerate(("http", "grpc", "metrics", "gateway"))},
     }
     config = home / "bench.yaml"
     config.write_text(yaml.safe_dump(data))
@@ -505,6 +506,7 @@ def main() -> int:
     parser.add_argument("--responses", type=int, default=0, help="streaming.max_responses_per_s")
     parser.add_argument("--eager", action="store_true")
     parser.add_argument("--clients", type=int, default=4)
+    parser.add_argument("--ports", type=int, default=8000, help="the first of the deployment's four")
     parser.add_argument("--port", type=int, default=9100, help="of vllm serve")
     parser.add_argument("--soak-seconds", type=float, default=600)
     parser.add_argument("--soak-streams", type=int, default=256)

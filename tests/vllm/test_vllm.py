@@ -37,8 +37,8 @@ model = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=torch.float32).e
 for line in sys.stdin:
     ids = torch.tensor([json.loads(line)])
     with torch.inference_mode():
-        made = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=int(sys.argv[2]), do_sample=False,
-                              eos_token_id=None, pad_token_id=0)
+        made = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=int(sys.argv[2]),
+                              do_sample=False, eos_token_id=None, pad_token_id=0)
     print(json.dumps(made[0, ids.shape[1]:].tolist()))
 """
 
