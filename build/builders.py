@@ -63,7 +63,11 @@ class Builder(Protocol):
         """What the engine says along the script, by what will serve."""
 
 
-_MODULES: dict[Runtime, str] = {"openvino": "build.openvino", "trtllm": "build.trtllm.builder"}
+_MODULES: dict[Runtime, str] = {
+    "openvino": "build.openvino",
+    "trtllm": "build.trtllm.builder",
+    "vllm": "build.vllm",
+}
 
 
 def builder_of(runtime: Runtime) -> Builder:

@@ -16,8 +16,9 @@ from contract.errors import SpecError
 from contract.frozen import Frozen
 from contract.trtllm import TrtllmSpec
 from contract.trtllm_rules import faults
+from contract.vllm import VllmOptions
 
-Runtime = Literal["openvino", "synthetic", "trtllm"]
+Runtime = Literal["openvino", "synthetic", "trtllm", "vllm"]
 Precision = Literal[
     "fp32",
     "bf16",
@@ -94,6 +95,7 @@ class EngineSpec(Frozen):
     parallel: Parallel = Parallel()
     step_ms: float = Field(default=10.0, ge=0)  # of the synthetic engine: time between tokens
     trtllm: TrtllmSpec = TrtllmSpec()
+    vllm: VllmOptions = VllmOptions()
 
     @model_validator(mode="after")
     def _precision_is_known(self) -> Self:
@@ -106,6 +108,16 @@ class EngineSpec(Frozen):
     def _one_machine(self) -> Self:
         if self.runtime in ("openvino", "synthetic") and self.parallel.gpus > 1:
             raise ValueError(f"parallel asks for {self.parallel.gpus} GPUs, runtime {self.runtime} uses none")
+        return self
+
+    @model_validator(mode="after")
+    def _vllm_fits(self) -> Self:
+        if self.runtime != "vllm" and self.vllm != VllmOptions():
+            raise ValueError(f"vllm has options for an engine whose runtime is {self.runtime}")
+        if self.runtime == "vllm" and self.precision not in ("fp32", "bf16"):
+            raise ValueError(
+                f"precision {self.precision} is none of runtime vllm's: give fp32 or bf16, and vllm.quantization"
+            )
         return self
 
 
@@ -132,8 +144,11 @@ class Limits(Frozen):
 class Streaming(Frozen):
     """How deltas are grouped; the first token is never held."""
 
-    max_responses_per_s: int = Field(default=0, ge=0)  # over all streams; 0: 50 for each core of the machine
-    max_interval_ms: int = Field(default=200, ge=0)  # no delta is held longer than this
+    max_responses_per_s: int = Field(
+        default=0, ge=0
+    )  # over all streams; 0: by runtime and cores (python_backend/outbox.py)
+    max_itl_ms: int = Field(default=50, ge=0)  # deltas of a stream come at least this often while the responses suffice
+    max_interval_ms: int = Field(default=200, ge=0)  # and no delta is held longer than this where they do not
 
 
 class Ports(Frozen):

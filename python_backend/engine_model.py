@@ -40,7 +40,7 @@ class TritonPythonModel:
         self._limits = config.spec.limits
         self._steps = 0
         self._engine = make_engine(config)
-        self._outbox = Outbox(config.spec.streaming, self._engine.abort)
+        self._outbox = Outbox(config.spec.streaming, self._engine.abort, config.spec.engine.runtime)
         self._engine.start(self._outbox.push)
         self._aborts = AbortListener(config.backchannel, self._engine.abort)
         self._metrics = Metrics(config.spec.name, period_s=0.25, poll=self._poll)

@@ -2,7 +2,8 @@
 
 A response costs Triton and its stages about the same whether it carries one token or ten, and two
 cores carry some 2,300 a second (shared/FACTS.md). So deltas of one stream are kept apart by an interval
-that grows with the number of streams; the first token and the last are never held.
+that grows with the number of streams; the first token and the last are never held. Deltas leave with
+engine steps, not between them: two tokens every two steps, never one early and one late.
 
 A stream that has nothing to say still says so a few times a second: only a response lets Triton tell
 postprocess that the client has left.
@@ -15,16 +16,29 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from contract.errors import DeadlineExceeded, EngineFailed, InvalidRequest
-from contract.spec import Streaming
+from contract.spec import Runtime, Streaming
 from contract.tensors import FinishReason
 from contract.wire import EngineDelta, Opening
 from python_backend.protocol import Output
 
 HEARTBEAT_S = 0.4
-RESPONSES_PER_CORE_S = 50  # keeps responses under a tenth of what the cores can do: docs/performance.md
 SLACK_S = 0.002  # a delta due this soon goes out with the step at hand
+# An engine that computes on the cores loses what responses cost: a tenth of what they can do (docs/performance.md).
+RESPONSES_PER_ENGINE_CORE_S = 50
+RESPONSES_PER_CORE_S = 600
+MOST_RESPONSES_S = 2500  # however many the cores: half of what one process of postprocess carries
 
 Send = Callable[[EngineDelta], None]
+
+
+def responses_per_s(policy: Streaming, runtime: Runtime) -> int:
+    """How many responses a second all streams together may cost."""
+    cores = os.cpu_count() or 1
+    if policy.max_responses_per_s:
+        return policy.max_responses_per_s
+    if runtime == "openvino":
+        return RESPONSES_PER_ENGINE_CORE_S * cores
+    return min(RESPONSES_PER_CORE_S * cores, MOST_RESPONSES_S)
 
 
 @dataclass(slots=True)
@@ -40,10 +54,13 @@ class _Stream:
 class Outbox:
     """The streams of one engine. ``push``, once a step, sends what is due; a thread sends what falls due between."""
 
-    def __init__(self, policy: Streaming, abort: Callable[[int], None]) -> None:
-        self._policy = policy
-        self._responses_per_s = policy.max_responses_per_s or RESPONSES_PER_CORE_S * (os.cpu_count() or 1)
+    def __init__(self, policy: Streaming, abort: Callable[[int], None], runtime: Runtime = "openvino") -> None:
+        self._max_interval_s = policy.max_interval_ms / 1000
+        self._max_itl_s = policy.max_itl_ms / 1000
+        self._responses_per_s = responses_per_s(policy, runtime)
         self._abort = abort
+        self._step_s = 0.0  # how far apart the engine's steps lately are
+        self._stepped_at = 0.0
         self._streams: dict[int, _Stream] = {}
         self._changed = threading.Condition()
         self._closing = False
@@ -71,6 +88,7 @@ class Outbox:
     def push(self, outputs: Sequence[Output]) -> None:
         """Take in one engine step."""
         with self._changed:
+            self._count_step(time.monotonic())
             for output in outputs:
                 stream = self._streams.get(output.key)
                 if stream is None:  # past its deadline: its last delta is out
@@ -84,7 +102,7 @@ class Outbox:
                     if output.finish == FinishReason.ERROR:
                         kind = InvalidRequest if output.field else EngineFailed
                         pending.error = kind(output.error, field=output.field).to_wire()
-            if time.monotonic() + self._send_due() < self._wakes_at:
+            if time.monotonic() + self._send_due(at_a_step=True) < self._wakes_at:
                 self._changed.notify()
 
     def close(self) -> None:
@@ -101,20 +119,31 @@ class Outbox:
                 self._wakes_at = time.monotonic() + wait_s
                 self._changed.wait(wait_s)
 
-    def _send_due(self) -> float:
+    def _send_due(self, *, at_a_step: bool = False) -> float:
         """Send what is due; how long until something else is, in seconds. The lock, held, keeps streams in order."""
         now = time.monotonic()
         adapted = self._adapted()
+        # At the step nearest to the due time, or an earlier one that keeps the ITL; between steps what a step missed.
+        missed_s = adapted + self._step_s
+        hold_s = adapted - self._step_s / 2 if at_a_step else missed_s
+        if at_a_step and adapted <= self._max_itl_s:
+            hold_s = min(hold_s, self._max_itl_s - self._step_s)
         wait_s = HEARTBEAT_S
         for key, stream in list(self._streams.items()):
-            self._expire(key, stream)
+            if stream.deadline_ns:
+                self._expire(key, stream)
             pending = stream.pending
-            if pending.ids:
-                interval_s = adapted if stream.interval_s is None else stream.interval_s
-                hold_s = stream.sent_at + interval_s - SLACK_S - now if stream.spoken else 0.0
+            grace_s = 0.0
+            if not pending.ids:
+                left_s = stream.sent_at + HEARTBEAT_S - now
+            elif not stream.spoken:
+                left_s = 0.0
+            elif stream.interval_s is None:
+                left_s = stream.sent_at + hold_s - SLACK_S - now
+                grace_s = missed_s - hold_s
             else:
-                hold_s = stream.sent_at + HEARTBEAT_S - now
-            if pending.finish or hold_s <= 0:
+                left_s = stream.sent_at + stream.interval_s - SLACK_S - now
+            if pending.finish or left_s <= 0:
                 stream.spoken = stream.spoken or bool(pending.ids)
                 stream.sent_at = now
                 stream.pending = EngineDelta(key)
@@ -122,16 +151,21 @@ class Outbox:
                     del self._streams[key]
                 stream.send(pending)
             else:
-                wait_s = min(wait_s, hold_s)
+                wait_s = min(wait_s, left_s + grace_s)
         return wait_s
 
     def _adapted(self) -> float:
         """Seconds between two deltas of one stream, at this load."""
-        return min(self._policy.max_interval_ms / 1000, len(self._streams) / self._responses_per_s)
+        return min(self._max_interval_s, len(self._streams) / self._responses_per_s)
+
+    def _count_step(self, now: float) -> None:
+        since_s, self._stepped_at = now - self._stepped_at, now
+        if since_s < self._max_interval_s:  # else the engine was idle, or busy with a prompt
+            self._step_s += (since_s - self._step_s) / 8
 
     def _expire(self, key: int, stream: _Stream) -> None:
         """End a stream whose deadline has passed, before prefill or after."""
-        if stream.deadline_ns and time.time_ns() > stream.deadline_ns and not stream.pending.finish:
+        if time.time_ns() > stream.deadline_ns and not stream.pending.finish:
             stream.pending.finish = FinishReason.ERROR
             stream.pending.error = DeadlineExceeded(
                 "the request's deadline passed before its answer was complete", field="timeout_ms"

@@ -1,8 +1,9 @@
 """An engine in a process of its own, behind the same protocol.
 
 For engines that hold Python's interpreter lock while they compute (OpenVINO GenAI does, for the whole
-of ``step()``): in the stage's own process they would stop Triton's threads for most of the time. One
-message a step crosses the socket, whatever the number of streams.
+of ``step()``): in the stage's own process they would stop Triton's threads for most of the time. And for
+those that need another Python environment than Triton's stub (vLLM wants numpy 2). One message a step
+crosses the socket, whatever the number of streams.
 """
 
 import contextlib
@@ -58,9 +59,24 @@ class Step(msgspec.Struct, tag=True, frozen=True):
     stats: Stats
 
 
+_ROOT = Path(__file__).resolve().parent.parent
+
 _encode = msgspec.msgpack.Encoder().encode
 _decode_order = msgspec.msgpack.Decoder(Submit | Abort).decode
 _decode_report = msgspec.msgpack.Decoder(Ready | Failed | Step).decode
+
+
+def interpreter(config: StageConfig) -> Path:
+    """The Python that an engine runs in: its own environment where the Makefile made one, else the stage's."""
+    own = _ROOT / f".venv-{config.spec.engine.runtime}" / "bin" / "python"
+    return own if own.exists() else Path(sys.prefix) / "bin" / "python3"  # sys.executable is Triton's stub here
+
+
+def _environment() -> dict[str, str]:
+    """Ours without the libraries of Triton's wheel, which are not the engine's."""
+    libraries = os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep)
+    kept = [each for each in libraries if each and Path(each).name != "nvidia_pytriton.libs"]
+    return {**os.environ, "LD_LIBRARY_PATH": os.pathsep.join(kept)}
 
 
 class EngineWorker:
@@ -84,11 +100,11 @@ class EngineWorker:
         """
         ours, theirs = socket.socketpair()
         with theirs:
-            python = Path(sys.prefix) / "bin" / "python3"  # sys.executable is Triton's stub here
             self._process = subprocess.Popen(
-                [python, "-m", __spec__.name, str(theirs.fileno()), self._config.to_json()],
+                [interpreter(self._config), "-m", __spec__.name, str(theirs.fileno()), self._config.to_json()],
                 pass_fds=[theirs.fileno()],
-                cwd=Path(__file__).parent.parent,
+                cwd=_ROOT,
+                env=_environment(),
             )
         self._socket = ours
         self._connection = Connection(os.dup(ours.fileno()))
@@ -182,6 +198,10 @@ def make_engine(config: StageConfig) -> Engine:
         from python_backend.trtllm.engine import TrtllmEngine
 
         return TrtllmEngine(config.engine, config.spec)
+    if config.spec.engine.runtime == "vllm":
+        from python_backend.vllm.engine import VllmEngine
+
+        return VllmEngine(config.engine, config.spec)
     from python_backend.gate import GatedEngine
     from python_backend.openvino.engine import OpenVinoEngine
     from python_backend.openvino.guides import GuideProcess

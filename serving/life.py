@@ -49,6 +49,12 @@ class Policy:
 
 
 DEFAULT = Policy()
+VLLM = Policy(start_timeout_s=1200.0)  # it compiles, and captures graphs of every batch size
+
+
+def policy_of(spec: Deployment) -> Policy:
+    """How patient to be with a deployment's runtime."""
+    return VLLM if spec.engine.runtime == "vllm" else DEFAULT
 
 
 class Ending(Enum):

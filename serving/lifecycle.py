@@ -14,7 +14,7 @@ from contract.stage import DRAINING, run_dir
 from serving import checks, process
 from serving.door import Door
 from serving.journal import RotatingLog
-from serving.life import DEFAULT, Ending, Policy, Supervision, live
+from serving.life import Ending, Policy, Supervision, live, policy_of
 from serving.rundir import LOG, Phase, State, created_at, locked, write_state
 from serving.screen import Screen
 from serving.triton import Launch, launch, shm_prefix
@@ -26,7 +26,7 @@ def supervise(
     config: str,
     screen: Screen,
     *,
-    policy: Policy = DEFAULT,
+    policy: Policy | None = None,
     launcher: Callable[[Deployment, Path, int], Launch] = launch,
 ) -> int:
     """Serve a deployment until asked to stop; must run in the main thread.
@@ -42,6 +42,7 @@ def supervise(
         ServeError: refused before the start, or given up.
     """
     folder = run_dir(root, spec.name)
+    policy = policy or policy_of(spec)
     with locked(folder):
         prefix = shm_prefix(spec, root)
         process.sweep(prefix)  # the lock is ours, so whatever still runs lost its supervisor

@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,10 @@ from tokenizers import Tokenizer
 from contract.errors import RequestError, from_wire
 from contract.manifest import load_manifest
 from contract.tensors import ENGINE_DELTA, FinishReason
-from contract.wire import unpack_delta
+from contract.wire import EngineDelta, unpack_delta
 from python_backend.backchannel import AbortSender
 from python_backend.metrics import E2E, ITL, TTFT, Metrics
+from python_backend.postprocess import lanes
 from python_backend.postprocess.answer import Answer, Piece
 from python_backend.postprocess.detokenize import Vocabulary
 from python_backend.postprocess.token_bytes import token_bytes
@@ -24,7 +26,7 @@ from python_backend.stage import error_response, guarded, read_config
 from python_backend.synthetic.tokenizer import EOS_ID, synthetic_backend
 
 _FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
-_LEFT_CHECK_S = 0.25  # asking Triton whether a client left costs as much as the rest of a delta
+_LEFT_CHECK_S = 0.35  # less than a heartbeat; asking Triton whether a client left costs as much as the rest of a delta
 
 
 @dataclass(slots=True)
@@ -49,6 +51,7 @@ class TritonPythonModel:
         self._vocabulary = Vocabulary.of(tokenizer, ends)
         self._bytes_of = token_bytes(tokenizer)
         self._aborts = AbortSender(config.backchannel)
+        self._lanes = lanes.Lanes(lanes.count())
         self._streams: dict[int, _Stream] = {}
         self._metrics = Metrics(
             config.spec.name,
@@ -59,21 +62,23 @@ class TritonPythonModel:
         """Turn each delta into the response that its client gets."""
         for request in requests:
             sender = request.get_response_sender()
-            answer = guarded(self._respond, request)
+            delta = guarded(_delta_of, request)
+            if isinstance(delta, RequestError):
+                sender.send(error_response(delta), flags=_FINAL)
+                continue
+            answer = guarded(self._respond, request, delta)
             if isinstance(answer, RequestError):
-                sender.send(error_response(answer), flags=_FINAL)
-            elif answer is None:
-                sender.send(flags=_FINAL)
-            else:
-                sender.send(answer, flags=_FINAL)
+                answer = error_response(answer)
+            whole = {} if answer is None else {"response": answer}
+            self._lanes.put(delta.key, partial(sender.send, flags=_FINAL, **whole))
 
     def finalize(self) -> None:
-        """Hand over the last counts."""
+        """Hand over the last responses and counts."""
+        self._lanes.close()
         self._metrics.stop()
         self._aborts.close()
 
-    def _respond(self, request: Any) -> Any:
-        delta = unpack_delta(pb_utils.get_input_tensor_by_name(request, ENGINE_DELTA.name).as_numpy())
+    def _respond(self, request: Any, delta: EngineDelta) -> Any:
         self._metrics.count("conch_stream_deltas_total")
         if delta.opening:
             self._streams[delta.key] = _Stream(Answer(self._vocabulary, delta.opening))
@@ -137,6 +142,10 @@ class TritonPythonModel:
         self._metrics.count("conch_requests_total", finish_reason=str(reason))
         self._metrics.count("conch_prompt_tokens_total", opening.num_input_tokens)
         self._metrics.observe(E2E, (time.time_ns() - opening.arrival_ns) / 1e9)
+
+
+def _delta_of(request: Any) -> EngineDelta:
+    return unpack_delta(pb_utils.get_input_tensor_by_name(request, ENGINE_DELTA.name).as_numpy())
 
 
 def _is_news(name: str, piece: Piece) -> bool:

@@ -1,0 +1,237 @@
+"""A client that costs little: what arrives is kept with its time and read when the load is over.
+
+``python -m loadtests.lean`` takes one JSON :class:`Order` on stdin and answers with one JSON of :class:`Timeline`
+records. A load of several processes is several of these (loadtests/fleet.py).
+"""
+
+import asyncio
+import json
+import random
+import struct
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import grpc
+from tritonclient.grpc import service_pb2
+
+from contract.errors import from_wire
+from contract.tensors import INPUT_BY_NAME
+
+_CODES = {"INT32": "i", "FP32": "f", "BOOL": "?"}
+_METHOD = "/inference.GRPCInferenceService/ModelStreamInfer"
+_OPTIONS = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", -1)]
+
+
+@dataclass
+class Order:
+    """What to send, and how."""
+
+    way: str  # grpc: the ensemble; openai: any server's /v1/completions
+    host: str
+    port: int
+    model: str
+    requests: list[dict[str, Any]]
+    streams: int = 0  # requests in flight; 0: all of them
+    seconds: float = 0.0  # go on from the first again for so long; 0: each request once
+    cancel_share: float = 0.0
+    seed: int = 0
+    start_at: float = 0.0  # time.time(); several processes begin together
+    brief: bool = False  # of each request only the first and the last arrival
+
+
+@dataclass
+class Timeline:
+    """One request as the client saw it; times are time.time()."""
+
+    sent: float
+    deltas: list[tuple[float, int]] = field(default_factory=list)  # (arrival, tokens in it)
+    text: str = ""
+    finish_reason: str = ""
+    error: str = ""
+
+
+Raw = list[tuple[float, bytes]]
+
+
+async def run(order: Order) -> list[Timeline]:
+    """The whole load."""
+    rng = random.Random(order.seed)
+    kept: list[tuple[float, Raw, str] | Timeline] = []
+    read = _read_grpc if order.way == "grpc" else _read_openai
+    turn = iter(_turns(order))
+    async with _channel(order) as channel:
+        await asyncio.sleep(max(0.0, order.start_at - time.time()))
+
+        async def user() -> None:
+            for request in turn:
+                patience = rng.randint(1, 16) if rng.random() < order.cancel_share else None
+                stream = _grpc(channel, order, request) if order.way == "grpc" else _openai(order, request)
+                came = await _drain(stream, patience)
+                kept.append(_brief(read(*came)) if order.brief else came)
+
+        await asyncio.gather(*(user() for _ in range(order.streams or len(order.requests))))
+    return [each if isinstance(each, Timeline) else read(*each) for each in kept]
+
+
+def _brief(timeline: Timeline) -> Timeline:
+    """Without what lies between the ends: a long load would not fit into memory."""
+    first, last = timeline.deltas[:1], timeline.deltas[1:]
+    timeline.deltas = [*first, *([(last[-1][0], sum(count for _, count in last))] if last else [])]
+    timeline.text = ""
+    return timeline
+
+
+def _turns(order: Order) -> Iterator[dict[str, Any]]:
+    yield from order.requests
+    ends = order.start_at + order.seconds
+    while time.time() < ends:
+        yield from order.requests
+
+
+async def _drain(stream: AsyncIterator[bytes], patience: int | None) -> tuple[float, Raw, str]:
+    """Everything a stream says; given up after ``patience`` messages."""
+    sent, raw, ended = time.time(), [], ""
+    try:
+        async for message in stream:
+            raw.append((time.time(), message))
+            if patience is not None and len(raw) > patience:
+                ended = "cancelled"
+                break
+    except grpc.aio.AioRpcError as error:
+        ended = f"error {error.code().name}: {error.details()}"
+    except OSError as error:
+        ended = f"error {error}"
+    finally:
+        await stream.aclose()  # type: ignore[attr-defined]
+    return sent, raw, ended
+
+
+class _Nothing:
+    async def __aenter__(self) -> None: ...
+
+    async def __aexit__(self, *_: object) -> None: ...
+
+
+def _channel(order: Order) -> Any:
+    if order.way != "grpc":
+        return _Nothing()
+    return grpc.aio.insecure_channel(f"{order.host}:{order.port}", options=_OPTIONS)
+
+
+async def _grpc(channel: Any, order: Order, request: dict[str, Any]) -> AsyncIterator[bytes]:
+    call = channel.stream_stream(_METHOD)([_message(order.model, request)])  # bytes in, bytes out
+    try:
+        async for message in call:
+            yield message
+    finally:
+        call.cancel()
+
+
+def _message(model: str, request: dict[str, Any]) -> bytes:
+    message = service_pb2.ModelInferRequest(model_name=model)
+    values: dict[str, Any] = {
+        "input_ids": request["prompt"],
+        "max_tokens": request["max_tokens"],
+        "stream": True,
+        "ignore_eos": request.get("ignore_eos", True),
+    }
+    for name, value in values.items():
+        elements = value if isinstance(value, list) else [value]
+        message.inputs.add(name=name, datatype=INPUT_BY_NAME[name].dtype, shape=[1, len(elements)])
+        message.raw_input_contents.append(
+            struct.pack(f"<{len(elements)}{_CODES[INPUT_BY_NAME[name].dtype]}", *elements)
+        )
+    for name in ("text_output", "output_ids", "finish_reason"):
+        message.outputs.add(name=name)
+    packed: bytes = message.SerializeToString()
+    return packed
+
+
+def _read_grpc(sent: float, raw: Raw, ended: str) -> Timeline:
+    timeline = Timeline(sent, finish_reason="cancelled" if ended == "cancelled" else "")
+    timeline.error = ended.removeprefix("error ") if ended.startswith("error") else ""
+    text = b""
+    for now, message in raw:
+        response = service_pb2.ModelStreamInferResponse.FromString(message)
+        if response.error_message:
+            timeline.error = str(from_wire(response.error_message))
+            break
+        infer = response.infer_response
+        for output, content in zip(infer.outputs, infer.raw_output_contents, strict=True):
+            if output.name == "output_ids":
+                timeline.deltas.append((now, len(content) // 4))
+            elif output.name == "text_output":
+                text += content[4:]
+            elif output.name == "finish_reason":
+                timeline.finish_reason = content[4:].decode()
+    timeline.text = text.decode()
+    return timeline
+
+
+async def _openai(order: Order, request: dict[str, Any]) -> AsyncIterator[bytes]:
+    body = json.dumps(
+        {
+            "model": order.model,
+            "prompt": request["prompt"],
+            "max_tokens": request["max_tokens"],
+            "temperature": 0,
+            "ignore_eos": request.get("ignore_eos", True),
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+    ).encode()
+    head = (
+        f"POST /v1/completions HTTP/1.1\r\nHost: {order.host}\r\nConnection: close\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    reader, writer = await asyncio.open_connection(order.host, order.port, limit=1 << 20)
+    try:
+        writer.write(head.encode() + body)
+        while chunk := await reader.read(1 << 20):
+            yield chunk
+    finally:
+        writer.close()
+
+
+def _read_openai(sent: float, raw: Raw, ended: str) -> Timeline:
+    """OpenAI's chunks do not say how many tokens they carry: those with text share what ``usage`` tells."""
+    timeline = Timeline(sent, finish_reason="cancelled" if ended == "cancelled" else "")
+    timeline.error = ended.removeprefix("error ") if ended.startswith("error") else ""
+    arrivals: list[float] = []
+    tokens, rest = 0, b""
+    for now, chunk in raw:
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            if not line.startswith((b"data: {", b'{"error"')):
+                continue
+            event = json.loads(line.removeprefix(b"data: "))
+            if "error" in event:
+                timeline.error = str(event["error"]["message"])
+                continue
+            for choice in event["choices"]:
+                timeline.text += choice["text"]
+                timeline.finish_reason = choice["finish_reason"] or timeline.finish_reason
+                if choice["text"]:
+                    arrivals.append(now)
+            tokens = (event.get("usage") or {}).get("completion_tokens", tokens)
+    if rest.startswith(b'{"error"'):
+        timeline.error = str(json.loads(rest)["error"]["message"])
+    tokens = tokens or len(arrivals)
+    share, more = divmod(tokens - 1, max(1, len(arrivals) - 1))
+    timeline.deltas = [(now, share + (number <= more) if number else 1) for number, now in enumerate(arrivals)]
+    return timeline
+
+
+def main() -> None:
+    """One order, one answer; ``cpu_s`` is what this process used meanwhile."""
+    order = Order(**json.loads(sys.stdin.readline()))
+    before = time.process_time()
+    kept = asyncio.run(run(order))
+    json.dump({"timelines": [asdict(each) for each in kept], "cpu_s": time.process_time() - before}, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""vLLM behind the engine protocol, in its own Python environment."""

