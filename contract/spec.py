@@ -5,15 +5,15 @@ are refused with both their names.
 """
 
 import difflib
-import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Literal, Self
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from contract.errors import SpecError
 from contract.frozen import Frozen
+from contract.spec_faults import duplicate_key, explain
 from contract.trtllm import TrtllmSpec
 from contract.trtllm_rules import faults
 from contract.vllm import VllmOptions
@@ -250,88 +250,10 @@ def load_spec(path: Path) -> Deployment:
         raise SpecError(f"{path} is not YAML: {error}") from None
     if not isinstance(data, dict):
         raise SpecError(f"{path} must be a mapping of keys to values")
-    doubled = _duplicate_key(tree)
+    doubled = duplicate_key(tree)
     if doubled:
         raise SpecError(f"{path}:{doubled[1]}: {doubled[0]}: given twice")
     try:
         return Deployment.model_validate(data)
     except ValidationError as error:
-        raise SpecError("\n".join(_explain(path, tree, fault) for fault in error.errors())) from None
-
-
-_NAMED = re.compile(r"([a-z_0-9]+(?:\.[A-Za-z_0-9]+)+): .+")
-
-
-def _explain(path: Path, tree: yaml.Node | None, fault: Any) -> str:
-    """One pydantic fault as ``file:line: key: what is wrong, and the nearest key``."""
-    keys, _ = _walk(fault["loc"])
-    line = _line_of(tree, keys)
-    where = f"{path}:{line}: {'.'.join(keys)}: " if keys else f"{path}: "
-    if fault["type"] == "extra_forbidden":
-        known = list(_walk(fault["loc"][:-1])[1].model_fields)
-        near = difflib.get_close_matches(keys[-1], known, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(known)}"
-        return f"{where}unknown key; {hint}"
-    message = fault["msg"].removeprefix("Value error, ")
-    if not keys and (named := [_NAMED.match(line) for line in message.splitlines()]) and all(named):
-        # Faults of the whole spec that name their own keys.
-        return "\n".join(f"{path}:{_line_of(tree, found[1].split('.'))}: {found[0]}" for found in named if found)
-    if fault["type"] == "missing":
-        return f"{where}is missing"
-    given = fault.get("input")
-    shown = f", got {given!r}" if isinstance(given, (str, int, float, bool)) else ""
-    return f"{where}{message[0].lower()}{message[1:]}{shown}"
-
-
-def _walk(location: tuple[int | str, ...]) -> tuple[list[str], type[BaseModel]]:
-    """The file's keys at a pydantic location, and the section they lead to."""
-    keys: list[str] = []
-    section: type[BaseModel] = Deployment
-    choices: tuple[type[BaseModel], ...] = ()
-    for part in location:
-        if choices:  # the tag of a union, such as 'pypi', is no key of the file
-            section = next(each for each in choices if part in get_args(each.model_fields["kind"].annotation))
-            choices = ()
-            continue
-        keys.append(str(part))
-        field = section.model_fields.get(str(part))
-        found = _sections(field.annotation) if field else ()
-        section, choices = (found[0], ()) if len(found) == 1 else (section, found)
-    return keys, section
-
-
-def _sections(annotation: Any) -> tuple[type[BaseModel], ...]:
-    """The sections that a field may hold."""
-    if isinstance(annotation, type):
-        return (annotation,) if issubclass(annotation, BaseModel) else ()
-    return tuple(found for part in get_args(annotation) for found in _sections(part))
-
-
-def _line_of(node: yaml.Node | None, keys: list[str]) -> int:
-    """The line (from 1) of the deepest of these nested keys that the file has."""
-    line = node.start_mark.line + 1 if node else 1
-    for key in keys:
-        if not isinstance(node, yaml.MappingNode):
-            break
-        for key_node, value_node in node.value:
-            if key_node.value == key:
-                line, node = key_node.start_mark.line + 1, value_node
-                break
-        else:
-            break
-    return line
-
-
-def _duplicate_key(node: yaml.Node | None) -> tuple[str, int] | None:
-    """The first key that a mapping holds twice, and its line; YAML itself would keep the last silently."""
-    if not isinstance(node, yaml.MappingNode):
-        return None
-    seen: set[str] = set()
-    for key_node, value_node in node.value:
-        if key_node.value in seen:
-            return key_node.value, key_node.start_mark.line + 1
-        seen.add(key_node.value)
-        deeper = _duplicate_key(value_node)
-        if deeper:
-            return deeper
-    return None
+        raise SpecError("\n".join(explain(path, tree, fault, Deployment) for fault in error.errors())) from None

@@ -18,7 +18,11 @@ from typing import Any
 import pytest
 import yaml
 
+from build.builders import builder_of
+from build.chain import keys_of, show_command
+from contract.errors import BuildError
 from contract.manifest import load_manifest
+from contract.spec import load_spec
 from tests import tiny
 from tests.build.conftest import CODE, Site, make_site, refused
 from tests.build.hub import hub
@@ -60,9 +64,15 @@ def asked(log: Path, verb: str) -> list[list[str]]:
 
 
 def dry_run(site: Site) -> list[str]:
-    run = subprocess.run([*site.command(), "--dry-run"], cwd=CODE, capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stderr
-    return shlex.split(run.stdout)
+    return show_command(load_spec(site.config), site.root)
+
+
+def refusal(site: Site) -> str:
+    """What building it says; nothing is published."""
+    with pytest.raises(BuildError) as error:
+        site.build()
+    assert site.engines() == []
+    return str(error.value)
 
 
 def test_a_build_in_a_container(containers: Path, make: Making) -> None:
@@ -82,30 +92,32 @@ def test_a_build_in_a_container(containers: Path, make: Making) -> None:
 
     # What is printed is what was run, now that the checkpoint is there.
     (ran,) = asked(containers, "run")
-    assert dry_run(site) == ["docker", *ran]
+    run = subprocess.run([*site.command(), "--dry-run"], cwd=CODE, capture_output=True, text=True, check=False)
+    assert shlex.split(run.stdout) == dry_run(site) == ["docker", *ran]
 
-    assert "is there already" in site.run().stderr
+    # What is there is not built again.
+    assert site.build() == engine
     assert len(asked(containers, "run")) == 1
 
-
-def test_kernels_once_measured_serve_the_next_build(containers: Path, make: Making) -> None:
-    site = make()
-    assert site.run().returncode == 0
-    job = site.home / ".work" / "trtllm.job.json"
-
-    def build_config() -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(job.read_text())["call"]["arguments"]["build_config"]["arguments"]
-        return found
-
-    first = build_config()
-    assert "input_timing_cache" not in first
-    make({"log_probs": True})
-    assert site.run().returncode == 0
-    assert build_config()["input_timing_cache"] == first["output_timing_cache"]
-    assert Path(first["output_timing_cache"]).is_relative_to(site.root / "engines" / ".trtllm")
+    # Kernels once measured serve the next build.
+    built = build_config(site)
+    assert "input_timing_cache" not in built
+    assert Path(built["output_timing_cache"]).is_relative_to(site.root / "engines" / ".trtllm")
+    make({"kv_cache": {"tokens_per_block": 64}})
+    assert site.build() != engine
+    assert build_config(site)["input_timing_cache"] == built["output_timing_cache"]
 
 
-def test_what_the_engines_version_depends_on(containers: Path, make: Making, tmp_path: Path) -> None:
+def build_config(site: Site) -> dict[str, Any]:
+    """What the last build was told."""
+    job = json.loads((site.home / ".work" / "trtllm.job.json").read_text())
+    found: dict[str, Any] = job["call"]["arguments"]["build_config"]["arguments"]
+    return found
+
+
+def test_what_the_engines_version_depends_on(
+    containers: Path, make: Making, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Weights, image, GPU and every option; not the limits of the server alone."""
 
     base = _version(make())
@@ -123,28 +135,21 @@ def test_what_the_engines_version_depends_on(containers: Path, make: Making, tmp
     smi.parent.mkdir()
     smi.write_text("#!/bin/sh\necho '0, GPU-0, NVIDIA A100-SXM4-80GB, 8.0, 81920, 590.44.01'\n")
     smi.chmod(0o755)
-    os.environ["PATH"] = f"{smi.parent}:{os.environ['PATH']}"
+    monkeypatch.setenv("PATH", f"{smi.parent}:{os.environ['PATH']}")
     others.add(_version(make()))
     assert base not in others
     assert len(others) == 7
 
 
 def _version(site: Site) -> str:
-    from build.builders import builder_of
-    from build.chain import keys_of
-    from contract.spec import load_spec
-
     spec = load_spec(site.config)
     assert spec.source
     return keys_of(spec, spec.source, builder_of("trtllm")).engine
 
 
 def test_pytorch_builds_nothing(containers: Path, make: Making, llama: Path) -> None:
-    site = make({"backend": "pytorch"})
-    run = site.run()
-    assert run.returncode == 0, run.stderr
+    engine = make({"backend": "pytorch"}).build()
     assert not asked(containers, "run")
-    engine = (site.home / "current").resolve()
     weights = engine / "trtllm" / "model.safetensors"
     assert not weights.is_symlink()
     assert weights.read_bytes() == (llama / "model.safetensors").read_bytes()
@@ -189,15 +194,17 @@ def test_behind_a_proxy_or_without_a_network(containers: Path, make: Making, mon
     assert "--env=HTTPS_PROXY" not in closed
 
 
-def test_a_failure_shows_its_cause_and_leaves_nothing(containers: Path, make: Making) -> None:
+def test_a_failure_shows_its_cause_and_leaves_nothing(
+    containers: Path, make: Making, monkeypatch: pytest.MonkeyPatch
+) -> None:
     site = make()
-    said = refused(site.run(CONTAINER_FAILS="torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB"))
+    monkeypatch.setenv("CONTAINER_FAILS", "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB")
+    said = refusal(site)
     assert said.startswith("TensorRT-LLM failed: a GPU has too little memory for the build (torch.OutOfMemoryError")
     assert f"Its whole log is {site.home / '.work' / 'trtllm.log'}. Raise engine.parallel.tensor" in said
     assert len((site.home / ".work" / "trtllm.log").read_text().splitlines()) > 400
     assert site.engines() == []
     assert not list((site.home / ".work").glob(".engine-*"))
-    assert site.run().returncode == 0
 
 
 def test_what_tensorrt_llm_refuses_is_told(containers: Path, make: Making, tmp_path: Path) -> None:
@@ -205,7 +212,7 @@ def test_what_tensorrt_llm_refuses_is_told(containers: Path, make: Making, tmp_p
     checkpoint = tiny.write_checkpoint(tmp_path / "checkpoint")
     config = json.loads((checkpoint / "config.json").read_text())
     (checkpoint / "config.json").write_text(json.dumps(config | {"architectures": ["PhiForCausalLM"]}))
-    said = refused(make(checkpoint=checkpoint).run())
+    said = refusal(make(checkpoint=checkpoint))
     assert "TensorRT-LLM builds no engine of this architecture (NotImplementedError: The given" in said
     assert "PhiForCausalLM is not supported in TRT-LLM yet" in said
 
@@ -216,26 +223,22 @@ def test_adapters_and_draft_models_come_along(containers: Path, make: Making, tm
         (tmp_path / name / described).write_text('{"r": 8}')
     eagle = {"kind": "eagle", "model": str(tmp_path / "draft"), "max_draft_len": 2}
     site = make({"lora": {"adapters": {"sea": str(tmp_path / "sea")}}, "speculative": eagle})
-    assert site.run().returncode == 0
-    files = load_manifest(site.home / "current").files
+    files = load_manifest(site.build()).files
     assert {"lora/sea/adapter_config.json", "draft/config.json"} <= files.keys()
 
 
 def test_nothing_that_runs_containers(containers: Path, make: Making, monkeypatch: pytest.MonkeyPatch) -> None:
-    site = make()
-    said = refused(site.run(CONTAINER_DOWN="Cannot connect to the Docker daemon"))
-    assert said == (
+    monkeypatch.setenv("CONTAINER_DOWN", "Cannot connect to the Docker daemon")
+    assert refusal(make()) == (
         "docker does not run: Cannot connect to the Docker daemon. Start its service, or add yourself to its group"
     )
-    site = make({"container": {"program": "podman"}})
-    assert "program podman is not on PATH" in refused(site.run())
-    empty = site.root / "empty"
+    assert "program podman is not on PATH" in refusal(make({"container": {"program": "podman"}}))
+    empty = containers.parent / "empty"
     empty.mkdir()
     shutil.copy(BIN / "nvidia-smi", empty)
-    for tool in ("sh", "bash", "env"):
-        (empty / tool).symlink_to(shutil.which(tool) or "")
-    said = refused(make().run(PATH=str(empty)))
-    assert said.startswith("TensorRT-LLM is not installed here, and there is no docker, podman or nerdctl")
+    (empty / "sh").symlink_to("/bin/sh")
+    monkeypatch.setenv("PATH", str(empty))
+    assert refusal(make()).startswith("TensorRT-LLM is not installed here, and there is no docker, podman or nerdctl")
 
 
 @pytest.mark.parametrize(
@@ -265,13 +268,14 @@ def test_another_machine(
     trtllm: dict[str, Any],
     engine: dict[str, Any],
     said: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     program = tmp_path / "smi" / "nvidia-smi"
     program.parent.mkdir()
     program.write_text(f"#!/bin/sh\n{smi}\n")
     program.chmod(0o755)
-    site = make(trtllm, **engine)
-    assert refused(site.run(PATH=f"{program.parent}:{os.environ['PATH']}")).startswith(said)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    assert refusal(make(trtllm, **engine)).startswith(said)
     assert not asked(containers, "run")
 
 

@@ -33,6 +33,7 @@ EVERYTHING = SamplingParams(
     logprobs=1,
     guided_decoding_guide_type="regex",
     guided_decoding_guide="a+",
+    lora_name="sea",
 )
 
 

@@ -130,6 +130,7 @@ def test_check_lists_every_fault(site: Site, listener: int) -> None:
     assert [line.split(":")[0] for line in ended.stdout.splitlines()] == [
         "OK  config",
         "OK  engine",
+        "OK  gpus",
         "OK  repository",
         "OK  triton",
         "OK  gateway",
@@ -140,7 +141,7 @@ def test_check_lists_every_fault(site: Site, listener: int) -> None:
 def test_check_of_a_whole_deployment(tmp_path: Path) -> None:
     ended = engine_site(tmp_path).serving("check")
     assert ended.returncode == 0, ended.stderr
-    assert ended.stdout.count("OK") == 6
+    assert ended.stdout.count("OK") == 7
 
 
 def test_an_open_port_is_the_users_choice_and_is_named(tmp_path: Path) -> None:

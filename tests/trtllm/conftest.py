@@ -33,7 +33,8 @@ def engine(doubles: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tensorrt_llm._tensorrt_engine import LLM
     from tensorrt_llm.llmapi import BuildConfig
 
-    folder = tmp_path_factory.mktemp("engine")
+    folder = tmp_path_factory.mktemp("root") / "engines" / "model" / ".work" / "engine"
+    folder.mkdir(parents=True)
     cache = str(folder / "kernels")
     llm = LLM(
         model=str(OPENVINO), build_config=BuildConfig(max_seq_len=2048, max_batch_size=33, output_timing_cache=cache)

@@ -13,8 +13,7 @@ from tokenizers import Tokenizer
 from contract.sampling import SamplingParams as Sampling
 from contract.spec import Deployment
 from contract.trtllm_api import version
-from python_backend.openvino.engine import OpenVinoEngine
-from python_backend.protocol import Output
+from python_backend.protocol import Engine, Output
 from tensorrt_llm._classes import named
 from tensorrt_llm._results import RequestOutput
 
@@ -65,7 +64,7 @@ class BaseLLM:
         self.tokenizer = self._load_tokenizer()
         self._results: dict[int, RequestOutput] = {}
         self._keys = count(1)
-        self._executor: OpenVinoEngine | None = None
+        self._executor: Engine | None = None
         self._start()
 
     def __enter__(self) -> "BaseLLM":
@@ -146,6 +145,8 @@ class BaseLLM:
         return Tokenizer.from_file(str(folder / "tokenizer.json"))
 
     def _start(self) -> None:
+        from python_backend.openvino.engine import OpenVinoEngine  # seconds, which a build does not need
+
         if self.args.guided_decoding_backend and self.tokenizer is None:
             raise ValueError("guided decoding reads the vocabulary of a tokenizer, and skip_tokenizer_init is set")
         limits = {"max_batch_size": self.args.max_batch_size or 64, "max_seq_len": 2048, "max_num_tokens": 512}
