@@ -1,7 +1,8 @@
 """``make bench-peers``: our gateway against ``vllm serve`` on the same cores, fp32 against fp32, in one run.
 
 Both stay up and take turns, round by round, before the same client with the same prompts' lengths; vLLM runs from the
-checkpoint that our engine was built from. Idle, vLLM's worker polls and takes a core, so it is stopped while we run.
+checkpoint that our engine was built from. Idle, vLLM's worker polls and takes a core, so it is stopped while we run;
+and our supervisor, whose canary a busy vLLM would starve, is stopped while vLLM runs.
 """
 
 import argparse
@@ -15,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -62,16 +63,15 @@ def vllm(checkpoint: Path, port: int, max_model_len: int) -> Iterator[psutil.Pro
 
 
 @contextmanager
-def stopped(process: psutil.Process) -> Iterator[None]:
-    """A process and all that it started take no CPU meanwhile."""
-    family = [process, *process.children(recursive=True)]
-    for each in family:
-        each.suspend()
+def stopped(processes: list[psutil.Process]) -> Iterator[None]:
+    """Processes that do nothing meanwhile."""
+    for process in processes:
+        process.suspend()
     try:
         yield
     finally:
-        for each in family:
-            each.resume()
+        for process in processes:
+            process.resume()
 
 
 def _listens(port: int) -> bool:
@@ -111,7 +111,10 @@ def main() -> None:
     checkpoint = max((home / ".work").glob("convert-*"), key=lambda folder: folder.stat().st_mtime)
     rng = random.Random(7)
     results: dict[int, dict[str, Figures]] = {}
-    with served(config), vllm(checkpoint, options.port, spec.limits.max_seq_len) as peer:
+    with served(config) as server_pid, vllm(checkpoint, options.port, spec.limits.max_seq_len) as peer:
+        supervisor = psutil.Process(server_pid).parent()
+        assert supervisor is not None
+        idle = {"vllm": [supervisor], "conch": [peer, *peer.children(recursive=True)]}
         ways = {
             "vllm": ("127.0.0.1", options.port, "peer"),
             "conch": (spec.gateway.host, spec.ports.gateway, spec.name),
@@ -123,7 +126,7 @@ def main() -> None:
                     prompts = [
                         [rng.randrange(100, manifest.vocab_size) for _ in range(PROMPT_TOKENS)] for _ in range(streams)
                     ]
-                    with stopped(peer) if way == "conch" else nullcontext():
+                    with stopped(idle[way]):
                         timelines = asyncio.run(one_round(host, port, model, prompts, options.tokens))
                     failed = [timeline.error for timeline in timelines if timeline.error]
                     if failed:
