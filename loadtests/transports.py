@@ -15,6 +15,7 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 from contract.errors import from_wire
 from contract.spec import Ports
 from contract.tensors import ENSEMBLE_ALIAS, INPUT_BY_NAME
+from loadtests.sse import StreamedResponse, request
 
 _PACK = {"INT32": "i", "FP32": "f", "BOOL": "?", "UINT64": "Q"}
 
@@ -106,20 +107,17 @@ async def openai_stream(host: str, port: int, body: dict[str, Any]) -> Timeline:
 
 async def _events(host: str, port: int, path: str, body: dict[str, Any]) -> AsyncIterator[tuple[float, Any]]:
     """Server-sent events of one POST, each with its arrival; a refusal's body is one event."""
-    packed = json.dumps(body).encode()
-    head = (
-        f"POST {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {len(packed)}\r\n\r\n"
-    )
     reader, writer = await asyncio.open_connection(host, port)
+    response = StreamedResponse()
     try:
-        writer.write(head.encode() + packed)
-        async for line in reader:
+        writer.write(request(host, path, json.dumps(body).encode()))
+        while not response.ended and (data := await reader.read(65536)):
             now = time.perf_counter()
-            if line in {b"0\r\n", b"data: [DONE]\n"}:  # the last chunk, the last event
-                return
-            if line.startswith((b"data: ", b'{"error"')):
-                yield now, json.loads(line.removeprefix(b"data: "))
+            for line in response.feed(data):
+                if line == b"data: [DONE]":
+                    return
+                if line.startswith((b"data: ", b'{"error"')):
+                    yield now, json.loads(line.removeprefix(b"data: "))
     finally:
         writer.close()
 

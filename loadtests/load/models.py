@@ -1,0 +1,27 @@
+"""Which model is asked where none was named."""
+
+import json
+import urllib.request
+from dataclasses import replace
+
+from loadtests.load.fault import LoadError
+from loadtests.load.options import Plan
+
+
+def with_model(plan: Plan) -> Plan:
+    """The same plan with a model: the first that an OpenAI server lists.
+
+    Raises:
+        LoadError: no such server.
+    """
+    target = plan.target
+    if target.model:
+        return plan
+    url = target.host.rstrip("/").removesuffix("/v1") + "/v1/models"
+    try:
+        asked = urllib.request.Request(url, headers=target.headers)
+        with urllib.request.urlopen(asked, timeout=min(10, target.timeout_s)) as answer:
+            model = json.load(answer)["data"][0]["id"]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise LoadError(f"--model: {url} names none ({error})", fix="Start the server, or give --model") from None
+    return replace(plan, target=replace(target, model=model))
