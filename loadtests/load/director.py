@@ -122,7 +122,7 @@ class Director:
         self._all_done.set()
         scheduled = None if plan.closed else len(plan.schedule())
         client = Client(self._workers, self._cpu, scheduled, cut_short)
-        result = Result(plan, self.rows, summarize(self.rows, plan, client), self.readings, self.sightings)
+        result = Result(plan, self.rows, summarize(self.rows, plan, client), self.readings, self.sightings, self._cpu)
         report = write_report(result, plan.out)
         print(f"\n{report['sentence']}\nreport: {plan.out / 'report.html'}", flush=True)
         for failure in report["failures"]:

@@ -41,6 +41,7 @@ class Result:
     summary: Summary
     readings: list[scrape.Reading]
     sightings: list[Sighting]
+    cpu: dict[int, list[tuple[float, float]]]
 
 
 def write_report(result: Result, folder: Path) -> dict[str, Any]:
@@ -53,6 +54,7 @@ def write_report(result: Result, folder: Path) -> dict[str, Any]:
         "summary": asdict(summary),
         "canary": _canary(result.sightings),
         "server": _server(result),
+        "cpu": {str(worker): samples for worker, samples in sorted(result.cpu.items())},
         "surroundings": surroundings(plan.deployment),
         "baseline": None,
     }

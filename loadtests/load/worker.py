@@ -82,6 +82,7 @@ class Worker:
         if self._run is None:
             self._run = self._prepared(go)
             gevent.spawn(self._finish, self._run)
+            gevent.spawn(self._sample_cpu, self._run)
         run = self._run
         if run.plan.closed:
             self._converse_until_the_end(run, number)
@@ -92,9 +93,7 @@ class Worker:
     def _prepared(self, go: Go) -> _Run:
         options = argparse.Namespace(**vars(self._environment.parsed_options) | {"host": self._environment.host})
         plan = with_model(plan_of(options))
-        run = _Run(plan, plan.stream(), clock_from(go.begins), go)
-        gevent.spawn(self._sample_cpu, run)
-        return run
+        return _Run(plan, plan.stream(), clock_from(go.begins), go)
 
     def _pace(self, run: _Run) -> None:
         """Start each request of our share when it is due."""
@@ -156,8 +155,10 @@ class Worker:
     def _sample_cpu(self, run: _Run) -> None:
         own = psutil.Process()
         own.cpu_percent()
-        while self._run in {None, run}:
+        while True:
             gevent.sleep(1.0)
+            if self._run is not run:
+                return
             if run.clock() > 0:
                 self.cpu.append((round(run.clock(), 3), own.cpu_percent()))
 
