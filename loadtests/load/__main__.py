@@ -40,6 +40,22 @@ def main(arguments: Sequence[str]) -> int:
         ConchError: it cannot be run as asked.
     """
     options, rest = parser().parse_known_args(arguments)
+    spec = aimed(options)
+    plan_of(options)  # refuses what is wrong before anything starts
+    if options.workers < 0 or options.users < 0:
+        raise LoadError("--workers and --users must not be below 0")
+    if options.loop == "closed" and not options.users:
+        raise LoadError("--loop closed needs --users")
+    with up(options.config if spec else None):
+        return locust(options, rest)
+
+
+def aimed(options: argparse.Namespace) -> Deployment | None:
+    """Fill in where the load goes, as the config says; returns its spec.
+
+    Raises:
+        ConchError: neither config nor host, or a config that cannot be accepted.
+    """
     spec = None
     if options.config is not None:
         options.deployment = str(options.config.resolve())
@@ -50,23 +66,18 @@ def main(arguments: Sequence[str]) -> int:
         if spec is None:
             raise LoadError("neither a config nor --host says what to load", fix="Give one of them")
         options.host = host_of(spec, options.transport)
-    plan_of(options)  # refuses what is wrong before anything starts
-    if options.workers < 0 or options.users < 0:
-        raise LoadError("--workers and --users must not be below 0")
-    if options.loop == "closed" and not options.users:
-        raise LoadError("--loop closed needs --users")
-    with up(options.config if spec else None):
-        return locust(options, rest)
+    return spec
 
 
-def locust(options: argparse.Namespace, rest: Sequence[str]) -> int:
+def locust(options: argparse.Namespace, rest: Sequence[str], *, quiet: bool = False) -> int:
     """Locust with these options: one process, or a master and its workers."""
+    out = subprocess.DEVNULL if quiet else None
     users = options.users if options.loop == "closed" else max(1, options.workers)
     program = [sys.executable, "-m", "locust", "-f", str(LOCUSTFILE)]
     told = [*_told(options), "--users", str(users), "--spawn-rate", str(max(users, 1)), "--loglevel", "WARNING"]
     page = ["--web-host", "127.0.0.1"] if options.ui else ["--headless", "--only-summary"]
     if not options.workers:
-        return subprocess.run([*program, *told, *page, *rest], cwd=ROOT, check=False).returncode
+        return subprocess.run([*program, *told, *page, *rest], cwd=ROOT, check=False, stdout=out).returncode
     port = str(_free_port())
     master = ["--master", "--master-bind-host", "127.0.0.1", "--master-bind-port", port]
     expects = ["--expect-workers", str(options.workers), "--expect-workers-max-wait", "60"]
@@ -74,7 +85,9 @@ def locust(options: argparse.Namespace, rest: Sequence[str]) -> int:
     joins += ["--transport", options.transport]
     workers = [subprocess.Popen([*program, *joins], cwd=ROOT) for _ in range(options.workers)]
     try:
-        return subprocess.run([*program, *told, *page, *master, *expects, *rest], cwd=ROOT, check=False).returncode
+        return subprocess.run(
+            [*program, *told, *page, *master, *expects, *rest], cwd=ROOT, check=False, stdout=out
+        ).returncode
     finally:
         for worker in workers:
             worker.terminate()
@@ -101,7 +114,9 @@ def host_of(spec: Deployment, transport: str) -> str:
     """
     if transport.startswith("openai"):
         if not spec.gateway.enabled:
-            raise LoadError(f"--transport {transport}: {spec.name} has no gateway", fix="Use triton-grpc or triton-http")
+            raise LoadError(
+                f"--transport {transport}: {spec.name} has no gateway", fix="Use triton-grpc or triton-http"
+            )
         return f"http://{reachable(spec.gateway.host)}:{spec.ports.gateway}"
     host = reachable(spec.ports.host)
     return f"{host}:{spec.ports.grpc}" if transport == "triton-grpc" else f"http://{host}:{spec.ports.http}"

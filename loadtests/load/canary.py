@@ -66,14 +66,10 @@ def known_answers(path: Path | None, stream: Stream, clock: Clock) -> dict[str, 
 
 
 def watch(
-    known: dict[str, str],
-    every_s: float,
-    seconds: float,
-    stream: Stream,
-    clock: Clock,
-    seen: Callable[[Sighting], None],
+    known: dict[str, str], every_s: float, seconds: float, ask: tuple[Stream, Clock], seen: Callable[[Sighting], None]
 ) -> None:
     """Ask one after the other until the load ends."""
+    stream, clock = ask
     number = 0
     prompts = list(known)
     gevent.sleep(max(0.0, every_s / 2 - clock()))

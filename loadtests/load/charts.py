@@ -131,7 +131,9 @@ def _shade(frame: _Frame, window: tuple[float, float] | None) -> Iterable[str]:
 def _legend(lines: Sequence[Line]) -> Iterable[str]:
     at = float(WIDTH - _RIGHT)
     for number, line in reversed(list(enumerate(lines))):
-        yield f'<text x="{at:.0f}" y="15" class="tick" text-anchor="end" style="fill:{_COLOURS[number % 5]}">{escape(line.label)}</text>'
+        colour = _COLOURS[number % len(_COLOURS)]
+        where = f'x="{at:.0f}" y="15" class="tick" text-anchor="end"'
+        yield f'<text {where} style="fill:{colour}">{escape(line.label)}</text>'
         at -= 8 + 6 * len(line.label)
 
 

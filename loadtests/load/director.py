@@ -21,7 +21,6 @@ from loadtests.load.report import Result, write_report
 from loadtests.load.rows import Row, append_rows
 from loadtests.load.streams.target import Clock, clock_from
 from loadtests.load.summary import Client, summarize
-from loadtests.load.worker import Go
 
 ROWS, SERVER, CANARIES = "rows.jsonl", "server.jsonl", "canaries.jsonl"
 _HEAD_START_S = 1.0  # for users to be there when the first request is due
@@ -33,10 +32,12 @@ class Director:
 
     Args:
         send_go: tells the workers to begin, and returns how many there are.
-        end: called with the exit code when a run is judged.
+        end: called with the exit code and the verdict when a run is judged.
     """
 
-    def __init__(self, environment: Environment, send_go: Callable[[float], int], end: Callable[[int], None]) -> None:
+    def __init__(
+        self, environment: Environment, send_go: Callable[[float], int], end: Callable[[int, str], None]
+    ) -> None:
         self.rows: list[Row] = []
         self.readings: list[scrape.Reading] = []
         self.sightings: list[canary.Sighting] = []
@@ -56,9 +57,8 @@ class Director:
         try:
             self._begin()
         except ConchError as refusal:
-            print(refusal, flush=True)
             self._over = True
-            self._end(2)
+            self._end(2, str(refusal))
 
     def take(self, rows: list[Row]) -> None:
         """Rows that a worker hands over."""
@@ -104,9 +104,7 @@ class Director:
         over = self._all_done.is_set
         gevent.spawn(scrape.watch, plan.metrics_urls, over, self.clock, self._saw_server)
         if known:
-            gevent.spawn(
-                canary.watch, known, plan.canary_every_s, plan.seconds, stream, self.clock, self._saw_canary
-            )
+            gevent.spawn(canary.watch, known, plan.canary_every_s, plan.seconds, (stream, self.clock), self._saw_canary)
         gevent.spawn(self._wait, plan)
 
     def _wait(self, plan: Plan) -> None:
@@ -124,10 +122,8 @@ class Director:
         client = Client(self._workers, self._cpu, scheduled, cut_short)
         result = Result(plan, self.rows, summarize(self.rows, plan, client), self.readings, self.sightings, self._cpu)
         report = write_report(result, plan.out)
-        print(f"\n{report['sentence']}\nreport: {plan.out / 'report.html'}", flush=True)
-        for failure in report["failures"]:
-            print(failure, flush=True)
-        self._end(1 if report["failures"] else 0)
+        verdict = "\n".join([report["sentence"], *report["failures"], f"report: {plan.out / 'report.html'}"])
+        self._end(1 if report["failures"] else 0, verdict)
 
     def _saw_server(self, reading: scrape.Reading) -> None:
         self.readings.append(reading)

@@ -8,7 +8,7 @@ class LoadError(ConchError):
     """A load test that cannot be run as asked; names the option at fault."""
 
 
-class StreamFault(Exception):  # noqa: N818
+class StreamFault(Exception):
     """A request that got no whole answer."""
 
     def __init__(self, outcome: Outcome, detail: str) -> None:

@@ -5,6 +5,7 @@ alone, one process is both.
 """
 
 import argparse
+from collections.abc import Callable
 from typing import Any
 
 import gevent
@@ -37,12 +38,10 @@ class Load(User):
         self.worker.work()
 
 
-@events.init_command_line_parser.add_listener
 def _options(parser: argparse.ArgumentParser) -> None:
     add_arguments(parser)
 
 
-@events.init.add_listener
 def _joined(environment: Environment, runner: Any, web_ui: Any = None, **_: Any) -> None:
     if isinstance(runner, WorkerRunner):
         _join_worker(environment, runner)
@@ -66,8 +65,9 @@ def _join_alone(environment: Environment, runner: Any, web_ui: Any) -> None:
 
     worker = Load.worker = Worker(environment, emit, done)
     director = Director(environment, send_go, _ender(environment, runner, web_ui))
-    environment.events.test_start.add_listener(lambda **_: director.begin())
-    environment.events.test_stop.add_listener(lambda **_: (director.stopped(), worker.reset()))
+    _on(environment.events.test_start, lambda **_: director.begin())
+    _on(environment.events.test_stop, lambda **_: director.stopped())
+    _on(environment.events.test_stop, lambda **_: worker.reset())
     if web_ui:
         add_tab(web_ui, director)
 
@@ -90,9 +90,9 @@ def _join_master(environment: Environment, runner: MasterRunner, web_ui: Any) ->
 
     director = Director(environment, send_go, _ender(environment, runner, web_ui))
     runner.register_message(DONE, done)
-    environment.events.worker_report.add_listener(report)
-    environment.events.test_start.add_listener(lambda **_: director.begin())
-    environment.events.test_stop.add_listener(lambda **_: director.stopped())
+    _on(environment.events.worker_report, report)
+    _on(environment.events.test_start, lambda **_: director.begin())
+    _on(environment.events.test_stop, lambda **_: director.stopped())
     if web_ui:
         add_tab(web_ui, director)
 
@@ -117,18 +117,29 @@ def _join_worker(environment: Environment, runner: WorkerRunner) -> None:
 
     worker = Load.worker = Worker(environment, rows.append, done)
     runner.register_message(GO, begin)
-    environment.events.report_to_master.add_listener(lambda client_id, data: data.update(packed()))
-    environment.events.test_stop.add_listener(lambda **_: worker.reset())
+    _on(environment.events.report_to_master, lambda client_id, data: data.update(packed()))
+    _on(environment.events.test_stop, lambda **_: worker.reset())
 
 
-def _ender(environment: Environment, runner: Any, web_ui: Any) -> Any:
+def _ender(environment: Environment, runner: Any, web_ui: Any) -> Callable[[int, str], None]:
     """How a run that is judged ends: the page stays for the next one, a headless process exits with the verdict."""
 
-    def end(code: int) -> None:
+    def end(code: int, verdict: str) -> None:
         if web_ui:
+            print(verdict, flush=True)
             gevent.spawn(runner.stop)
             return
+        _on(environment.events.quit, lambda **_: print(verdict, flush=True))  # after Locust's own table
         environment.process_exit_code = code
         gevent.spawn_later(0.1, runner.quit)
 
     return end
+
+
+def _on(hook: Any, listener: Callable[..., None]) -> None:
+    """Listen; Locust's hooks have no types."""
+    hook.add_listener(listener)
+
+
+_on(events.init_command_line_parser, _options)
+_on(events.init, _joined)

@@ -1,10 +1,10 @@
 """Which model is asked where none was named."""
 
 import json
-import urllib.request
 from dataclasses import replace
 
 from loadtests.load.fault import LoadError
+from loadtests.load.get import get
 from loadtests.load.options import Plan
 
 
@@ -19,9 +19,7 @@ def with_model(plan: Plan) -> Plan:
         return plan
     url = target.host.rstrip("/").removesuffix("/v1") + "/v1/models"
     try:
-        asked = urllib.request.Request(url, headers=target.headers)
-        with urllib.request.urlopen(asked, timeout=min(10, target.timeout_s)) as answer:
-            model = json.load(answer)["data"][0]["id"]
+        model = json.loads(get(url, min(10, target.timeout_s), target.headers))["data"][0]["id"]
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise LoadError(f"--model: {url} names none ({error})", fix="Start the server, or give --model") from None
     return replace(plan, target=replace(target, model=model))

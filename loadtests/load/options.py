@@ -57,7 +57,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     judged.add_argument("--canary-every", type=float, default=5.0, help="seconds between known questions; 0: none")
     judged.add_argument("--canaries", default="", help='a file of {"prompt": …, "answer": …} lines')
     judged.add_argument("--baseline", default="", help="a report.json to compare with")
-    judged.add_argument("--tolerance", type=float, default=10.0, help="percent worse than the baseline that is let pass")
+    judged.add_argument(
+        "--tolerance", type=float, default=10.0, help="percent worse than the baseline that is let pass"
+    )
     judged.add_argument("--fail-on", default="", help="slo, regression or both (slo,regression): exit code 1")
 
     kept = parser.add_argument_group("what is kept")

@@ -5,11 +5,13 @@ import random
 _WHO = (
     "the harbour master", "a young sailor", "the lighthouse keeper", "an old captain", "the ferry crew", "a fisher",
     "the net maker", "a diver", "the pilot", "a boat builder", "the cook", "a trader", "the weather office",
-    "a gull", "the night watch", "a visitor", "the crane driver", "a child on the pier", "the customs clerk", "a surveyor",
+    "a gull", "the night watch", "a visitor", "the crane driver", "a child on the pier", "the customs clerk",
+    "a surveyor",
 )  # fmt: skip
 _DOES = (
     "counts", "repairs", "describes", "carries", "remembers", "paints", "measures", "looks for", "writes about",
-    "points at", "waits for", "lifts", "sells", "draws", "watches", "ties up", "moves", "asks about", "records", "cleans",
+    "points at", "waits for", "lifts", "sells", "draws", "watches", "ties up", "moves", "asks about", "records",
+    "cleans",
 )  # fmt: skip
 _WHAT = (
     "the grey boats", "a wooden crate", "the rising tide", "three brass lamps", "the long rope", "a broken mast",

@@ -79,14 +79,16 @@ def time_charts(rows: Sequence[Row], plan: Plan, window: tuple[float, float]) ->
     span = (0.0, plan.seconds)
     limits = {each.name: 1000 * each.limit_s for each in plan.slo}
     drawn = []
-    for name, label, of in (("ttft", "TTFT", metrics.ttft), ("tpot", "TPOT", metrics.tpot), ("e2e", "E2E", metrics.e2e)):
+    for name, label, of in (
+        ("ttft", "TTFT", metrics.ttft),
+        ("tpot", "TPOT", metrics.tpot),
+        ("e2e", "E2E", metrics.e2e),
+    ):
         points = [(row.intended, 1000 * value) for row in rows if (value := of(row)) is not None]
         marks = [limits[name]] if name in limits else []
         title = f"{label} of each request"
         drawn.append(chart(title, [Line("", points, "dots")], x="s", y="ms", span=span, window=window, limits=marks))
-    drawn.append(
-        chart("Output tokens", [Line("", tokens_per_s(rows))], x="s", y="tokens/s", span=span, window=window)
-    )
+    drawn.append(chart("Output tokens", [Line("", tokens_per_s(rows))], x="s", y="tokens/s", span=span, window=window))
     open_ = [Line("", [(at, float(level)) for at, level in in_flight(rows)], "steps")]
     drawn.append(chart("Requests in flight", open_, x="s", y="", span=span, window=window))
     return [each for each in drawn if each]
@@ -115,9 +117,7 @@ def _still_charts(inside: Sequence[Row]) -> list[str]:
     for row in inside:
         if (value := metrics.tpot(row)) is not None:
             by_second.setdefault((int(row.ended // _BIN_S) + 0.5) * _BIN_S, []).append(1000 * value)
-    against = [
-        (speed[second], sum(values) / len(values)) for second, values in by_second.items() if second in speed
-    ]
+    against = [(speed[second], sum(values) / len(values)) for second, values in by_second.items() if second in speed]
     drawn = [
         chart("TTFT: share of requests", [Line("", ecdf(ttft), "steps")], x="ms", y="%", y_max=100),
         chart("E2E: share of requests", [Line("", ecdf(e2e), "steps")], x="ms", y="%", y_max=100),
@@ -139,24 +139,29 @@ def _server_charts(result: Result) -> list[str]:
     for series, points in scrape.plotted(result.readings):
         span = (0.0, plan.seconds)
         shown = [(at, value) for at, value in points if 0 <= at <= plan.seconds]
-        drawn.append(
-            chart(series.title, [Line("", shown)], x="s", y=series.unit, span=span, window=summary.window_s)
-        )
+        drawn.append(chart(series.title, [Line("", shown)], x="s", y=series.unit, span=span, window=summary.window_s))
     return [each for each in drawn if each]
 
 
 def _html(result: Result, report: dict[str, Any]) -> str:
-    folder = jinja2.FileSystemLoader(Path(__file__).parent)
-    template = jinja2.Environment(loader=folder, autoescape=True).get_template("report.html.j2")
     begins, ends = result.summary.window_s
-    return template.render(
+    return rendered(
+        "report.html.j2",
+        title=f"Load test: {result.plan.target.model}",
         report=report,
         rows=ROW_LABELS,
         slo_percentile=result.plan.slo_percentile,
-        charts=time_charts(result.rows, result.plan, (begins, ends)) + _still_charts(counted(result.rows, begins, ends)),
+        charts=time_charts(result.rows, result.plan, (begins, ends))
+        + _still_charts(counted(result.rows, begins, ends)),
         server_charts=_server_charts(result),
         surroundings=json.dumps(report["surroundings"], indent=1),
     )
+
+
+def rendered(template: str, **values: Any) -> str:
+    """A page from a template of this folder."""
+    folder = jinja2.FileSystemLoader(Path(__file__).parent)
+    return jinja2.Environment(loader=folder, autoescape=True).get_template(template).render(**values)
 
 
 def _canary(sightings: Sequence[Sighting]) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """The server's own metrics through the run: its pages read each second, on the same clock as the rows."""
 
-import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -8,6 +7,7 @@ import gevent
 import msgspec
 from prometheus_client.parser import text_string_to_metric_families
 
+from loadtests.load.get import get
 from loadtests.load.streams.target import Clock
 
 PREFIXES = ("conch_", "nv_", "DCGM_FI_", "vllm:", "sglang:")
@@ -32,11 +32,12 @@ class Series:
     scale: float = 1.0
 
 
+_QUEUE = "conch_gateway_queue_seconds"
 SERIES = (
     Series("conch_requests_active", "Requests in the engine", ""),
     Series("conch_requests_waiting", "Requests waiting for the engine", ""),
     Series("conch_gateway_requests_waiting", "Requests waiting at the gateway", ""),
-    Series("conch_gateway_queue_seconds_sum", "Queue time at the gateway", "ms", True, "conch_gateway_queue_seconds_count", 1e3),
+    Series(f"{_QUEUE}_sum", "Queue time at the gateway", "ms", True, f"{_QUEUE}_count", 1e3),
     Series("conch_generated_tokens_total", "Tokens generated", "1/s", True),
     Series("conch_prompt_tokens_total", "Prompt tokens", "1/s", True),
     Series("conch_engine_steps_total", "Engine steps", "1/s", True),
@@ -76,8 +77,7 @@ def watch(urls: tuple[str, ...], until: Callable[[], bool], clock: Clock, seen: 
         at = round(clock(), 3)
         for url in urls:
             try:
-                with urllib.request.urlopen(url, timeout=2) as answer:
-                    values |= page(answer.read().decode())
+                values |= page(get(url, 2).decode())
             except (OSError, ValueError):
                 continue
         if values:

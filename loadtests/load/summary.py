@@ -87,7 +87,10 @@ def summarize(rows: Sequence[Row], plan: Plan, client: Client) -> Summary:
         "sent_per_s": round(sent, 3),
         "lag_ms": {"p50": _rounded(metrics.percentile(lags, 50)), "p99": _rounded(metrics.percentile(lags, 99))},
         "cpu_percent": {
-            str(worker): {"p50": _rounded(metrics.percentile(taken, 50)), "p95": _rounded(metrics.percentile(taken, 95))}
+            str(worker): {
+                "p50": _rounded(metrics.percentile(taken, 50)),
+                "p95": _rounded(metrics.percentile(taken, 95)),
+            }
             for worker, samples in sorted(client.cpu.items())
             if (taken := [percent for at, percent in samples if begins <= at < ends])
         },
@@ -188,7 +191,9 @@ def _errors(rows: Sequence[Row]) -> list[dict[str, Any]]:
         {
             "outcome": outcome,
             "count": len(found),
-            "samples": [{"at": _rounded(row.ended), "status": row.status, "detail": row.detail} for row in found[:_SAMPLES]],
+            "samples": [
+                {"at": _rounded(row.ended), "status": row.status, "detail": row.detail} for row in found[:_SAMPLES]
+            ],
         }
         for outcome, found in sorted(failed.items(), key=lambda pair: -len(pair[1]))
     ]

@@ -23,7 +23,8 @@ _RECENT = 5000  # rows that the page is drawn from
 _COLUMNS = ("p50", "p90", "p95", "p99", "max")
 _SCRIPT = """
 <style>#conch{display:grid;grid-template-columns:repeat(auto-fill,minmax(420px,1fr));gap:16px;padding:16px}
-#conch svg{background:#fff;border-radius:6px}#conch .title{font:600 12px sans-serif}#conch .tick{font:10px sans-serif;fill:#627084}
+#conch svg{background:#fff;border-radius:6px}#conch .title{font:600 12px sans-serif}
+#conch .tick{font:10px sans-serif;fill:#627084}
 #conch .grid{stroke:#e3e8ee}#conch .axis{stroke:#9aa7b5}#conch .limit{stroke:#b71c1c;stroke-dasharray:4 3}
 #conch .out{fill:#9aa7b5;fill-opacity:.18}</style>
 <script>
@@ -50,11 +51,9 @@ def add_tab(web_ui: WebUI, director: "Director") -> None:
     columns += [{"key": column, "title": column} for column in _COLUMNS]
     web_ui.template_args["extended_tables"] = [{"key": KEY, "structure": columns}]
 
-    @web_ui.app.route(f"/{KEY}/charts")
     def charts() -> Response:
         return Response("".join(live_charts(director)), mimetype="text/html")
 
-    @web_ui.app.after_request
     def extend(response: Response) -> Response:
         if request.path == "/stats/requests" and response.is_json:
             stats = response.get_json()
@@ -63,6 +62,10 @@ def add_tab(web_ui: WebUI, director: "Director") -> None:
         elif request.path == "/" and response.mimetype == "text/html":
             response.set_data(response.get_data(as_text=True).replace("</body>", f"{_SCRIPT}</body>"))
         return response
+
+    app: Any = web_ui.app
+    app.add_url_rule(f"/{KEY}/charts", view_func=charts)
+    app.after_request(extend)
 
 
 def live_table(director: "Director") -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ starts a greenlet for each request when it is due, so no answer that is late hol
 import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import gevent
 import psutil
@@ -19,10 +20,10 @@ from loadtests.load.fault import StreamFault
 from loadtests.load.models import with_model
 from loadtests.load.options import Plan, plan_of
 from loadtests.load.rows import Outcome, Row
-from loadtests.load.schedule import Arrival
 from loadtests.load.streams.target import Clock, Stream, clock_from
 from loadtests.load.workload import Ask
 
+_TIMER_S = 0.0015  # gevent's timers tick in milliseconds; what is left of a wait is passed by yielding
 EMPTY = StreamFault(Outcome.EMPTY, "a proper end, and no content")
 
 
@@ -100,8 +101,11 @@ class Worker:
         for number, arrival in enumerate(run.plan.schedule()):
             if number % run.go.workers != run.go.worker:
                 continue
-            gevent.sleep(max(0.0, arrival.at - run.clock()))
-            self._requests.spawn(self._conversation, run, number, arrival)
+            opening = run.plan.workload.opening(number, arrival)  # before it is due, so that it leaves when due
+            gevent.sleep(max(0.0, arrival.at - _TIMER_S - run.clock()))
+            while run.clock() < arrival.at:
+                gevent.sleep(0)
+            self._requests.spawn(self._conversation, run, opening, number, arrival.at)
         self._sent.set()
 
     def _converse_until_the_end(self, run: _Run, user: int) -> None:
@@ -109,31 +113,32 @@ class Worker:
         number = run.go.worker + run.go.workers * user
         while run.clock() < run.plan.seconds:
             # Other users' numbers are other residues, so no two requests of the run have the same.
-            one = self._requests.spawn(self._conversation, run, number, None)
-            one.join()
+            opening = run.plan.workload.opening(number)
+            self._requests.spawn(self._conversation, run, opening, number, run.clock()).join()
             number += 100_003 * run.go.workers
             gevent.sleep(run.plan.think_s)
 
-    def _conversation(self, run: _Run, number: int, arrival: Arrival | None) -> None:
+    def _conversation(self, run: _Run, opening: Ask, number: int, intended: float) -> None:
         """An opening and its further turns, each after the answer before and the time to think."""
-        workload = run.plan.workload
-        ask: Ask | None = workload.opening(number, arrival)
-        intended = arrival.at if arrival else run.clock()
+        ask: Ask | None = opening
         while ask is not None:
             text, row = self._request(run, ask, number, intended)
             self._emit(row)
             if row.failed or run.clock() >= run.plan.seconds:
                 return
-            ask = workload.further(ask, text, number)
+            ask = run.plan.workload.further(ask, text, number)
             if ask is not None:
                 intended = run.clock() + run.plan.think_s
                 gevent.sleep(run.plan.think_s)
 
     def _request(self, run: _Run, ask: Ask, number: int, intended: float) -> tuple[str, Row]:
         """One request and its row; Locust's table gets it once, with its whole time."""
-        row = Row(number=number, worker=run.go.worker, kind=ask.kind, turn=ask.turn, intended=intended, sent=run.clock())
+        row = Row(
+            number=number, worker=run.go.worker, kind=ask.kind, turn=ask.turn, intended=intended, sent=run.clock()
+        )
         text, fault = asked(run.stream, ask, row, run.clock)
-        self._environment.events.request.fire(
+        fire: Any = self._environment.events.request.fire
+        fire(
             request_type=run.plan.transport,
             name=ask.kind,
             response_time=1000 * (row.ended - row.intended),

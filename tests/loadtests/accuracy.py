@@ -84,7 +84,9 @@ def main() -> int:
         with known_server(Path(folder), Timings(ttft=0.1, gap=gap, chunks=600)) as server:
             for transport in TRANSPORTS:
                 shape = ["--arrivals", "constant", "--rate", str(STREAMS), "--seconds", "1"]
-                rows, report = load(server, transport, Path(folder) / "out", *shape, "--warm-up", "0", "--cool-down", "0")
+                rows, report = load(
+                    server, transport, Path(folder) / "out", *shape, "--warm-up", "0", "--cool-down", "0"
+                )
                 carried[transport] = _carried(rows, report)
     report = {
         "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),

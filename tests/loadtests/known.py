@@ -132,7 +132,7 @@ class Known(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc
         _event(writer, {"text_output": "", **last, **queue})
         _end(writer)
 
-    async def ModelStreamInfer(self, requests: Any, _: Any) -> AsyncIterator[service_pb2.ModelStreamInferResponse]:  # noqa: N802
+    async def ModelStreamInfer(self, requests: Any, _: Any) -> AsyncIterator[service_pb2.ModelStreamInferResponse]:
         """Triton's gRPC."""
         async for request in requests:
             inputs = dict(zip((tensor.name for tensor in request.inputs), request.raw_input_contents, strict=True))

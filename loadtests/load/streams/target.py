@@ -42,7 +42,9 @@ class Target:
         except ValueError:
             port = None
         if not parts.hostname:
-            raise LoadError(f"--host: {self.host!r} names no server", fix="Give http://HOST:PORT, or HOST:PORT for gRPC")
+            raise LoadError(
+                f"--host: {self.host!r} names no server", fix="Give http://HOST:PORT, or HOST:PORT for gRPC"
+            )
         return parts.hostname, port or (443 if parts.scheme == "https" else 80)
 
     @property

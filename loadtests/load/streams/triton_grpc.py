@@ -19,7 +19,11 @@ from loadtests.load.streams.target import Clock, Target
 from loadtests.load.workload import Ask
 
 _CHANNELS = 4  # so that no connection's flow control holds up every stream
-_OPTIONS = (("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", -1), ("grpc.enable_http_proxy", 0))
+_OPTIONS = (
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.enable_http_proxy", 0),
+)
 _OUTCOMES = {
     grpc.StatusCode.UNAVAILABLE: Outcome.CONNECT,
     grpc.StatusCode.DEADLINE_EXCEEDED: Outcome.TIMEOUT,
