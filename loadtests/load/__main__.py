@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, Any
 
 from contract.address import reachable
 from contract.errors import ConchError
@@ -69,25 +70,34 @@ def aimed(options: argparse.Namespace) -> Deployment | None:
     return spec
 
 
-def locust(options: argparse.Namespace, rest: Sequence[str], *, quiet: bool = False) -> int:
-    """Locust with these options: one process, or a master and its workers."""
-    out = subprocess.DEVNULL if quiet else None
+def locust(options: argparse.Namespace, rest: Sequence[str], *, log: Path | None = None) -> int:
+    """Locust with these options: one process, or a master and its workers.
+
+    Args:
+        log: takes what it prints; none: the terminal.
+    """
+    if log is not None:
+        with log.open("w") as file:
+            return _locust(options, rest, file)
+    return _locust(options, rest, None)
+
+
+def _locust(options: argparse.Namespace, rest: Sequence[str], out: IO[str] | None) -> int:
     users = options.users if options.loop == "closed" else max(1, options.workers)
     program = [sys.executable, "-m", "locust", "-f", str(LOCUSTFILE)]
     told = [*_told(options), "--users", str(users), "--spawn-rate", str(max(users, 1)), "--loglevel", "WARNING"]
     page = ["--web-host", "127.0.0.1"] if options.ui else ["--headless", "--only-summary"]
+    run: dict[str, Any] = {"cwd": ROOT, "stdout": out, "stderr": out}
     if not options.workers:
-        return subprocess.run([*program, *told, *page, *rest], cwd=ROOT, check=False, stdout=out).returncode
+        return subprocess.run([*program, *told, *page, *rest], check=False, **run).returncode
     port = str(_free_port())
     master = ["--master", "--master-bind-host", "127.0.0.1", "--master-bind-port", port]
     expects = ["--expect-workers", str(options.workers), "--expect-workers-max-wait", "60"]
     joins = ["--worker", "--master-host", "127.0.0.1", "--master-port", port, "--loglevel", "WARNING"]
     joins += ["--transport", options.transport]
-    workers = [subprocess.Popen([*program, *joins], cwd=ROOT) for _ in range(options.workers)]
+    workers = [subprocess.Popen([*program, *joins], cwd=ROOT, stdout=out, stderr=out) for _ in range(options.workers)]
     try:
-        return subprocess.run(
-            [*program, *told, *page, *master, *expects, *rest], cwd=ROOT, check=False, stdout=out
-        ).returncode
+        return subprocess.run([*program, *told, *page, *master, *expects, *rest], check=False, **run).returncode
     finally:
         for worker in workers:
             worker.terminate()

@@ -11,10 +11,10 @@ from pathlib import Path
 import gevent
 import msgspec
 
+from loadtests.load.asking import asked
 from loadtests.load.fault import LoadError
 from loadtests.load.rows import Row
 from loadtests.load.streams.target import Clock, Stream
-from loadtests.load.worker import asked
 from loadtests.load.workload import Ask
 
 QUESTIONS = (

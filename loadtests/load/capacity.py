@@ -98,9 +98,10 @@ def search(options: argparse.Namespace, rest: Sequence[str], out: Path) -> tuple
             return steps, False
         folder = out / f"{rate:.3f}"
         asked = argparse.Namespace(**vars(options) | {"rate": rate, "out": str(folder)})
-        code = locust(asked, rest, quiet=True)
+        log = out / "locust.log"
+        code = locust(asked, rest, log=log)
         if code != 0:
-            raise LoadError(f"the load test at {rate:.2f} requests/s ended with code {code}", fix=f"See {folder}")
+            raise LoadError(f"the load test at {rate:.2f} requests/s failed: {log.read_text()[-2000:]}")
         step = step_of(rate, json.loads((folder / "report.json").read_text()))
         steps.append(step)
         with (out / STEPS).open("a") as file:

@@ -13,7 +13,7 @@ def get(url: str, timeout_s: float, headers: Mapping[str, str] | None = None) ->
     """
     if not url.startswith(("http://", "https://")):
         raise ValueError(f"{url!r} is no http:// or https:// address")
-    asked = urllib.request.Request(url, headers=dict(headers or {}))  # noqa: S310: checked above
+    asked = urllib.request.Request(url, headers=dict(headers or {}))  # noqa: S310 (checked above)
     with urllib.request.urlopen(asked, timeout=timeout_s) as answer:  # noqa: S310
         body: bytes = answer.read()
     return body

@@ -1,4 +1,4 @@
-"""Lengths from a distribution, written as one word: ``64``, ``uniform:16-256``, ``normal:128,32``, ``lognormal:120,1``."""
+"""Lengths from a distribution, as one word: ``64``, ``uniform:16-256``, ``normal:128,32``, ``lognormal:120,1``."""
 
 import math
 import random

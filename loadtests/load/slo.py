@@ -32,7 +32,7 @@ class Objective:
         return self.value(row) < self.limit_s
 
     def __str__(self) -> str:
-        limit = f"{1000 * self.limit_s:g} ms" if self.limit_s < 10 else f"{self.limit_s:g} s"
+        limit = f"{1000 * self.limit_s:g} ms" if self.limit_s < 1 else f"{self.limit_s:g} s"
         return f"{self.name.upper()} < {limit}"
 
 

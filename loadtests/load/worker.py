@@ -16,15 +16,14 @@ from gevent.pool import Group
 from locust.env import Environment
 from locust.exception import StopUser
 
-from loadtests.load.fault import StreamFault
+from loadtests.load.asking import asked
 from loadtests.load.models import with_model
 from loadtests.load.options import Plan, plan_of
-from loadtests.load.rows import Outcome, Row
+from loadtests.load.rows import Row
 from loadtests.load.streams.target import Clock, Stream, clock_from
 from loadtests.load.workload import Ask
 
 _TIMER_S = 0.0015  # gevent's timers tick in milliseconds; what is left of a wait is passed by yielding
-EMPTY = StreamFault(Outcome.EMPTY, "a proper end, and no content")
 
 
 @dataclass(frozen=True)
@@ -166,19 +165,3 @@ class Worker:
                 return
             if run.clock() > 0:
                 self.cpu.append((round(run.clock(), 3), own.cpu_percent()))
-
-
-def asked(stream: Stream, ask: Ask, row: Row, clock: Clock) -> tuple[str, StreamFault | None]:
-    """Ask, and settle the row's outcome."""
-    text, fault = "", None
-    try:
-        text = stream(ask, row, clock)
-        if row.outcome is Outcome.COMPLETE and not row.chunks:
-            fault = EMPTY
-    except StreamFault as failed:
-        fault = failed
-    if fault:
-        row.outcome, row.detail = fault.outcome, fault.detail[:500]
-    if fault or not row.ended:
-        row.ended = clock()
-    return text, fault
