@@ -1,6 +1,6 @@
 """``make loadtest`` and its sisters: a deployment's own server under Locust, started for it where none runs.
 
-Whatever is not an option of ours is Locust's, so every option of both works here.
+What follows a ``--`` goes to Locust as it is, so every option of Locust's works here too.
 """
 
 import argparse
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str]) -> int:
     Raises:
         ConchError: it cannot be run as asked.
     """
-    options, rest = parser().parse_known_args(arguments)
+    options, rest = parsed(parser(), arguments)
     spec = aimed(options)
     plan_of(options)  # refuses what is wrong before anything starts
     if options.workers < 0 or options.users < 0:
@@ -49,6 +49,12 @@ def main(arguments: Sequence[str]) -> int:
         raise LoadError("--loop closed needs --users")
     with up(options.config if spec else None):
         return locust(options, rest)
+
+
+def parsed(known: argparse.ArgumentParser, arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    """Our options, and what follows a ``--`` for Locust."""
+    cut = arguments.index("--") if "--" in arguments else len(arguments)
+    return known.parse_args(arguments[:cut]), list(arguments[cut + 1 :])
 
 
 def aimed(options: argparse.Namespace) -> Deployment | None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from contract.errors import ConchError
-from loadtests.load.__main__ import aimed, locust, parser, up
+from loadtests.load.__main__ import aimed, locust, parsed, parser, up
 from loadtests.load.charts import Line, chart
 from loadtests.load.fault import LoadError
 from loadtests.load.options import Plan, plan_of
@@ -23,7 +23,7 @@ from loadtests.load.search import Bracket, Tried, bracket, next_rate
 from loadtests.load.surroundings import surroundings
 
 STEPS = "steps.jsonl"
-_LOWEST, _HIGHEST = 0.05, 10_000.0
+_HIGHEST = 10_000.0
 _OVERHEAD_S = 12.0  # of a step, beyond its schedule: starting, canaries, reading the last answers
 
 
@@ -93,7 +93,7 @@ def search(options: argparse.Namespace, rest: Sequence[str], out: Path) -> tuple
     """Try rates until the answer is known or the time is over; returns the steps, and whether it came to its end."""
     ends = time.monotonic() + options.budget
     steps = _resumed(out, options)
-    while (rate := next_rate(_tried(steps), options.rate, options.precision, _LOWEST, _HIGHEST)) is not None:
+    while (rate := next_rate(_tried(steps), options.rate, options.precision, options.lowest, _HIGHEST)) is not None:
         if time.monotonic() + options.seconds + _OVERHEAD_S > ends:
             return steps, False
         folder = out / f"{rate:.3f}"
@@ -119,14 +119,15 @@ def main(arguments: Sequence[str]) -> int:
     own = parser()
     own.set_defaults(seconds=24.0, warm_up=4.0, cool_down=2.0, canary_every=0.0, out=".conch/loadtests/capacity")
     own.add_argument("--budget", type=float, default=290.0, help="seconds that the whole search may take")
+    own.add_argument("--lowest", type=float, default=0.05, help="requests/s below which nothing is tried")
     own.add_argument("--precision", type=float, default=0.06, help="the answer is known to within this share")
-    options, rest = own.parse_known_args(arguments)
+    options, rest = parsed(own, arguments)
     spec = aimed(options)
     plan = plan_of(options)
     if plan.closed or not plan.slo:
         raise LoadError("a capacity is an open loop's, within objectives", fix="Leave out --loop, give --slo")
-    if options.precision <= 0 or options.budget <= 0:
-        raise LoadError("--precision and --budget must be above 0")
+    if min(options.precision, options.budget, options.lowest) <= 0:
+        raise LoadError("--precision, --budget and --lowest must be above 0")
     options.fail_on = ""  # a step that misses its objectives is an answer
     out = Path(options.out)
     out.mkdir(parents=True, exist_ok=True)

@@ -56,8 +56,8 @@ class Known(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
             tokens = self._timings.tokens if number else 1
             told.tokens += tokens
-            yield f"{prompt[:4]}{number} ", tokens
             told.sent.append(time.perf_counter())
+            yield f"{prompt[:4]}{number} ", tokens
 
     def keep(self, told: Told) -> None:
         """Write an answer's line."""
@@ -97,17 +97,17 @@ class Known(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc
             await asyncio.sleep(30)
         else:
             async for text, _ in self.pieces(told.prompt, told):
-                if model == "broken" and len(told.sent) == 3:
+                if model == "broken" and len(told.sent) == 4:
                     _event(writer, {"error": {"message": "the engine died", "type": "server_error"}})
                     _end(writer)
                     return
-                if model == "cut" and len(told.sent) == 3:
+                if model == "cut" and len(told.sent) == 4:
                     writer.transport.abort()
                     return
-                if model == "undone" and len(told.sent) == 3:
+                if model == "undone" and len(told.sent) == 4:
                     _end(writer)
                     return
-                _event(writer, _chunk(_delta(model, text, len(told.sent)), chat=chat))
+                _event(writer, _chunk(_delta(model, text, len(told.sent) - 1), chat=chat))
         _event(writer, _chunk({}, chat=chat, finish="length"))
         usage = {"prompt_tokens": 7, "completion_tokens": told.tokens, "total_tokens": 7 + told.tokens}
         _event(writer, {"choices": [], "usage": usage})
@@ -120,7 +120,7 @@ class Known(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc
             return
         _begin(writer)
         async for text, tokens in self.pieces(told.prompt, told):
-            if model == "broken" and len(told.sent) == 3:
+            if model == "broken" and len(told.sent) == 4:
                 _event(writer, {"error": "[engine_failed] the engine died"})
                 _end(writer)
                 return
@@ -141,7 +141,7 @@ class Known(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc
                 yield service_pb2.ModelStreamInferResponse(error_message="[overloaded] busy")
                 return
             async for text, tokens in self.pieces(told.prompt, told):
-                if request.model_name == "broken" and len(told.sent) == 3:
+                if request.model_name == "broken" and len(told.sent) == 4:
                     yield service_pb2.ModelStreamInferResponse(error_message="[engine_failed] the engine died")
                     return
                 yield _response(text_output=text, output_ids=[0] * tokens)
