@@ -16,6 +16,7 @@ from gevent.pool import Group
 from locust.env import Environment
 from locust.exception import StopUser
 
+from contract.errors import ConchError
 from loadtests.load.asking import asked
 from loadtests.load.models import with_model
 from loadtests.load.options import Plan, plan_of
@@ -80,7 +81,12 @@ class Worker:
         number, self._users = self._users, self._users + 1
         go = self._go.get()
         if self._run is None:
-            self._run = self._prepared(go)
+            try:
+                self._run = self._prepared(go)
+            except ConchError as refusal:  # what the director could read, this machine cannot: its rows will be missed
+                print(refusal, flush=True)
+                self._done()
+                raise StopUser from None
             gevent.spawn(self._finish, self._run)
             gevent.spawn(self._sample_cpu, self._run)
         run = self._run
