@@ -46,7 +46,7 @@ def chart(
     if not xs or not ys:
         return ""
     low, high = span or (min(xs), max(xs))
-    top = y_max or max(*ys, *limits, 1e-9) * 1.05
+    top = y_max or max([*ys, *limits]) * 1.05 or 1.0
     frame = _Frame(low, high if high > low else low + 1, top)
     parts = [
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">',
@@ -93,7 +93,8 @@ class _Frame:
 
 
 def _drawn(frame: _Frame, line: Line, colour: str) -> str:
-    points = [(frame.x(at), frame.y(value)) for at, value in thinned(line.points) if math.isfinite(value)]
+    inside = [(at, value) for at, value in line.points if frame.low <= at <= frame.high and math.isfinite(value)]
+    points = [(frame.x(at), frame.y(value)) for at, value in thinned(inside)]
     if line.style == "dots":
         dots = "".join(f'<circle cx="{at:.1f}" cy="{value:.1f}" r="1.6"/>' for at, value in points)
         return f'<g fill="{colour}" fill-opacity=".55">{dots}</g>'

@@ -22,8 +22,8 @@ _FURTHER = (
 _SCHEMA = {
     "type": "object",
     "properties": {
-        "topic": {"type": "string", "maxLength": 24},
-        "answer": {"type": "string", "maxLength": 80},
+        "topic": {"type": "string", "maxLength": 12},
+        "answer": {"type": "string", "maxLength": 20},
         "sure": {"type": "boolean"},
     },
     "required": ["topic", "answer", "sure"],
