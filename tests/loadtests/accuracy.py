@@ -6,6 +6,7 @@ that does nothing else, so it is a measurement and no test; the arithmetic is a 
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -31,7 +32,7 @@ def load(server: Running, transport: str, out: Path, *options: str) -> tuple[lis
     """A run through Locust; its rows and its report."""
     command = [sys.executable, "-m", "loadtests.load", "--host", server.host(transport), "--transport", transport]
     command += ["--model", "plain", "--canary-every", "0", "--out", str(out), *options]
-    subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     return list(read_rows(out / "rows.jsonl")), json.loads((out / "report.json").read_text())
 
 
@@ -71,6 +72,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "loadtest-check.json")
     options = parser.parse_args()
+    before = os.getloadavg()[0]
     agreement: dict[str, Any] = {}
     carried: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -81,7 +83,7 @@ def main() -> int:
                 rows, _ = load(server, transport, Path(folder) / "out", *shape, "--warm-up", "0", "--cool-down", "0")
                 agreement[transport] = {"requests": len(rows), **differences(rows, server, transport)}
         gap = STREAMS / EVENTS_PER_S
-        with known_server(Path(folder), Timings(ttft=0.1, gap=gap, chunks=600)) as server:
+        with known_server(Path(folder), Timings(ttft=0.1, gap=gap, chunks=400)) as server:
             for transport in TRANSPORTS:
                 shape = ["--arrivals", "constant", "--rate", str(STREAMS), "--seconds", "1"]
                 rows, report = load(
@@ -90,7 +92,8 @@ def main() -> int:
                 carried[transport] = _carried(rows, report)
     report = {
         "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "machine": this_machine().model_dump(),
+        "machine": {**this_machine().model_dump(), "cores": os.cpu_count()},
+        "load_average_before": round(before, 2),
         "streams": STREAMS,
         "agreement": agreement,
         "one_worker": carried,
