@@ -20,8 +20,6 @@ from rich.console import Console
 from rich.table import Table
 
 from contract.errors import ConchError, ServeError
-from contract.manifest import engines_root
-from contract.spec import load_spec
 from loadtests.load import metrics
 from loadtests.load.__main__ import aimed, locust, parser, up
 from loadtests.load.options import Plan, plan_of
@@ -32,7 +30,7 @@ from loadtests.load.workload import Ask
 from loadtests.served import ROOT
 
 PROGRAM = ROOT / ".venv-aiperf" / "bin" / "aiperf"
-COMPARED = {  # ours -> (aiperf's, in ms)
+COMPARED = {  # ours -> aiperf's, which is in ms
     "TTFT": "time_to_first_token",
     "TPOT": "inter_token_latency",
     "ITL": "inter_chunk_latency",
@@ -50,7 +48,7 @@ def write_trace(plan: Plan, path: Path) -> None:
             file.write(json.dumps({"timestamp": 1000 * arrival.at, "payload": body}) + "\n")
 
 
-def run_aiperf(plan: Plan, tokenizer: Path, folder: Path) -> list[dict[str, Any]]:
+def run_aiperf(plan: Plan, folder: Path) -> list[dict[str, Any]]:
     """Its records of each request.
 
     Raises:
@@ -59,7 +57,7 @@ def run_aiperf(plan: Plan, tokenizer: Path, folder: Path) -> list[dict[str, Any]
     trace = folder / "trace.jsonl"
     write_trace(plan, trace)
     command = [str(PROGRAM), "profile", "--model", plan.target.model, "--url", plan.target.host]
-    command += ["--endpoint-type", "chat", "--streaming", "--use-server-token-count", "--tokenizer", str(tokenizer)]
+    command += ["--endpoint-type", "chat", "--streaming", "--use-server-token-count", "--tokenizer", "builtin"]
     command += ["--input-file", str(trace), "--custom-dataset-type", "mooncake_trace", "--fixed-schedule"]
     command += ["--output-artifact-dir", str(folder), "--connection-reuse-strategy", "never", "--workers-max", "1"]
     command += ["--no-server-metrics", "--no-gpu-telemetry", "--ui", "none", "--record-processor-service-count", "1"]
@@ -102,8 +100,6 @@ def main() -> int:
     own.set_defaults(out=".conch/loadtests/aiperf")
     options = own.parse_args()
     aimed(options)
-    spec = load_spec(options.config)
-    tokenizer = (engines_root(ROOT, spec.name) / "current").resolve()
     out = ROOT / options.out
     rounds: list[dict[str, dict[str, float]]] = []
     with up(options.config):
@@ -118,7 +114,7 @@ def main() -> int:
             if locust(asked, [], log=out / "locust.log"):
                 raise ServeError(f"the load test failed: {(out / 'locust.log').read_text()[-1500:]}")
             mine = ours(list(read_rows(Path(asked.out) / "rows.jsonl")))
-            other = theirs(run_aiperf(plan, tokenizer, folder))
+            other = theirs(run_aiperf(plan, folder))
             if number:
                 rounds.append({"conch": mine, "aiperf": other})
                 print(f"round {number}: ours {mine}, aiperf {other}", flush=True)

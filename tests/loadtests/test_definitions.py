@@ -83,9 +83,6 @@ class Call:
     def cancel(self) -> None:
         """Of gRPC."""
 
-    def ModelStreamInfer(self, *_: Any, **__: Any) -> "Call":
-        return self
-
 
 def over(transport: str, monkeypatch: pytest.MonkeyPatch) -> Row:
     """The known answer over a transport."""
@@ -101,7 +98,7 @@ def over(transport: str, monkeypatch: pytest.MonkeyPatch) -> Row:
     if transport == "triton-grpc":
         call = Call()
         stream = TritonGrpc(TARGET)
-        monkeypatch.setattr(stream, "_stubs", itertools.repeat(call))
+        monkeypatch.setattr(stream, "_calls", itertools.repeat(lambda *_, **__: call))
         stream(ASK, seen, call.clock)
     elif transport == "triton-http":
         monkeypatch.setattr(triton_http, "lines", replayed(triton_events()))
