@@ -4,13 +4,14 @@ What follows a ``--`` goes to Locust as it is, so every option of Locust's works
 """
 
 import argparse
+import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, NoReturn
 
 from contract.address import reachable
 from contract.errors import ConchError
@@ -20,6 +21,7 @@ from loadtests.load.options import add_arguments, plan_of
 from loadtests.served import ROOT, served
 
 LOCUSTFILE = Path(__file__).with_name("locustfile.py")
+_LEAVING_S = 20.0  # for Locust to end a run when it is told to
 
 
 def parser() -> argparse.ArgumentParser:
@@ -93,9 +95,8 @@ def _locust(options: argparse.Namespace, rest: Sequence[str], out: IO[str] | Non
     program = [sys.executable, "-m", "locust", "-f", str(LOCUSTFILE)]
     told = [*_told(options), "--users", str(users), "--spawn-rate", str(max(users, 1)), "--loglevel", "WARNING"]
     page = ["--web-host", "127.0.0.1"] if options.ui else ["--headless", "--only-summary"]
-    run: dict[str, Any] = {"cwd": ROOT, "stdout": out, "stderr": out}
     if not options.workers:
-        return subprocess.run([*program, *told, *page, *rest], check=False, **run).returncode
+        return _waited([*program, *told, *page, *rest], out)
     port = str(_free_port())
     master = ["--master", "--master-bind-host", "127.0.0.1", "--master-bind-port", port]
     expects = ["--expect-workers", str(options.workers), "--expect-workers-max-wait", "60"]
@@ -103,12 +104,28 @@ def _locust(options: argparse.Namespace, rest: Sequence[str], out: IO[str] | Non
     joins += ["--transport", options.transport]
     workers = [subprocess.Popen([*program, *joins], cwd=ROOT, stdout=out, stderr=out) for _ in range(options.workers)]
     try:
-        return subprocess.run([*program, *told, *page, *master, *expects, *rest], check=False, **run).returncode
+        return _waited([*program, *told, *page, *master, *expects, *rest], out)
     finally:
         for worker in workers:
             worker.terminate()
         for worker in workers:
             worker.wait()
+
+
+def _waited(command: list[str], out: IO[str] | None) -> int:
+    """Run Locust to its end, and never leave it behind."""
+    with subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=out) as running:
+        try:
+            return running.wait()
+        except KeyboardInterrupt:  # the terminal told Locust too, which ends the run and reports what there is
+            running.wait()
+            raise
+        except BaseException:
+            running.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                running.wait(_LEAVING_S)
+            running.kill()
+            raise
 
 
 @contextmanager
@@ -172,8 +189,16 @@ def _free_port() -> int:
         return port
 
 
-if __name__ == "__main__":
+def ended(main: Callable[[Sequence[str]], int]) -> NoReturn:
+    """Run a command of ours as a process, to its exit code; SIGTERM and Ctrl-C end what it started."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         sys.exit(main(sys.argv[1:]))
     except ConchError as refusal:
         sys.exit(str(refusal))
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+
+
+if __name__ == "__main__":
+    ended(main)

@@ -7,10 +7,9 @@ latency, a request's mean, is our TPOT; its inter chunk latency is our ITL.
 
 import argparse
 import json
-import os
 import subprocess
-import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -19,9 +18,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from contract.errors import ConchError, ServeError
+from contract.errors import ServeError
+from contract.manifest import engines_root
+from contract.spec import load_spec
 from loadtests.load import metrics
-from loadtests.load.__main__ import aimed, locust, parser, up
+from loadtests.load.__main__ import aimed, ended, locust, parsed, parser, up
 from loadtests.load.options import Plan, plan_of
 from loadtests.load.rows import Row, read_rows
 from loadtests.load.streams.openai import OpenAI
@@ -48,7 +49,7 @@ def write_trace(plan: Plan, path: Path) -> None:
             file.write(json.dumps({"timestamp": 1000 * arrival.at, "payload": body}) + "\n")
 
 
-def run_aiperf(plan: Plan, folder: Path) -> list[dict[str, Any]]:
+def run_aiperf(plan: Plan, tokenizer: Path, folder: Path) -> list[dict[str, Any]]:
     """Its records of each request.
 
     Raises:
@@ -57,12 +58,11 @@ def run_aiperf(plan: Plan, folder: Path) -> list[dict[str, Any]]:
     trace = folder / "trace.jsonl"
     write_trace(plan, trace)
     command = [str(PROGRAM), "profile", "--model", plan.target.model, "--url", plan.target.host]
-    command += ["--endpoint-type", "chat", "--streaming", "--use-server-token-count", "--tokenizer", "builtin"]
+    command += ["--endpoint-type", "chat", "--streaming", "--use-server-token-count", "--tokenizer", str(tokenizer)]
     command += ["--input-file", str(trace), "--custom-dataset-type", "mooncake_trace", "--fixed-schedule"]
     command += ["--output-artifact-dir", str(folder), "--connection-reuse-strategy", "never", "--workers-max", "1"]
     command += ["--no-server-metrics", "--no-gpu-telemetry", "--ui", "none", "--record-processor-service-count", "1"]
-    offline = {**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
-    run = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=offline, timeout=600, check=False)
+    run = subprocess.run(command, capture_output=True, text=True, cwd=folder, timeout=600, check=False)
     records = folder / "profile_export.jsonl"
     if run.returncode or not records.exists():
         raise ServeError(f"aiperf failed: {run.stdout[-1500:]}{run.stderr[-1500:]}")
@@ -91,15 +91,17 @@ def ours(rows: list[Row]) -> dict[str, float]:
     return {name: round(1000 * median(values), 3) for name, values in taken.items()}
 
 
-def main() -> int:
+def main(arguments: Sequence[str]) -> int:
     """Measure, write the JSON; 0 when TTFT, TPOT and ITL agree."""
     own = parser()
     own.set_defaults(seconds=40.0, warm_up=0.0, cool_down=0.0, canary_every=0.0, rate=2.0, extra='{"ignore_eos": true}')
     own.add_argument("--rounds", type=int, default=3)
     own.add_argument("--json", type=Path, default=ROOT / "docs" / "loadtest-aiperf.json")
     own.set_defaults(out=".conch/loadtests/aiperf")
-    options = own.parse_args()
+    options, rest = parsed(own, arguments)
     aimed(options)
+    # It counts nothing with it, as the server's counts are used, and does not start without one.
+    tokenizer = (engines_root(ROOT, load_spec(options.config).name) / "current").resolve()
     out = ROOT / options.out
     rounds: list[dict[str, dict[str, float]]] = []
     with up(options.config):
@@ -111,10 +113,10 @@ def main() -> int:
                 asked.seconds = 8.0
             folder = out / f"{number}-aiperf"
             folder.mkdir(parents=True, exist_ok=True)
-            if locust(asked, [], log=out / "locust.log"):
+            if locust(asked, rest, log=out / "locust.log"):
                 raise ServeError(f"the load test failed: {(out / 'locust.log').read_text()[-1500:]}")
             mine = ours(list(read_rows(Path(asked.out) / "rows.jsonl")))
-            other = theirs(run_aiperf(plan, folder))
+            other = theirs(run_aiperf(plan, tokenizer, folder))
             if number:
                 rounds.append({"conch": mine, "aiperf": other})
                 print(f"round {number}: ours {mine}, aiperf {other}", flush=True)
@@ -161,7 +163,4 @@ def _other_words(ask: Ask) -> Ask:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except ConchError as refusal:
-        sys.exit(str(refusal))
+    ended(main)

@@ -6,15 +6,13 @@ goes on where it was; it ends when the answer is close enough or its time is ove
 
 import argparse
 import json
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from contract.errors import ConchError
-from loadtests.load.__main__ import aimed, locust, parsed, parser, up
+from loadtests.load.__main__ import aimed, ended, locust, parsed, parser, up
 from loadtests.load.charts import Line, chart
 from loadtests.load.fault import LoadError
 from loadtests.load.options import Plan, plan_of
@@ -208,7 +206,4 @@ def _charts(steps: Sequence[Step], plan: Plan) -> list[str]:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except ConchError as refusal:
-        sys.exit(str(refusal))
+    ended(main)

@@ -35,7 +35,8 @@ setInterval(async () => {
   if (!box) {
     box = document.createElement("div");
     box.id = "conch";
-    document.body.appendChild(box);
+    const table = document.querySelector("#root table");
+    (table && table.closest(".MuiPaper-root") || document.getElementById("root")).after(box);
   }
   const answer = await fetch("./streaming/charts");
   if (answer.ok) box.innerHTML = await answer.text();

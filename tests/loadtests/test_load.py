@@ -4,14 +4,18 @@ How fast anything was is asserted nowhere: only counts, and that no answer was s
 """
 
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 
@@ -162,8 +166,24 @@ def test_the_page_has_our_tab(server: Running, tmp_path: Path) -> None:
             (table,) = stats["extended_stats"]
             assert {"TTFT, ms", "ITL, ms", "TPOT, ms"} <= {line["name"] for line in table["data"]}
             assert _get(f"http://127.0.0.1:{port}/streaming/charts").count("<svg") == 5
+            locust = psutil.Process(process.pid).children()
+            assert locust
         finally:
             process.terminate()
+    assert not any(child.is_running() for child in locust)
+
+
+def test_a_run_that_is_interrupted_reports_what_there_is(server: Running, tmp_path: Path) -> None:
+    wanted = command(server, tmp_path, "--rate=20", "--seconds=60")
+    with subprocess.Popen(wanted, cwd=ROOT, stdout=subprocess.DEVNULL, start_new_session=True) as process:
+        rows = tmp_path / "rows.jsonl"
+        while not (rows.exists() and rows.stat().st_size):
+            assert process.poll() is None
+            time.sleep(0.1)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    assert process.returncode == 130
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert "INVALID (it was stopped before its end" in report["sentence"]
 
 
 def _get(url: str) -> str:
