@@ -61,7 +61,6 @@ class Known(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc
 
     def keep(self, told: Told) -> None:
         """Write an answer's line."""
-        told.ended = time.perf_counter()
         self._log.write(json.dumps(asdict(told)) + "\n")
         self._log.flush()
 
@@ -111,9 +110,10 @@ class Known(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc
         _event(writer, _chunk({}, chat=chat, finish="length"))
         usage = {"prompt_tokens": 7, "completion_tokens": told.tokens, "total_tokens": 7 + told.tokens}
         _event(writer, {"choices": [], "usage": usage})
-        self.keep(told)
+        told.ended = time.perf_counter()
         _write(writer, b"data: [DONE]\n\n")
         _end(writer)
+        self.keep(told)
 
     async def _triton(self, writer: asyncio.StreamWriter, model: str, told: Told) -> None:
         if _refused(writer, model, {"error": f"[overloaded] {model}"}):
@@ -128,9 +128,10 @@ class Known(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc
             _event(writer, {"text_output": text, "output_ids": ids if len(ids) > 1 else 0})
         last = {"num_input_tokens": 7, "num_output_tokens": told.tokens, "finish_reason": "length"}
         queue = {"arrival_time_ns": 1_000_000_000, "first_scheduled_time_ns": 1_030_000_000}
-        self.keep(told)
+        told.ended = time.perf_counter()
         _event(writer, {"text_output": "", **last, **queue})
         _end(writer)
+        self.keep(told)
 
     async def ModelStreamInfer(self, requests: Any, _: Any) -> AsyncIterator[service_pb2.ModelStreamInferResponse]:
         """Triton's gRPC."""
@@ -145,9 +146,10 @@ class Known(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc
                     yield service_pb2.ModelStreamInferResponse(error_message="[engine_failed] the engine died")
                     return
                 yield _response(text_output=text, output_ids=[0] * tokens)
-            self.keep(told)
+            told.ended = time.perf_counter()
             counts = {"num_input_tokens": [7], "num_output_tokens": [told.tokens]}
             yield _response(text_output="", finish_reason="length", **counts)
+            self.keep(told)
 
 
 def _refused(writer: asyncio.StreamWriter, model: str, body: Any) -> bool:
