@@ -21,9 +21,9 @@ QUESTIONS = (
     "What is the capital of France?",
     "What is the capital of Japan?",
     "What color is the sky on a clear day?",
-    "What is the opposite of hot?",
+    "What is the capital of Italy?",
 )
-_TOKENS = 8  # more, and two words that are as likely are asked for, not correctness
+_TOKENS = 8
 
 
 class Sighting(msgspec.Struct):
