@@ -21,6 +21,7 @@ from loadtests.load.options import add_arguments, plan_of
 from loadtests.served import ROOT, served
 
 LOCUSTFILE = Path(__file__).with_name("locustfile.py")
+_DCGM_PORT = 9400  # dcgm-exporter's own default
 _LEAVING_S = 20.0  # for Locust to end a run when it is told to
 
 
@@ -156,8 +157,9 @@ def host_of(spec: Deployment, transport: str) -> str:
 
 
 def metrics_urls(spec: Deployment) -> list[str]:
-    """A deployment's pages of metrics."""
-    pages = [f"http://{reachable(spec.ports.host)}:{spec.ports.metrics}/metrics"]
+    """A deployment's pages of metrics, and dcgm-exporter's: a page that nobody serves is left out as it is read."""
+    host = reachable(spec.ports.host)
+    pages = [f"http://{host}:{spec.ports.metrics}/metrics", f"http://{host}:{_DCGM_PORT}/metrics"]
     if spec.gateway.enabled:
         pages.append(f"http://{reachable(spec.gateway.host)}:{spec.ports.gateway}/metrics")
     return pages
