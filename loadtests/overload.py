@@ -19,6 +19,7 @@ from contract.errors import ConchError
 from contract.manifest import this_machine
 from contract.spec import Deployment, load_spec
 from loadtests.served import ROOT, served
+from loadtests.sse import request
 
 ANSWER_TOKENS = 200
 TIMES = 4
@@ -46,14 +47,10 @@ async def ask(spec: Deployment) -> tuple[str, int | None]:
             "stream": True,
         }
     ).encode()
-    head = (
-        f"POST /v1/completions HTTP/1.1\r\nHost: {spec.gateway.host}\r\nConnection: close\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    )
     try:
         reader, writer = await asyncio.open_connection(spec.gateway.host, spec.ports.gateway)
         try:
-            writer.write(head.encode() + body)
+            writer.write(request(spec.gateway.host, "/v1/completions", body))
             said = await reader.read(-1)
         finally:
             writer.close()

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import struct
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,11 +11,13 @@ from typing import Any
 import grpc
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
+from clients.wire import to_message
 from contract.errors import from_wire
 from contract.spec import Ports
-from contract.tensors import ENSEMBLE_ALIAS, INPUT_BY_NAME
+from contract.tensors import ENSEMBLE_ALIAS
+from loadtests.sse import StreamedResponse, request
 
-_PACK = {"INT32": "i", "FP32": "f", "BOOL": "?", "UINT64": "Q"}
+OUTPUTS = ("text_output", "output_ids", "finish_reason")
 
 
 @dataclass
@@ -38,7 +39,7 @@ class Stub:
 
     async def stream(self, inputs: dict[str, Any], cancel_after: int | None = None) -> Timeline:
         """Run one request; cancel it after so many deltas, if told."""
-        message = _message(inputs)
+        message = to_message(ENSEMBLE_ALIAS, inputs, outputs=OUTPUTS)
         timeline = Timeline(time.perf_counter())
         call = self._call(_once(message))
         try:
@@ -106,42 +107,19 @@ async def openai_stream(host: str, port: int, body: dict[str, Any]) -> Timeline:
 
 async def _events(host: str, port: int, path: str, body: dict[str, Any]) -> AsyncIterator[tuple[float, Any]]:
     """Server-sent events of one POST, each with its arrival; a refusal's body is one event."""
-    packed = json.dumps(body).encode()
-    head = (
-        f"POST {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {len(packed)}\r\n\r\n"
-    )
     reader, writer = await asyncio.open_connection(host, port)
+    response = StreamedResponse()
     try:
-        writer.write(head.encode() + packed)
-        async for line in reader:
+        writer.write(request(host, path, json.dumps(body).encode()))
+        while not response.ended and (data := await reader.read(65536)):
             now = time.perf_counter()
-            if line in {b"0\r\n", b"data: [DONE]\n"}:  # the last chunk, the last event
-                return
-            if line.startswith((b"data: ", b'{"error"')):
-                yield now, json.loads(line.removeprefix(b"data: "))
+            for line in response.feed(data):
+                if line == b"data: [DONE]":
+                    return
+                if line.startswith((b"data: ", b'{"error"')):
+                    yield now, json.loads(line.removeprefix(b"data: "))
     finally:
         writer.close()
-
-
-def _message(inputs: dict[str, Any]) -> service_pb2.ModelInferRequest:
-    message = service_pb2.ModelInferRequest(model_name=ENSEMBLE_ALIAS)
-    for name, value in inputs.items():
-        values = value if isinstance(value, list) else [value]
-        dtype = INPUT_BY_NAME[name].dtype
-        message.inputs.add(name=name, datatype=dtype, shape=[1, len(values)])
-        message.raw_input_contents.append(b"".join(_element(dtype, each) for each in values))
-    for name in ("text_output", "output_ids", "finish_reason"):
-        message.outputs.add(name=name)
-    return message
-
-
-def _element(dtype: str, value: Any) -> bytes:
-    if dtype == "BYTES":
-        text: bytes = value.encode()
-        return struct.pack("<I", len(text)) + text
-    packed: bytes = struct.pack("<" + _PACK[dtype], value)
-    return packed
 
 
 async def _once(message: service_pb2.ModelInferRequest) -> AsyncIterator[service_pb2.ModelInferRequest]:

@@ -1,0 +1,46 @@
+"""What a figure was measured on: engine, versions, machine, command."""
+
+import importlib.metadata
+import os
+import platform
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from contract.errors import ConchError
+from contract.manifest import engines_root, load_manifest, this_machine
+from contract.spec import load_spec
+from loadtests.served import ROOT
+
+_PACKAGES = ("locust", "gevent", "grpcio", "tritonclient", "nvidia-pytriton", "openvino", "openvino-genai")
+
+
+def surroundings(deployment: Path | None) -> dict[str, Any]:
+    """As report.json keeps it."""
+    found: dict[str, Any] = {
+        "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "machine": {**this_machine().model_dump(), "cores": os.cpu_count(), "kernel": platform.release()},
+        "python": platform.python_version(),
+        "packages": {name: version for name in _PACKAGES if (version := _version(name))},
+        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "load_average": [round(load, 2) for load in os.getloadavg()],
+    }
+    if deployment is None:
+        return found
+    spec = load_spec(deployment)
+    found["deployment"] = spec.model_dump(mode="json", include={"name", "engine", "limits", "streaming"})
+    if spec.source is not None:
+        try:
+            manifest = load_manifest((engines_root(ROOT, spec.name) / "current").resolve())
+            found["engine"] = manifest.model_dump(mode="json", exclude={"files"})
+        except ConchError as error:
+            found["engine"] = {"unknown": str(error)}
+    return found
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
