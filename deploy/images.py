@@ -19,6 +19,7 @@ class Image:
     digest: str = ""
     triton: bool = False  # NVIDIA's, with a Triton server in it
     packages: bool = False  # has a Python environment of its own, which ours must be laid over
+    starts: bool = False  # starts a program of its own, whatever command it is given
 
     @property
     def reference(self) -> str:
@@ -37,6 +38,7 @@ _VLLM_OPENAI = Image(  # no Triton in it: the one in the wheel
     "vllm/vllm-openai:v0.26.0",
     "sha256:ffb2d59b1c059a5bd8d781320c9f5189de8293693b7d95da54befddaa54abf52",
     packages=True,
+    starts=True,
 )
 
 # By runtime, as contract.spec names it; the first is the default.

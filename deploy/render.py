@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from contract.manifest import engines_root
 from contract.spec import Deployment
 from deploy import grafana, prometheus
 from deploy.images import image_of_spec, server_image
@@ -72,9 +73,12 @@ def write(files: dict[str, str], spec: Deployment, where: Site) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
         path.chmod(0o755 if name.endswith(".sh") else 0o644)
-    (where.root / ".conch").mkdir(exist_ok=True)  # a read-only project has no room for the mount's own point
     password = where.folder / "secrets" / "grafana_password"
-    folders = [where.root / "engines", password.parent, *(where.folder / "state" / name for name in _STATES)]
+    folders = [
+        engines_root(where.root, spec.name),
+        password.parent,
+        *(where.folder / "state" / name for name in _STATES),
+    ]
     made = [folder for folder in folders if not folder.exists()]
     for folder in made:
         folder.mkdir(parents=True, mode=0o700 if folder == password.parent else 0o755)

@@ -44,6 +44,7 @@ class Service:
     name: str
     image: str
     command: tuple[str, ...] = ()  # (): the image's own
+    instead: bool = False  # of what the image starts, to which the command would be arguments
     environment: dict[str, str] = field(default_factory=dict)
     mounts: tuple[Mount, ...] = ()
     scratch: tuple[str, ...] = ()  # folders in memory, where programs may stand too
@@ -85,7 +86,7 @@ def _composed(service: Service, folder: Path) -> dict[str, Any]:
     body: dict[str, Any] = {
         "image": service.image,
         "profiles": [service.profile] if service.profile else None,
-        "command": [_escaped(word) for word in service.command],
+        "entrypoint" if service.instead else "command": [_escaped(word) for word in service.command],
         "working_dir": service.workdir,
         "user": service.user,
         "network_mode": "host",
@@ -145,6 +146,8 @@ def run_command(engine: ContainerEngine, project: str, service: Service, *, root
     if service.workdir:
         words.append(("--workdir", service.workdir))
     words += [("--log-driver", "json-file"), ("--log-opt", f"max-size={_LOG_SIZE}")]
+    if service.instead:
+        return [*words, ("--entrypoint", service.command[0]), (service.image,), service.command[1:]]
     return [*words, (service.image,), service.command]
 
 

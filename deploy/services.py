@@ -9,12 +9,13 @@ from typing import Any
 
 from contract.address import address, is_loopback
 from contract.errors import SpecError
+from contract.manifest import engines_root
 from contract.spec import Deployment, HubSource, PathSource
 from deploy import images
 from deploy.images import Image
 from deploy.service import SECRETS, Health, Mount, Service
 
-CODE = "/conch"  # the project, read-only
+CODE = "/conch"  # what a container needs of the project, and no more: no environment or key of the host's
 SPEC = "/etc/conch/deployment.yaml"
 _REQUIREMENTS = "/etc/conch/requirements.txt"
 
@@ -27,9 +28,14 @@ _UV = {
     "UV_CACHE_DIR": f"{_STATE}/cache",
     "UV_PYTHON_DOWNLOADS": "never",
 }
+# Where python_backend.worker looks for an engine's own environment: the image's, as the wheel's Triton needs numpy 1.
+_WORKER = f"{CODE}/.venv-vllm"
 # What NVIDIA's and vLLM's images may lack of what the server and its stages import. numpy, transformers and torch are
 # theirs, and stay as they are.
 _LAID_OVER = ("msgspec", "psutil", "pydantic", "pyyaml", "rich", "tritonclient", "typer")
+_SERVER_ROOMS = ("build", "contract", "python_backend", "serving")
+_GATEWAY_ROOMS = ("clients", "contract", "gateway")
+_LOCK = ("pyproject.toml", "uv.lock")
 # Made anew with each start: Triton's backend, the log, the model repository.
 _MADE_ANEW = (_SCRATCH, f"{CODE}/.conch", f"{CODE}/model_repository")
 
@@ -69,7 +75,7 @@ def inside(spec: Deployment) -> dict[str, Any]:
     keys = {"keys": Path(SECRETS, "api_keys")} if spec.gateway.keys else {}
     found: dict[str, Any] = {"gateway": spec.gateway.model_copy(update={"enabled": False, **keys})}
     if isinstance(spec.source, PathSource):
-        found["source"] = spec.source.model_copy(update={"path": _checkpoint(spec.source)})
+        found["source"] = spec.source.model_copy(update={"path": _on_host(spec.source)})
     return spec.model_copy(update=found).model_dump(mode="json", exclude_unset=True)
 
 
@@ -103,18 +109,17 @@ def building(spec: Deployment, site: Site, image: Image, torch: str) -> list[Ser
     if not image.packages:
         install.append(("uv", "pip", "install", "--no-deps", "--python", _PYTHON, "--torch-backend", "cpu", torch))
     hub = isinstance(spec.source, HubSource)
-    checkpoint = _checkpoint(spec.source) if isinstance(spec.source, PathSource) else None
-    mounts = (*_for_install(image, site, name), Mount(site.folder / "deployment.yaml", SPEC))
-    mounts += (Mount(site.root / "engines", f"{CODE}/engines", writable=True),)
+    mounts = (*_for_install(image, site, name), *_parts(site, _SERVER_ROOMS), _spec(site), _engine(spec, site, True))
     return [
         Service(
             name=name,
             image=image.reference,
             command=_shell(*install, (_PYTHON, "-m", "build", SPEC)),
+            instead=image.starts,
             environment=_ENVIRONMENT
             | ({} if image.packages else _UV)
             | ({"HF_TOKEN_PATH": f"{SECRETS}/hf_token"} if hub else {}),
-            mounts=(*mounts, Mount(checkpoint, str(checkpoint))) if checkpoint else mounts,
+            mounts=(*mounts, *_checkpoint(spec)),
             scratch=_MADE_ANEW,
             secrets={"hf_token": site.folder / "secrets" / "hf_token"} if hub else {},
             user=site.user,
@@ -133,12 +138,13 @@ def _install(name: str, image: Image, site: Site) -> Service:
         name=name,
         image=image.reference,
         command=_shell(*_into_venv(image)),
+        instead=image.starts,
         environment=_ENVIRONMENT | ({} if image.packages else _UV),
         mounts=_for_install(image, site, name),
         scratch=(_SCRATCH,),
         user=site.user,
         once=True,
-        workdir=CODE,
+        workdir=_STATE if image.packages else CODE,
     )
 
 
@@ -155,11 +161,11 @@ def _into_venv(image: Image, *lock: str) -> list[tuple[str, ...]]:
     """The commands that make the environment: from the lock, or over the image's own."""
     if not image.packages:
         return [("uv", "sync", "--frozen", "--no-dev", "--python", "python3", *lock)]
-    return [
-        # Without pip, which Ubuntu's Python cannot put into an environment; the image's own installs for it.
-        ("python3", "-m", "venv", "--without-pip", "--system-site-packages", f"{_STATE}/venv"),
-        ("python3", "-m", "pip", "--python", _PYTHON, "install", "--no-cache-dir", "--requirement", _REQUIREMENTS),
-    ]
+    # Without pip, which Ubuntu's Python cannot put into an environment; the image's own installs for it.
+    venv = ("python3", "-m", "venv", "--without-pip", "--system-site-packages")
+    pip = ("python3", "-m", "pip", "--python", _PYTHON, "install", "--no-cache-dir", "--requirement", _REQUIREMENTS)
+    worker = () if image.triton else ((*venv, f"{_STATE}/worker"),)
+    return [(*venv, f"{_STATE}/venv"), *worker, pip]
 
 
 def _server(spec: Deployment, site: Site, image: Image, install: Service) -> Service:
@@ -167,14 +173,20 @@ def _server(spec: Deployment, site: Site, image: Image, install: Service) -> Ser
         name="server",
         image=image.reference,
         command=_shell((_PYTHON, "-m", "build.repository", SPEC), (_PYTHON, "-m", "serving", "serve", SPEC)),
+        instead=image.starts,
         environment=_ENVIRONMENT,
-        mounts=_of_project(site, install.name),
+        mounts=(
+            *_parts(site, _SERVER_ROOMS),
+            *_read(spec, site, install),
+            *([Mount(_state(site, install.name) / "worker", _WORKER)] if image.packages and not image.triton else []),
+            *(_checkpoint(spec) if on_gpus(spec) else ()),  # which an engine for one of them may only link to
+        ),
         scratch=_MADE_ANEW,
         user=site.user,
         gpus=_gpus(spec),
         cpus=0 if on_gpus(spec) else spec.engine.threads,
         shm=_shm(spec),
-        health=Health((_PYTHON, "-m", "serving", "status", SPEC), start_s=900 if on_gpus(spec) else 60),
+        health=Health((_PYTHON, "-m", "serving", "status", SPEC), start_s=1800 if on_gpus(spec) else 60),
         stop_s=60,  # 30 s for what runs, then Triton's own exit
         after={install.name: "service_completed_successfully"},
         workdir=CODE,
@@ -188,7 +200,7 @@ def _gateway(spec: Deployment, site: Site, install: Service) -> Service:
         image=install.image,
         command=(_PYTHON, "-m", "gateway", SPEC),
         environment=_ENVIRONMENT,
-        mounts=_of_project(site, install.name),
+        mounts=(*_parts(site, _GATEWAY_ROOMS), *_read(spec, site, install)),
         scratch=(_SCRATCH,),
         secrets={"api_keys": (site.root / spec.gateway.keys).resolve()} if spec.gateway.keys else {},
         user=site.user,
@@ -201,16 +213,44 @@ def _gateway(spec: Deployment, site: Site, install: Service) -> Service:
     )
 
 
-def _of_project(site: Site, state: str) -> tuple[Mount, ...]:
-    """The project with its engines, the spec, and the environment that ``state`` names."""
-    spec = Mount(site.folder / "deployment.yaml", SPEC)
-    return (Mount(site.root, CODE), spec, Mount(site.folder / "state" / state, _STATE))
-
-
 def _for_install(image: Image, site: Site, state: str) -> tuple[Mount, ...]:
-    """The project with its lock, the environment to make, and what goes over the image's."""
-    mounts = (Mount(site.root, CODE), Mount(site.folder / "state" / state, _STATE, writable=True))
-    return (*mounts, Mount(site.folder / "requirements.txt", _REQUIREMENTS)) if image.packages else mounts
+    """What says what to install, and where it goes."""
+    wanted = (Mount(site.folder / "requirements.txt", _REQUIREMENTS),) if image.packages else _parts(site, _LOCK)
+    return (*wanted, Mount(_state(site, state), _STATE, writable=True))
+
+
+def _read(spec: Deployment, site: Site, install: Service) -> tuple[Mount, ...]:
+    """The spec, the environment, and the engine where there is one."""
+    engine = (_engine(spec, site),) if spec.source else ()
+    return (_spec(site), Mount(_state(site, install.name), _STATE), *engine)
+
+
+def _parts(site: Site, names: tuple[str, ...]) -> tuple[Mount, ...]:
+    return tuple(Mount(site.root / name, f"{CODE}/{name}") for name in names)
+
+
+def _spec(site: Site) -> Mount:
+    return Mount(site.folder / "deployment.yaml", SPEC)
+
+
+def _engine(spec: Deployment, site: Site, writable: bool = False) -> Mount:
+    return Mount(engines_root(site.root, spec.name), str(engines_root(Path(CODE), spec.name)), writable)
+
+
+def _state(site: Site, name: str) -> Path:
+    return site.folder / "state" / name
+
+
+def _checkpoint(spec: Deployment) -> tuple[Mount, ...]:
+    """A checkpoint of the host, where the host has it."""
+    if not isinstance(spec.source, PathSource):
+        return ()
+    path = _on_host(spec.source)
+    return (Mount(path, str(path)),)
+
+
+def _on_host(source: PathSource) -> Path:
+    return source.path.expanduser().resolve()
 
 
 def _gpus(spec: Deployment) -> int:
@@ -220,10 +260,6 @@ def _gpus(spec: Deployment) -> int:
 def _shm(spec: Deployment) -> str:
     """A limit and no reservation: Triton hands tensors to its stages here, and NCCL to its ranks."""
     return "16gb" if on_gpus(spec) else "1gb"
-
-
-def _checkpoint(source: PathSource) -> Path:
-    return source.path.expanduser().resolve()
 
 
 def _shell(*steps: tuple[str, ...]) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from deploy.render import render
-from tests.deploy.cases import CASES, CODE, TORCH, cpu, files, site
+from tests.deploy.cases import CASES, CODE, TORCH, cpu, files, gpu, site
 from tests.deploy.tools import COMPOSE, run, write
 
 
@@ -59,7 +59,8 @@ def test_a_wrong_file_is_refused(key: str, value: object, tmp_path: Path) -> Non
 
 
 def test_ours_are_confined(composed: tuple[str, dict[str, Any]]) -> None:
-    _, file = composed
+    case, file = composed
+    engines = "/conch/engines/small" if case == "cpu" else "/conch/engines/large"
     for name in ("engine", "install", "server", "gateway"):
         service = file["services"][name]
         assert service["user"] == "1000:1000"
@@ -67,7 +68,7 @@ def test_ours_are_confined(composed: tuple[str, dict[str, Any]]) -> None:
         assert service["cap_drop"] == ["ALL"]
         assert service["security_opt"] == ["no-new-privileges:true"]
         writable = {mount["target"] for mount in service["volumes"] if not mount.get("read_only")}
-        assert writable == {"engine": {"/state", "/conch/engines"}, "install": {"/state"}}.get(name, set())
+        assert writable == {"engine": {"/state", engines}, "install": {"/state"}}.get(name, set())
 
 
 def test_nothing_is_published_and_all_that_the_spec_does_not_place_is_on_loopback(
@@ -117,6 +118,17 @@ def test_secrets_are_files_of_those_who_need_them(readings: dict[str, dict[str, 
     }
     # What Compose would replace by a variable of its own reaches the shell as it is.
     assert '"$$(cat /run/secrets/webui_key)"' in file["services"]["open-webui"]["command"][2]
+
+
+def test_an_image_that_starts_a_program_of_its_own(tmp_path: Path) -> None:
+    """vLLM's: ours is started instead, and its worker finds the image's packages."""
+    spec, image = gpu("vllm"), "vllm/vllm-openai:v0.26.0"
+    found = render(spec, site("large", CODE), "configs/x.yaml", engine="docker", torch=TORCH, image=image)
+    services = read(write(tmp_path, found) / "compose.yaml")["services"]
+    assert services["server"]["entrypoint"][:2] == ["sh", "-c"]
+    assert not services["server"].get("command")
+    assert "/conch/.venv-vllm" in [mount["target"] for mount in services["server"]["volumes"]]
+    assert "--entrypoint sh" in found["run.sh"]
 
 
 def test_a_name_with_dots(tmp_path: Path) -> None:

@@ -44,8 +44,10 @@ def test_docker_understands_the_cpu(created: Created) -> None:
     assert server["Healthcheck"]["Test"][1].endswith("-m serving status /etc/conch/deployment.yaml")
     assert server["StopTimeout"] == 60
     assert (host["NetworkMode"], host["ReadonlyRootfs"], host["Init"], host["CapDrop"]) == ("host", True, True, ["ALL"])
+    rooms = [f"/srv/conch/{room}:/conch/{room}:ro" for room in ("build", "contract", "python_backend", "serving")]
     assert set(host["Binds"]) == {  # docker keeps them in no order
-        "/srv/conch:/conch:ro",
+        *rooms,
+        "/srv/conch/engines/small:/conch/engines/small:ro",
         "/srv/conch/deploy/rendered/small/deployment.yaml:/etc/conch/deployment.yaml:ro",
         "/srv/conch/deploy/rendered/small/state/install:/state:ro",
     }

@@ -15,7 +15,8 @@ docker run --rm \
   --env UV_PROJECT_ENVIRONMENT=/state/venv \
   --env UV_CACHE_DIR=/state/cache \
   --env UV_PYTHON_DOWNLOADS=never \
-  --volume /srv/conch:/conch:ro \
+  --volume /srv/conch/pyproject.toml:/conch/pyproject.toml:ro \
+  --volume /srv/conch/uv.lock:/conch/uv.lock:ro \
   --volume /srv/conch/deploy/rendered/small/state/install:/state \
   --tmpfs /tmp:exec,mode=1777 \
   --workdir /conch \
@@ -38,9 +39,13 @@ docker run --detach --restart=unless-stopped \
   --env USER=conch \
   --env PYTHONDONTWRITEBYTECODE=1 \
   --env PYTHONUNBUFFERED=1 \
-  --volume /srv/conch:/conch:ro \
+  --volume /srv/conch/build:/conch/build:ro \
+  --volume /srv/conch/contract:/conch/contract:ro \
+  --volume /srv/conch/python_backend:/conch/python_backend:ro \
+  --volume /srv/conch/serving:/conch/serving:ro \
   --volume /srv/conch/deploy/rendered/small/deployment.yaml:/etc/conch/deployment.yaml:ro \
   --volume /srv/conch/deploy/rendered/small/state/install:/state:ro \
+  --volume /srv/conch/engines/small:/conch/engines/small:ro \
   --tmpfs /tmp:exec,mode=1777 \
   --tmpfs /conch/.conch:exec,mode=1777 \
   --tmpfs /conch/model_repository:exec,mode=1777 \
@@ -67,9 +72,12 @@ docker run --detach --restart=unless-stopped \
   --env USER=conch \
   --env PYTHONDONTWRITEBYTECODE=1 \
   --env PYTHONUNBUFFERED=1 \
-  --volume /srv/conch:/conch:ro \
+  --volume /srv/conch/clients:/conch/clients:ro \
+  --volume /srv/conch/contract:/conch/contract:ro \
+  --volume /srv/conch/gateway:/conch/gateway:ro \
   --volume /srv/conch/deploy/rendered/small/deployment.yaml:/etc/conch/deployment.yaml:ro \
   --volume /srv/conch/deploy/rendered/small/state/install:/state:ro \
+  --volume /srv/conch/engines/small:/conch/engines/small:ro \
   --tmpfs /tmp:exec,mode=1777 \
   --health-cmd '/state/venv/bin/python -c '"'"'from urllib.request import urlopen; urlopen("http://127.0.0.1:9000/health/ready", timeout=8)'"'"'' \
   --health-start-period 60s \

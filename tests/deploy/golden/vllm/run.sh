@@ -14,11 +14,10 @@ podman run --rm \
   --env USER=conch \
   --env PYTHONDONTWRITEBYTECODE=1 \
   --env PYTHONUNBUFFERED=1 \
-  --volume /srv/conch:/conch:ro \
-  --volume /srv/conch/deploy/rendered/large/state/install:/state \
   --volume /srv/conch/deploy/rendered/large/requirements.txt:/etc/conch/requirements.txt:ro \
+  --volume /srv/conch/deploy/rendered/large/state/install:/state \
   --tmpfs /tmp:exec,mode=1777 \
-  --workdir /conch \
+  --workdir /state \
   --log-driver json-file \
   --log-opt max-size=50m \
   nvcr.io/nvidia/tritonserver:26.08-vllm-python-py3 \
@@ -43,14 +42,18 @@ podman run --detach --restart=unless-stopped \
   --env USER=conch \
   --env PYTHONDONTWRITEBYTECODE=1 \
   --env PYTHONUNBUFFERED=1 \
-  --volume /srv/conch:/conch:ro \
+  --volume /srv/conch/build:/conch/build:ro \
+  --volume /srv/conch/contract:/conch/contract:ro \
+  --volume /srv/conch/python_backend:/conch/python_backend:ro \
+  --volume /srv/conch/serving:/conch/serving:ro \
   --volume /srv/conch/deploy/rendered/large/deployment.yaml:/etc/conch/deployment.yaml:ro \
   --volume /srv/conch/deploy/rendered/large/state/install:/state:ro \
+  --volume /srv/conch/engines/large:/conch/engines/large:ro \
   --tmpfs /tmp:exec,mode=1777 \
   --tmpfs /conch/.conch:exec,mode=1777 \
   --tmpfs /conch/model_repository:exec,mode=1777 \
   --health-cmd '/state/venv/bin/python -m serving status /etc/conch/deployment.yaml' \
-  --health-start-period 900s \
+  --health-start-period 1800s \
   --health-interval 15s \
   --health-timeout 10s \
   --health-retries 3 \
@@ -76,7 +79,8 @@ podman run --rm \
   --env UV_PROJECT_ENVIRONMENT=/state/venv \
   --env UV_CACHE_DIR=/state/cache \
   --env UV_PYTHON_DOWNLOADS=never \
-  --volume /srv/conch:/conch:ro \
+  --volume /srv/conch/pyproject.toml:/conch/pyproject.toml:ro \
+  --volume /srv/conch/uv.lock:/conch/uv.lock:ro \
   --volume /srv/conch/deploy/rendered/large/state/install-gateway:/state \
   --tmpfs /tmp:exec,mode=1777 \
   --workdir /conch \
@@ -99,9 +103,12 @@ podman run --detach --restart=unless-stopped \
   --env USER=conch \
   --env PYTHONDONTWRITEBYTECODE=1 \
   --env PYTHONUNBUFFERED=1 \
-  --volume /srv/conch:/conch:ro \
+  --volume /srv/conch/clients:/conch/clients:ro \
+  --volume /srv/conch/contract:/conch/contract:ro \
+  --volume /srv/conch/gateway:/conch/gateway:ro \
   --volume /srv/conch/deploy/rendered/large/deployment.yaml:/etc/conch/deployment.yaml:ro \
   --volume /srv/conch/deploy/rendered/large/state/install-gateway:/state:ro \
+  --volume /srv/conch/engines/large:/conch/engines/large:ro \
   --volume /srv/conch/keys:/run/secrets/api_keys:ro \
   --tmpfs /tmp:exec,mode=1777 \
   --health-cmd '/state/venv/bin/python -c '"'"'from urllib.request import urlopen; urlopen("http://127.0.0.1:9000/health/ready", timeout=8)'"'"'' \
