@@ -194,15 +194,17 @@ def serve(connection: Connection, engine: Engine) -> None:
 def make_engine(config: StageConfig) -> Engine:
     """The engine of a deployment's runtime; only that one is imported."""
     assert config.engine is not None
+    from python_backend.gate import GatedEngine
+    from python_backend.guides import GuideProcess
+
+    guides = GuideProcess(config.engine, config.spec.engine.runtime)
     if config.spec.engine.runtime == "vllm":
         from python_backend.vllm.engine import VllmEngine
 
-        return VllmEngine(config.engine, config.spec)
-    from python_backend.gate import GatedEngine
+        return GatedEngine(VllmEngine(config.engine, config.spec), guides)
     from python_backend.openvino.engine import OpenVinoEngine
-    from python_backend.openvino.guides import GuideProcess
 
-    return GatedEngine(OpenVinoEngine(config.engine, config.spec), GuideProcess(config.engine))
+    return GatedEngine(OpenVinoEngine(config.engine, config.spec), guides)
 
 
 def main() -> None:
