@@ -6,6 +6,7 @@ stack, here as in vLLM. So a request with a guide waits until another process ha
 """
 
 import os
+import re
 import resource
 import socket
 import subprocess
@@ -82,6 +83,15 @@ class GuideProcess:
             self._connection = Connection(os.dup(ours.fileno()))
         if self._connection.poll(_START_S):
             self._connection.recv_bytes()
+
+
+# xgrammar says where in its own source it stopped before it says why.
+_WHERE = re.compile(r"^.*\.(?:cc|cpp|h|hpp):\d+:?\s*(?:Check failed: \(.*?\) is (?:true|false):?\s*)?", re.DOTALL)
+
+
+def reason(error: Exception) -> str:
+    """Why xgrammar does not compile a guide, for the user."""
+    return _WHERE.sub("", str(error)).strip() or "it cannot be compiled"
 
 
 class _Scratch(Protocol):

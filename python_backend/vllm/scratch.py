@@ -6,6 +6,7 @@ import xgrammar
 from transformers import AutoTokenizer
 
 from contract.sampling import SamplingParams
+from python_backend.guides import reason
 
 
 class ScratchCompiler:
@@ -31,5 +32,5 @@ class ScratchCompiler:
                 case _:  # vLLM itself checks a structural tag
                     return ""
         except (RuntimeError, ValueError) as error:
-            return next((line for line in str(error).splitlines() if line.strip()), "") or "it cannot be compiled"
+            return reason(error)
         return ""
