@@ -13,34 +13,30 @@ import argparse
 import json
 import os
 import random
-import socket
-import statistics
 import subprocess
 import sys
-import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
-import yaml
 from tokenizers import Tokenizer
 
 from contract.errors import ConchError, ServeError
-from contract.manifest import MANIFEST, Manifest, engines_root, now, this_machine
-from contract.spec import Deployment, load_spec
+from contract.manifest import this_machine
+from contract.spec import Deployment
 from loadtests.fleet import Fleet, Load
+from loadtests.gpu_deployment import deployment
 from loadtests.lean import Order
+from loadtests.meter import Meter, family, memory_mib
 from loadtests.pipeline import itl, quantiles
-from loadtests.served import ROOT, served
-from loadtests.shapes import SHAPES, write_shape
+from loadtests.served import served
+from loadtests.shapes import SHAPES
 from loadtests.soak import active
+from loadtests.vllm_alone import VLLM, offline, vllm_serve
 
-VLLM = ROOT / ".venv-vllm" / "bin" / "python"
-START_S = 1200.0
 PHASES = ("ensemble", "serve", "offline", "soak", "same-text")
 TEXTS = (
     "The tide comes in",
@@ -50,91 +46,6 @@ TEXTS = (
     "Dear Sir or Madam,",
     "Once upon a time, in a village by the sea,",
 )
-
-
-class Meter:
-    """What the GPU and the processes do while a load runs."""
-
-    def __init__(self, roots: Callable[[], list[psutil.Process]]) -> None:
-        self._roots = roots
-        self._gpu: list[list[float]] = []
-        self._stop = threading.Event()
-
-    def __enter__(self) -> "Meter":
-        self._begun, self._before = time.time(), _cpu_s(self._roots())
-        self._thread = threading.Thread(target=self._watch)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-        took = time.time() - self._begun
-        after = _cpu_s(self._roots())
-        self.report: dict[str, Any] = {
-            "cores_used": {
-                name: round((used - self._before.get(name, 0.0)) / took, 2)
-                for name, used in sorted(after.items())
-                if used - self._before.get(name, 0.0) > 0.02 * took
-            }
-        }
-        if self._gpu:
-            names = ("gpu_utilisation_percent", "gpu_power_w", "gpu_memory_mib")
-            self.report |= {
-                name: round(statistics.mean(each))
-                for name, each in zip(names, zip(*self._gpu, strict=True), strict=True)
-            }
-
-    def _watch(self) -> None:
-        query = ["nvidia-smi", "--query-gpu=utilization.gpu,power.draw,memory.used", "--format=csv,noheader,nounits"]
-        while not self._stop.wait(0.5):
-            with suppress(OSError, ValueError):
-                said = subprocess.run(query, capture_output=True, text=True, check=False).stdout
-                self._gpu.append([float(each) for each in said.splitlines()[0].split(",")] if said else [])
-        self._gpu = [each for each in self._gpu if len(each) == 3]
-
-
-def _cpu_s(roots: list[psutil.Process]) -> dict[str, float]:
-    """CPU time by what a process is, over the roots' whole trees."""
-    used: dict[str, float] = {}
-    for root in roots:
-        with suppress(psutil.Error):
-            for process in [root, *root.children(recursive=True)]:
-                with suppress(psutil.Error):
-                    name = _name(process)
-                    used[name] = used.get(name, 0.0) + sum(process.cpu_times()[:2])
-    return used
-
-
-def _name(process: psutil.Process) -> str:
-    command = process.cmdline()
-    stage = next((part.split("/")[-3] for part in command if part.endswith("/1/model.py")), "")
-    if stage:
-        return stage.rpartition("_")[2]
-    for module in (
-        "python_backend.worker",
-        "python_backend.vllm.raw",
-        "vllm.entrypoints.cli.main",
-        "loadtests.lean",
-        "gateway",
-    ):
-        if module in command:
-            return module.rpartition(".")[2]
-    return (command[0] if len(command) == 1 else process.name()).split("/")[-1].strip()
-
-
-def _family(*words: str) -> Callable[[], list[psutil.Process]]:
-    """The processes of this machine whose command line has all of these words."""
-
-    def find() -> list[psutil.Process]:
-        found = []
-        for process in psutil.process_iter():
-            with suppress(psutil.Error):
-                if all(word in process.cmdline() for word in words):
-                    found.append(process)
-        return found
-
-    return find
 
 
 class Bench:
@@ -211,7 +122,7 @@ class Bench:
     def ensemble(self) -> None:
         """Ours: gRPC and gateway."""
         with served(self.config) as server_pid:
-            gateway = _family("-m", "gateway", "--root")
+            gateway = family("-m", "gateway", "--root")
             self.measure(("ensemble", "gateway"), lambda: [psutil.Process(server_pid), *gateway()])
 
     def serve(self) -> None:
@@ -226,7 +137,7 @@ class Bench:
             for streams in self.options.streams:
                 for number in range(self.options.rounds):
                     requests = self.prompts("offline", streams, number)
-                    with Meter(_family("-m", "python_backend.vllm.raw")) as meter:
+                    with Meter(family("-m", "python_backend.vllm.raw")) as meter:
                         answer = ask([each["prompt"] for each in requests], self.options.output)
                     tokens = sum(map(len, answer["ids"]))
                     speed = round(tokens / answer["seconds"], 1)
@@ -244,9 +155,9 @@ class Bench:
             )  # fmt: skip
             fleet = Fleet(order, options.clients)
             time.sleep(options.soak_seconds / 5)  # caches fill
-            before = _memory(server_pid)
+            before = memory_mib(server_pid)
             load = fleet.wait()
-            after = _memory(server_pid)
+            after = memory_mib(server_pid)
             time.sleep(5)  # a canary's step tells the KV cache's state
             lines = load.timelines
             self._keep(
@@ -296,180 +207,12 @@ def _texts(order: Order) -> list[str]:
     return [each.text for each in load.timelines]
 
 
-def _memory(server_pid: int) -> dict[str, float]:
-    server = psutil.Process(server_pid)
-    memory: dict[str, float] = {}
-    for process in [server, *server.children(recursive=True)]:
-        with suppress(psutil.Error):
-            memory[_name(process)] = memory.get(_name(process), 0.0) + process.memory_info().rss / 2**20
-    return {name: round(rss, 1) for name, rss in memory.items()}
-
-
 def _gauge(spec: Deployment, name: str) -> float:
     from urllib.request import urlopen
 
     with urlopen(f"http://{spec.ports.host}:{spec.ports.metrics}/metrics", timeout=5) as page:
         lines = page.read().decode().splitlines()
     return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name + "{"))
-
-
-@contextmanager
-def vllm_serve(engine: Path, spec: Deployment, port: int) -> Iterator[subprocess.Popen[bytes]]:
-    """``vllm serve`` with our deployment's limits.
-
-    Raises:
-        ServeError: it does not start; the end of its log is in the message.
-    """
-    limits, options = spec.limits, spec.engine.vllm
-    flags = {
-        "host": "127.0.0.1",
-        "port": port,
-        "served-model-name": "peer",
-        "dtype": {"fp32": "float32", "bf16": "bfloat16"}[spec.engine.precision],
-        "max-model-len": limits.max_seq_len,
-        "max-num-seqs": limits.max_batch_size + 1,
-        "max-num-batched-tokens": limits.max_num_tokens,
-        "gpu-memory-utilization": options.gpu_memory_utilization,
-        "load-format": options.load_format,
-        "generation-config": "vllm",
-        **({"kv-cache-memory-bytes": limits.kv_cache_gib << 30} if not Path("/dev/nvidia0").exists() else {}),
-    }
-    command = [str(VLLM), "-m", "vllm.entrypoints.cli.main", "serve", str(engine), "--disable-uvicorn-access-log"]
-    command += [f"--{name}={value}" for name, value in flags.items()]
-    command += ["--enforce-eager"] if options.enforce_eager else []
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
-    with tempfile.TemporaryFile("w+") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
-        try:
-            until = time.monotonic() + START_S
-            while not _answers(port):
-                if process.poll() is not None or time.monotonic() > until:
-                    log.seek(0)
-                    raise ServeError(f"vllm serve did not start: {log.read()[-3000:]}")
-                time.sleep(0.5)
-            yield process
-        finally:
-            _end(process)
-
-
-def _answers(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-@contextmanager
-def offline(engine: Path, spec: Deployment) -> Iterator[Callable[[list[list[int]], int], dict[str, Any]]]:
-    """python_backend.vllm.raw, kept for several questions."""
-    log = tempfile.TemporaryFile("w+")  # noqa: SIM115  it is there as long as the process
-    process = subprocess.Popen(
-        [VLLM, "-m", "python_backend.vllm.raw", str(engine)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=log,
-        cwd=ROOT,
-        start_new_session=True,
-    )
-    assert process.stdin and process.stdout
-
-    def ask(prompts: list[list[int]], max_tokens: int) -> dict[str, Any]:
-        assert process.stdin and process.stdout
-        asked = {
-            "spec": spec.engine.model_dump(mode="json"),
-            "limits": spec.limits.model_dump(mode="json"),
-            "prompts": prompts,
-            "max_tokens": max_tokens,
-        }
-        process.stdin.write(json.dumps(asked).encode() + b"\n")
-        process.stdin.flush()
-        said = process.stdout.readline()
-        if not said:
-            log.seek(0)
-            raise ServeError(f"vLLM's offline engine died with code {process.wait()}: {log.read()[-2000:]}")
-        answer: dict[str, Any] = json.loads(said)
-        return answer
-
-    try:
-        yield ask
-    finally:
-        _end(process)
-        log.close()
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """A vLLM and all its processes; the GPU's memory is free after this."""
-    with suppress(psutil.Error):
-        family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-        process.terminate()
-        _, left = psutil.wait_procs(family, timeout=20)
-        for each in left:
-            with suppress(psutil.Error):
-                each.kill()
-        psutil.wait_procs(left, timeout=10)
-
-
-def _deployment(options: argparse.Namespace) -> tuple[Deployment, Path, Path, int]:
-    """The deployment of a shape of random weights, or of a checkpoint, its engine in its place."""
-    name = f"bench-{options.shape or options.checkpoint.name}".lower()
-    home = engines_root(ROOT, name)
-    engine = home / "bench"
-    engine.mkdir(parents=True, exist_ok=True)
-    if options.shape:
-        write_shape(options.shape, engine)
-    else:
-        for file in options.checkpoint.resolve().iterdir():
-            with suppress(FileExistsError):
-                (engine / file.name).symlink_to(file)
-    model = json.loads((engine / "config.json").read_text())
-    eos = model["eos_token_id"]
-    source = {"kind": "path", "path": str(engine)}
-    data = {
-        "name": name,
-        "source": source,
-        "engine": {
-            "runtime": "vllm",
-            "precision": options.precision,
-            "vllm": {
-                "load_format": "dummy" if options.shape else "auto",
-                "enforce_eager": options.eager,
-                "gpu_memory_utilization": options.memory,
-            },
-        },
-        "limits": {
-            "max_seq_len": options.context,
-            "max_input_len": options.context - 16,
-            "max_batch_size": max(*options.streams, options.soak_streams if "soak" in options.phases else 1, 1),
-            "max_queue_size": 512,
-            "max_num_tokens": options.batched_tokens,
-        },
-        "gateway": {"max_queue_s": 120, "max_queue_size": 512},
-        "streaming": {"max_responses_per_s": options.responses},
-        "ports": {name: options.ports + at for at, name in enumerate(("http", "grpc", "metrics", "gateway"))},
-    }
-    config = home / "bench.yaml"
-    config.write_text(yaml.safe_dump(data))
-    spec = load_spec(config)
-    files = {file.name: file.stat().st_size for file in engine.iterdir() if file.name != MANIFEST}
-    manifest = Manifest(
-        deployment=name,
-        version="bench",
-        runtime="vllm",
-        precision=options.precision,
-        origin=None,
-        built_with={},
-        built_for=this_machine(),
-        max_position_embeddings=model["max_position_embeddings"],
-        vocab_size=model["vocab_size"],
-        eos_token_ids=tuple(eos) if isinstance(eos, list) else (eos,),
-        measured=None,
-        built_at=now(),
-        build_seconds=0,
-        size_bytes=sum(files.values()),
-        files=files,
-    )
-    (engine / MANIFEST).write_text(manifest.model_dump_json(indent=1))
-    with suppress(FileExistsError):
-        (home / "current").symlink_to("bench")
-    return spec, config, engine, model["vocab_size"]
 
 
 def _machine() -> dict[str, Any]:
@@ -512,7 +255,7 @@ def main() -> int:
     parser.add_argument("--soak-streams", type=int, default=256)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
-    spec, config, engine, vocab = _deployment(options)
+    spec, config, engine, vocab = deployment(options)
     bench = Bench(options, spec, config, engine, vocab)
     report: dict[str, Any] = {
         "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),

@@ -41,6 +41,16 @@ def responses_per_s(policy: Streaming, runtime: Runtime) -> int:
     return min(RESPONSES_PER_CORE_S * cores, MOST_RESPONSES_S)
 
 
+def held_s(interval_s: float, step_s: float, max_itl_s: float) -> float:
+    """How old a stream's last delta is when the step at hand takes the next one along.
+
+    That is the step nearest to the interval; or an earlier one, where the next would come after ``max_itl_s`` and the
+    interval, which the budget of responses asks for, is no longer than that.
+    """
+    nearest_s = interval_s - step_s / 2
+    return min(nearest_s, max_itl_s - step_s) if interval_s <= max_itl_s else nearest_s
+
+
 @dataclass(slots=True)
 class _Stream:
     send: Send
@@ -123,11 +133,8 @@ class Outbox:
         """Send what is due; how long until something else is, in seconds. The lock, held, keeps streams in order."""
         now = time.monotonic()
         adapted = self._adapted()
-        # At the step nearest to the due time, or an earlier one that keeps the ITL; between steps what a step missed.
-        missed_s = adapted + self._step_s
-        hold_s = adapted - self._step_s / 2 if at_a_step else missed_s
-        if at_a_step and adapted <= self._max_itl_s:
-            hold_s = min(hold_s, self._max_itl_s - self._step_s)
+        missed_s = adapted + self._step_s  # between steps only what a step should have taken along
+        hold_s = held_s(adapted, self._step_s, self._max_itl_s) if at_a_step else missed_s
         wait_s = HEARTBEAT_S
         for key, stream in list(self._streams.items()):
             if stream.deadline_ns:

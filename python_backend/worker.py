@@ -198,15 +198,17 @@ def make_engine(config: StageConfig) -> Engine:
         from python_backend.trtllm.engine import TrtllmEngine
 
         return TrtllmEngine(config.engine, config.spec)
+    from python_backend.gate import GatedEngine
+    from python_backend.guides import GuideProcess
+
+    guides = GuideProcess(config.engine, config.spec.engine.runtime)
     if config.spec.engine.runtime == "vllm":
         from python_backend.vllm.engine import VllmEngine
 
-        return VllmEngine(config.engine, config.spec)
-    from python_backend.gate import GatedEngine
+        return GatedEngine(VllmEngine(config.engine, config.spec), guides)
     from python_backend.openvino.engine import OpenVinoEngine
-    from python_backend.openvino.guides import GuideProcess
 
-    return GatedEngine(OpenVinoEngine(config.engine, config.spec), GuideProcess(config.engine))
+    return GatedEngine(OpenVinoEngine(config.engine, config.spec), guides)
 
 
 def main() -> None:

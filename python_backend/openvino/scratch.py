@@ -1,6 +1,5 @@
 """A pipeline around a model without weights: it compiles guides exactly as the engine does, and can be lost."""
 
-import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -11,11 +10,10 @@ import openvino_genai as genai
 from openvino import opset13 as ops
 
 from contract.sampling import SamplingParams
+from python_backend.guides import reason
 from python_backend.openvino.sampling import guide_config
 
 _ONE_TOKEN = ov.Tensor(np.ones((1, 1), dtype=np.int64))
-# xgrammar says where in its own source it stopped before it says why.
-_WHERE = re.compile(r"^.*\.(?:cc|cpp|h|hpp):\d+:?\s*(?:Check failed: \(.*?\) is (?:true|false):?\s*)?", re.DOTALL)
 
 
 class ScratchPipeline:
@@ -37,7 +35,7 @@ class ScratchPipeline:
         try:
             self._pipeline.generate(genai.TokenizedInputs(_ONE_TOKEN, _ONE_TOKEN), config)
         except RuntimeError as error:
-            return _WHERE.sub("", str(error)).strip() or "it cannot be compiled"
+            return reason(error)
         return ""
 
 

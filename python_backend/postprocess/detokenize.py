@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from tokenizers import Tokenizer
 
 _REPLACEMENT = "\ufffd"
+_LONGEST = 64  # ids of a window; of these
+_TAIL = 8  # the last hold a character's beginning: four bytes at most, a byte a token
 _BYTE_TOKEN = re.compile(r"<0x[0-9A-F]{2}>")
 
 
@@ -79,11 +81,19 @@ class Detokenizer:
         self._sent = max(self._sent, settled)
         if whole and text:
             self._slide()
+        elif len(window) > _LONGEST:
+            self._cut()
         return delta
 
     def flush(self) -> str:
         """The text still held, at the end of the stream."""
         return self.vocabulary.decode(self._window)[self._sent :] if self._window else ""
+
+    def _cut(self) -> None:
+        """Forget what cannot belong to the character that waits: bytes of no character may come for ever."""
+        self._window = self._window[-_TAIL:]
+        self._sent = len(self.vocabulary.decode(self._window)) - 1
+        self._context = 0
 
     def _slide(self) -> None:
         """Forget all of the window but the ids that the next ones need before them."""

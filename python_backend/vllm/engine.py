@@ -73,7 +73,7 @@ class _Bell:
         """The collector was emptied."""
 
 
-class _Observer(StatLoggerBase):
+class _Observer(StatLoggerBase):  # type: ignore[misc]  # mypy runs without vLLM
     """Keeps the scheduler's last word."""
 
     def __init__(self, *_: Any, **__: Any) -> None:

@@ -60,6 +60,22 @@ def test_a_good_spec_is_read_and_frozen(tmp_path: Path) -> None:
             ("  precision: int8\n", "  parallel: {tensor: 2, expert: 4}\n"),
             "c.yaml:6: engine.parallel: expert (4) must divide tensor (2)",
         ),
+        (
+            ("  precision: int8\n", "  vllm: {enforce_eager: true}\n"),
+            "c.yaml:5: engine: vllm has options for an engine whose runtime is openvino",
+        ),
+        (
+            ("  precision: int8\n", "  runtime: vllm\n  precision: int8\n"),
+            "c.yaml:5: engine: precision int8 is none of runtime vllm's: give fp32 or bf16, and vllm.quantization",
+        ),
+        (
+            ("  precision: int8\n", "  runtime: vllm\n  vllm: {enforce_eagre: true}\n"),
+            "c.yaml:7: engine.vllm.enforce_eagre: unknown key; did you mean enforce_eager?",
+        ),
+        (
+            ("  precision: int8\n", "  runtime: vllm\n  vllm: {gpu_memory_utilization: 2}\n"),
+            "c.yaml:7: engine.vllm.gpu_memory_utilization: input should be less than or equal to 1, got 2",
+        ),
         (("precision:", "precison:"), "c.yaml:6: engine.precison: unknown key; did you mean precision?"),
         (("max_seq_len:", "max_seqlen:"), "c.yaml:8: limits.max_seqlen: unknown key; did you mean max_seq_len?"),
         (("limits:", "limit:"), "c.yaml:7: limit: unknown key; did you mean limits?"),

@@ -59,6 +59,17 @@ def test_any_ids_stream_as_they_decode(family: str, data: st.DataObject, sizes: 
 
 
 @pytest.mark.parametrize("family", ALL)
+@given(data=st.data(), sizes=st.lists(st.integers(1, 90), min_size=1, max_size=4))
+@settings(max_examples=40, deadline=None)
+def test_long_noise_streams_as_it_decodes(family: str, data: st.DataObject, sizes: list[int]) -> None:
+    """Longer than the window that is kept for a character that never comes."""
+    known = vocabulary(family)
+    half = known.tokenizer.encode("🙂é日").ids
+    ids = data.draw(st.lists(st.sampled_from(half) | st.integers(0, known.size - 1), min_size=70, max_size=200))
+    assert streamed(known, ids, sizes) == one_shot(known.tokenizer, ids)
+
+
+@pytest.mark.parametrize("family", ALL)
 def test_text_does_not_wait_for_the_end(family: str) -> None:
     known = vocabulary(family)
     detokenizer = Detokenizer(known)
@@ -81,3 +92,12 @@ def test_the_window_does_not_grow_with_the_stream() -> None:
         for i in known.tokenizer.encode("tide and boats 日本 ").ids:
             detokenizer.push([i])
     assert len(detokenizer._window) < 16
+
+
+def test_nor_with_bytes_of_no_character() -> None:
+    known = vocabulary("byte_level")
+    half = known.tokenizer.encode("\U0001fae8").ids[1]
+    detokenizer = Detokenizer(known)
+    text = "".join(detokenizer.push([half]) for _ in range(1000))
+    assert text + detokenizer.flush() == one_shot(known.tokenizer, [half] * 1000)
+    assert len(detokenizer._window) < 100

@@ -8,7 +8,7 @@ import pytest
 from contract.sampling import SamplingParams
 from contract.tensors import FinishReason
 from python_backend.gate import GatedEngine
-from python_backend.openvino.guides import GuideProcess
+from python_backend.guides import GuideProcess
 from python_backend.protocol import Output
 from python_backend.synthetic.engine import SyntheticEngine
 from tests.e2e.servers import CODE
@@ -24,7 +24,7 @@ def asking(kind: str, text: str) -> SamplingParams:
 
 @pytest.fixture(scope="module")
 def process() -> Iterator[GuideProcess]:
-    made = GuideProcess(ENGINE)
+    made = GuideProcess(ENGINE, "openvino")
     yield made
     made.stop()
 

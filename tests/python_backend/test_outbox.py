@@ -12,7 +12,7 @@ from contract.errors import DeadlineExceeded, EngineFailed, from_wire
 from contract.spec import Streaming
 from contract.tensors import FinishReason
 from contract.wire import EngineDelta, Opening
-from python_backend.outbox import Outbox
+from python_backend.outbox import MOST_RESPONSES_S, Outbox, held_s, responses_per_s
 from python_backend.protocol import Output
 
 HANG_S = 10
@@ -166,6 +166,29 @@ def test_a_dropped_stream_hears_nothing() -> None:
         desk.settle()
         assert client.deltas.empty()
         assert len(desk.outbox) == 0
+
+
+@given(
+    interval_ms=st.integers(0, 300),
+    step_ms=st.integers(1, 100),
+    max_itl_ms=st.integers(0, 100),
+)
+def test_deltas_leave_with_the_nearest_step_or_within_the_itl(interval_ms: int, step_ms: int, max_itl_ms: int) -> None:
+    """Of an even engine: a stream's delta leaves with its first step at which the last is so old."""
+    held_ms = 1000 * held_s(interval_ms / 1000, step_ms / 1000, max_itl_ms / 1000)
+    gap_ms = next(at for at in itertools.count(step_ms, step_ms) if at >= held_ms - 1e-6)
+    nearest = abs(gap_ms - interval_ms) <= step_ms / 2 + 1e-6
+    assert nearest or gap_ms == step_ms or interval_ms <= max_itl_ms
+    if interval_ms <= max_itl_ms:
+        assert gap_ms <= max(step_ms, max_itl_ms)
+
+
+def test_an_engine_on_the_cores_gets_fewer_responses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    assert responses_per_s(Streaming(), "openvino") == 100 < responses_per_s(Streaming(), "vllm")
+    assert responses_per_s(Streaming(max_responses_per_s=7), "openvino") == 7
+    monkeypatch.setattr("os.cpu_count", lambda: 64)
+    assert responses_per_s(Streaming(), "vllm") == MOST_RESPONSES_S
 
 
 def _ids(deltas: list[EngineDelta]) -> list[int]:

@@ -4,7 +4,6 @@ import json
 import re
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,7 +24,7 @@ pytestmark = pytest.mark.long
 
 CONFIG = CODE / "configs" / "smollm2-135m-vllm.yaml"
 ENGINE = CODE / "engines" / "smollm2-135m-vllm" / "current"
-PYTHON = CODE / ".venv-vllm" / "bin" / "python"
+PYTHON = str(CODE / ".venv-vllm" / "bin" / "python")
 FRANCE = "The capital of France is"
 PROMPTS = (FRANCE, "def fibonacci(n):\n\tif n < 2:\n", "日本語の文章：今日は天気が", "L'été à la plage, ")
 TOKENS = 32
@@ -96,9 +95,11 @@ def test_a_client_that_leaves_frees_its_slot(server: Running, client: Client) ->
 
 
 def test_log_probs_and_alternatives(client: Client) -> None:
-    answer = client.generate(FRANCE, max_tokens=8, return_log_probs=True, logprobs=3)
-    assert len(answer.log_probs) == len(answer.output_ids) == len(answer.top_log_probs) == 8
-    for chosen, alternatives in zip(answer.log_probs, answer.top_log_probs, strict=True):
+    deltas = list(client.stream(FRANCE, max_tokens=8, return_log_probs=True, logprobs=3))
+    answer = joined(deltas)
+    tops = [position for delta in deltas for position in delta.top_log_probs]
+    assert len(answer.log_probs) == len(answer.output_ids) == len(tops) == 8
+    for chosen, alternatives in zip(answer.log_probs, tops, strict=True):
         values = [value for _, value in alternatives]
         assert values == sorted(values, reverse=True)
         assert len(values) == 3
@@ -107,8 +108,8 @@ def test_log_probs_and_alternatives(client: Client) -> None:
 
 def test_guided_answers(client: Client) -> None:
     schema = {"type": "object", "properties": {"c": {"enum": ["red", "blue"]}}, "required": ["c"]}
-    schema["additionalProperties"] = False
-    guide = {"guided_decoding_guide_type": "json_schema", "guided_decoding_guide": json.dumps(schema)}
+    closed = json.dumps({**schema, "additionalProperties": False})
+    guide: dict[str, Any] = {"guided_decoding_guide_type": "json_schema", "guided_decoding_guide": closed}
     answer = client.generate("A colour as JSON: ", max_tokens=100, temperature=0.8, seed=1, **guide)
     assert json.loads(answer.text)["c"] in ("red", "blue")
     assert answer.finish_reason == FinishReason.STOP
@@ -168,4 +169,3 @@ def test_the_stages_and_vllm_live_apart(server: Running) -> None:
     """Triton's stub needs numpy 1, vLLM numpy 2."""
     about = [PYTHON, "-c", "import numpy; print(numpy.__version__)"]
     assert subprocess.run(about, capture_output=True, text=True, check=True).stdout.startswith("2.")
-    assert Path(PYTHON).parent.parent != CODE / ".venv"

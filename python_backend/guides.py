@@ -1,11 +1,12 @@
 """Guides are compiled in a process that may die of them before the engine sees them.
 
-A guide that cannot be compiled throws in the engine's ``step()`` and leaves the pipeline unusable; one
+A guide that cannot be compiled throws in OpenVINO's ``step()`` and leaves the pipeline unusable; one
 that takes long to compile stops every stream meanwhile; one that nests deep enough overflows the
-stack. So a request with a guide waits until another process has compiled it, within bounds.
+stack, here as in vLLM. So a request with a guide waits until another process has compiled it, within bounds.
 """
 
 import os
+import re
 import resource
 import socket
 import subprocess
@@ -15,15 +16,19 @@ from collections import OrderedDict
 from hashlib import sha256
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
 from contract.sampling import SamplingParams
+from contract.spec import Runtime
 
 MOST_CPU_S = 1  # of compiling: the engine spends as much again, and nothing else runs meanwhile
 _KILLED_CPU_S = 3  # by the kernel; the difference is for measuring
-_MOST_S = 10  # until an answer, the process's start included
+_MOST_S = 10  # until an answer
+_START_S = 90  # until the process is ready: vLLM's environment takes long to import
 _REMEMBERED = 1024
+_PYTHON = Path(sys.prefix) / "bin" / "python3"
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(SamplingParams).decode
@@ -32,8 +37,9 @@ _decode = msgspec.msgpack.Decoder(SamplingParams).decode
 class GuideProcess:
     """The engine's end. Not for several threads at once."""
 
-    def __init__(self, engine: Path) -> None:
+    def __init__(self, engine: Path, runtime: Runtime) -> None:
         self._engine = engine
+        self._runtime = runtime
         self._process: subprocess.Popen[bytes] | None = None
         self._known: OrderedDict[bytes, str] = OrderedDict()
 
@@ -55,9 +61,9 @@ class GuideProcess:
             self._process = None
 
     def _ask(self, sampling: SamplingParams) -> str:
-        if self._process is None or self._process.poll() is not None:
-            self._start()
         try:
+            if self._process is None or self._process.poll() is not None:
+                self._start()
             self._connection.send_bytes(_encode(sampling))
             if self._connection.poll(_MOST_S):
                 return self._connection.recv_bytes().decode()
@@ -70,18 +76,44 @@ class GuideProcess:
         ours, theirs = socket.socketpair()
         with ours, theirs:
             self._process = subprocess.Popen(
-                [Path(sys.prefix) / "bin" / "python3", "-m", __spec__.name, str(theirs.fileno()), str(self._engine)],
+                [_PYTHON, "-m", __spec__.name, str(theirs.fileno()), str(self._engine), self._runtime],
                 pass_fds=[theirs.fileno()],
-                cwd=Path(__file__).parents[2],
+                cwd=Path(__file__).parents[1],
             )
             self._connection = Connection(os.dup(ours.fileno()))
+        if self._connection.poll(_START_S):
+            self._connection.recv_bytes()
+
+
+# xgrammar says where in its own source it stopped before it says why.
+_WHERE = re.compile(r"^.*\.(?:cc|cpp|h|hpp):\d+:?\s*(?:Check failed: \(.*?\) is (?:true|false):?\s*)?", re.DOTALL)
+
+
+def reason(error: Exception) -> str:
+    """Why xgrammar does not compile a guide, for the user."""
+    return _WHERE.sub("", str(error)).strip() or "it cannot be compiled"
+
+
+class _Scratch(Protocol):
+    def refusal(self, sampling: SamplingParams) -> str:
+        """Why the engine would fail on this guide; '' if it would not."""
+
+
+def _scratch(engine: Path, runtime: str) -> _Scratch:
+    """What compiles as the runtime does; only that one is imported."""
+    if runtime == "vllm":
+        from python_backend.vllm.scratch import ScratchCompiler
+
+        return ScratchCompiler(engine)
+    from python_backend.openvino.scratch import ScratchPipeline
+
+    return ScratchPipeline(engine)
 
 
 def main() -> None:
-    """``python -m python_backend.openvino.guides FD ENGINE``, started by GuideProcess."""
-    from python_backend.openvino.scratch import ScratchPipeline
-
-    connection, pipeline = Connection(int(sys.argv[1])), ScratchPipeline(Path(sys.argv[2]))
+    """``python -m python_backend.guides FD ENGINE RUNTIME``, started by GuideProcess."""
+    connection, scratch = Connection(int(sys.argv[1])), _scratch(Path(sys.argv[2]), sys.argv[3])
+    connection.send_bytes(b"ready")
     while True:
         try:
             sampling = _decode(connection.recv_bytes())
@@ -89,7 +121,7 @@ def main() -> None:
             return
         before = time.process_time()
         resource.setrlimit(resource.RLIMIT_CPU, (int(before) + _KILLED_CPU_S, resource.RLIM_INFINITY))
-        refusal = pipeline.refusal(sampling)
+        refusal = scratch.refusal(sampling)
         took = time.process_time() - before
         if not refusal and took > MOST_CPU_S:
             refusal = f"compiling it takes {took:.1f} s of CPU, the limit is {MOST_CPU_S}"
