@@ -150,7 +150,8 @@ class TrtllmEngine:
                     _add_log_probs(output, part.logprobs[taken : taken + len(output.ids)], sampling.logprobs)
                 taken += len(output.ids)
                 if current.finished:
-                    output.finish = _FINISH.get(part.finish_reason, FinishReason.STOP)
+                    otherwise = FinishReason.CANCELLED if current.aborted() else FinishReason.STOP
+                    output.finish = _FINISH.get(part.finish_reason, otherwise)
                     self._complete(output, part, sampling)
                 if output.ids or output.finish:
                     self._gain(output)
