@@ -147,17 +147,19 @@ class TrtllmEngine:
                 # A reader that comes late finds the ids of several steps, or none that are new.
                 output = Output(key, list(part.token_ids[taken:]))
                 if sampling.return_log_probs or sampling.logprobs:
-                    _add_log_probs(output, part.logprobs[taken : taken + len(output.ids)], sampling.logprobs)
+                    add_log_probs(output, part.logprobs[taken : taken + len(output.ids)], sampling.logprobs)
                 taken += len(output.ids)
                 if current.finished:
-                    output.finish = _FINISH.get(part.finish_reason, FinishReason.STOP)
+                    otherwise = FinishReason.CANCELLED if current.aborted() else FinishReason.STOP
+                    output.finish = _FINISH.get(part.finish_reason, otherwise)
                     self._complete(output, part, sampling)
                 if output.ids or output.finish:
                     self._gain(output)
                 if current.finished:
                     return
-        except self._request_error as error:
+        except (self._request_error, UnknownLogProbs) as error:
             self._gain(_error(key, f"the engine failed on this request: {error}"))
+            result.abort()
         except Exception:
             _die()
         finally:
@@ -222,12 +224,22 @@ def read_stats(told: dict[str, Any], *, live: int, steps: int) -> Stats:
     )
 
 
-def _add_log_probs(output: Output, told: list[Any], most: int) -> None:
-    """Of each token its own, and of the most likely ones where asked for."""
+class UnknownLogProbs(Exception):
+    """Of a token that was generated, nothing is told."""
+
+
+def add_log_probs(output: Output, told: list[Any], most: int) -> None:
+    """Of each token its own, and of the most likely ones where asked for.
+
+    Raises:
+        UnknownLogProbs: a token that was generated is not among those that are told.
+    """
     for token, entry in zip(output.ids, told, strict=False):
-        if isinstance(entry, float):
+        if isinstance(entry, float):  # PyTorch's sampler may tell no more
             output.log_probs.append(entry)
             continue
+        if token not in entry:
+            raise UnknownLogProbs(f"no log probability of token {token}")
         output.log_probs.append(float(entry[token].logprob))
         ranked = sorted(entry.items(), key=lambda item: -item[1].logprob)[:most]
         if most:

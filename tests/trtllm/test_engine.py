@@ -13,7 +13,7 @@ from contract.sampling import SamplingParams, check_supported
 from contract.spec import Deployment
 from contract.tensors import FinishReason
 from python_backend.protocol import Output
-from python_backend.trtllm.engine import TrtllmEngine, forget_launcher, read_stats
+from python_backend.trtllm.engine import TrtllmEngine, UnknownLogProbs, add_log_probs, forget_launcher, read_stats
 from python_backend.trtllm.sampling import features, sampling_call
 from tests.trtllm.specs import spec
 
@@ -136,6 +136,17 @@ def test_log_probs(bench: Bench) -> None:
     assert len(values) == len(tops) == len(ids(outputs))
     assert all(value <= 0 for value in values)
     assert [top[0].token_id for top in tops] == ids(outputs)
+
+
+def test_log_probs_as_either_backend_tells_them(doubles: None) -> None:
+    from tensorrt_llm._results import Logprob
+
+    output = Output(1, [7, 8])
+    add_log_probs(output, [{9: Logprob(-0.1), 7: Logprob(-0.5), 5: Logprob(-3.0)}, -0.25], most=2)
+    assert output.log_probs == [-0.5, -0.25]
+    assert [[top.token_id for top in tops] for tops in output.top_log_probs] == [[9, 7]]
+    with pytest.raises(UnknownLogProbs, match="token 7"):
+        add_log_probs(Output(1, [7]), [{9: Logprob(-0.1)}], most=0)
 
 
 def test_guides(bench: Bench) -> None:
