@@ -2,8 +2,9 @@
 
 Both ask the same server in the same seconds, so that a slow moment of the machine slows both, with one schedule and
 the same bodies but for one word at the beginning of each prompt: without it, the second would find the first one's
-prompts in the prefix cache. What aiperf calls inter token latency, a request's mean, is our TPOT; its inter chunk
-latency is our ITL.
+prompts in the prefix cache. What aiperf calls inter token latency, a request's mean, is our TPOT: that and TTFT are
+held to 5 %. Its inter chunk latency is our ITL; shown and not judged, as the median of all gaps jumps wherever a server
+groups its tokens by load.
 """
 
 import argparse
@@ -99,7 +100,7 @@ def taken(rows: Sequence[Row], begins: float, records: Sequence[dict[str, Any]])
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Measure, write the JSON; 0 when TTFT, TPOT and ITL agree."""
+    """Measure, write the JSON; 0 when TTFT and TPOT agree."""
     own = parser()
     own.set_defaults(seconds=40.0, warm_up=0.0, cool_down=0.0, canary_every=0.0, rate=1.5, extra='{"ignore_eos": true}')
     own.add_argument("--rounds", type=int, default=3)
@@ -142,7 +143,7 @@ def main(arguments: Sequence[str]) -> int:
     }
     options.json.write_text(json.dumps(report, indent=1) + "\n")
     _show(report["medians_ms"])
-    agree = [abs(report["medians_ms"][name]["differs_percent"]) <= WITHIN_PERCENT for name in ("TTFT", "TPOT", "ITL")]
+    agree = [abs(report["medians_ms"][name]["differs_percent"]) <= WITHIN_PERCENT for name in ("TTFT", "TPOT")]
     return 0 if all(agree) else 1
 
 
