@@ -21,7 +21,6 @@ QUESTIONS = (
     "What is the capital of France?",
     "What is the capital of Japan?",
     "What color is the sky on a clear day?",
-    "What is the capital of Italy?",
 )
 _TOKENS = 8
 

@@ -47,6 +47,7 @@ class Director:
         self._send_go = send_go
         self._end = end
         self._cpu: dict[int, list[tuple[float, float]]] = {}
+        self._begins = 0.0  # of the wall clock
         self._workers = 0
         self._waiting = 0
         self._all_done = Event()
@@ -96,9 +97,9 @@ class Director:
         self.plan = plan
         self._over = False
         self._all_done.clear()
-        begins = time.time() + _HEAD_START_S
-        self.clock = clock_from(begins)
-        self._workers = self._waiting = self._send_go(begins)
+        self._begins = time.time() + _HEAD_START_S
+        self.clock = clock_from(self._begins)
+        self._workers = self._waiting = self._send_go(self._begins)
         if self._workers < 1:
             raise LoadError("no worker is connected")
         over = self._all_done.is_set
@@ -119,7 +120,7 @@ class Director:
         self._over = True
         self._all_done.set()
         scheduled = None if plan.closed else len(plan.schedule())
-        client = Client(self._workers, self._cpu, scheduled, cut_short)
+        client = Client(self._begins, self._workers, self._cpu, scheduled, cut_short)
         result = Result(plan, self.rows, summarize(self.rows, plan, client), self.readings, self.sightings, self._cpu)
         report = write_report(result, plan.out)
         verdict = "\n".join([report["sentence"], *report["failures"], f"report: {plan.out / 'report.html'}"])

@@ -30,6 +30,7 @@ _ACHIEVED = 0.98  # of the asked rate, else the client was too slow
 class Client:
     """What the client did beside asking."""
 
+    begins: float  # of the wall clock: where the rows' times count from
     workers: int
     cpu: dict[int, list[tuple[float, float]]]  # worker -> (when, percent of a core)
     scheduled: int | None = None  # requests that the schedule has; None: a closed loop
@@ -79,6 +80,7 @@ def summarize(rows: Sequence[Row], plan: Plan, client: Client) -> Summary:
         "loop": "closed" if plan.closed else "open",
         "arrivals": None if plan.closed else plan.arrivals,
         "seed": plan.seed,
+        "begins": client.begins,
         "seconds": plan.seconds,
         "workers": client.workers,
         "requests": len(rows),

@@ -111,6 +111,7 @@ class Worker:
             while run.clock() < arrival.at:
                 gevent.sleep(0)
             self._requests.spawn(self._conversation, run, opening, number, arrival.at)
+            gevent.sleep(0)  # it leaves before the next one is drawn
         self._sent.set()
 
     def _converse_until_the_end(self, run: _Run, user: int) -> None:

@@ -56,7 +56,6 @@ class Known(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
             tokens = self._timings.tokens if number else 1
             told.tokens += tokens
-            told.sent.append(time.perf_counter())
             yield f"{prompt[:4]}{number} ", tokens
 
     def keep(self, told: Told) -> None:
@@ -96,22 +95,24 @@ class Known(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc
             await asyncio.sleep(30)
         else:
             async for text, _ in self.pieces(told.prompt, told):
-                if model == "broken" and len(told.sent) == 4:
+                if model == "broken" and len(told.sent) == 3:
                     _event(writer, {"error": {"message": "the engine died", "type": "server_error"}})
                     _end(writer)
                     return
-                if model == "cut" and len(told.sent) == 4:
+                if model == "cut" and len(told.sent) == 3:
                     writer.transport.abort()
                     return
-                if model == "undone" and len(told.sent) == 4:
+                if model == "undone" and len(told.sent) == 3:
                     _end(writer)
                     return
-                _event(writer, _chunk(_delta(model, text, len(told.sent) - 1), chat=chat))
+                event = _packed(_chunk(_delta(model, text, len(told.sent)), chat=chat))
+                told.sent.append(time.perf_counter())
+                writer.write(event)
         _event(writer, _chunk({}, chat=chat, finish="length"))
         usage = {"prompt_tokens": 7, "completion_tokens": told.tokens, "total_tokens": 7 + told.tokens}
         _event(writer, {"choices": [], "usage": usage})
         told.ended = time.perf_counter()
-        _write(writer, b"data: [DONE]\n\n")
+        writer.write(_framed(b"data: [DONE]\n\n"))
         _end(writer)
         self.keep(told)
 
@@ -120,16 +121,19 @@ class Known(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc
             return
         _begin(writer)
         async for text, tokens in self.pieces(told.prompt, told):
-            if model == "broken" and len(told.sent) == 4:
+            if model == "broken" and len(told.sent) == 3:
                 _event(writer, {"error": "[engine_failed] the engine died"})
                 _end(writer)
                 return
             ids = list(range(tokens))
-            _event(writer, {"text_output": text, "output_ids": ids if len(ids) > 1 else 0})
+            event = _packed({"text_output": text, "output_ids": ids if len(ids) > 1 else 0})
+            told.sent.append(time.perf_counter())
+            writer.write(event)
         last = {"num_input_tokens": 7, "num_output_tokens": told.tokens, "finish_reason": "length"}
         queue = {"arrival_time_ns": 1_000_000_000, "first_scheduled_time_ns": 1_030_000_000}
+        event = _packed({"text_output": "", **last, **queue})
         told.ended = time.perf_counter()
-        _event(writer, {"text_output": "", **last, **queue})
+        writer.write(event)
         _end(writer)
         self.keep(told)
 
@@ -142,13 +146,16 @@ class Known(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc
                 yield service_pb2.ModelStreamInferResponse(error_message="[overloaded] busy")
                 return
             async for text, tokens in self.pieces(told.prompt, told):
-                if request.model_name == "broken" and len(told.sent) == 4:
+                if request.model_name == "broken" and len(told.sent) == 3:
                     yield service_pb2.ModelStreamInferResponse(error_message="[engine_failed] the engine died")
                     return
-                yield _response(text_output=text, output_ids=[0] * tokens)
-            told.ended = time.perf_counter()
+                response = _response(text_output=text, output_ids=[0] * tokens)
+                told.sent.append(time.perf_counter())
+                yield response
             counts = {"num_input_tokens": [7], "num_output_tokens": [told.tokens]}
-            yield _response(text_output="", finish_reason="length", **counts)
+            last = _response(text_output="", finish_reason="length", **counts)
+            told.ended = time.perf_counter()
+            yield last
             self.keep(told)
 
 
@@ -191,11 +198,15 @@ def _begin(writer: asyncio.StreamWriter) -> None:
 
 
 def _event(writer: asyncio.StreamWriter, event: Any) -> None:
-    _write(writer, b"data: " + json.dumps(event).encode() + b"\n\n")
+    writer.write(_packed(event))
 
 
-def _write(writer: asyncio.StreamWriter, data: bytes) -> None:
-    writer.write(b"%x\r\n%b\r\n" % (len(data), data))
+def _packed(event: Any) -> bytes:
+    return _framed(b"data: " + json.dumps(event).encode() + b"\n\n")
+
+
+def _framed(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
 
 
 def _end(writer: asyncio.StreamWriter) -> None:

@@ -7,6 +7,7 @@ import statistics
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -68,7 +69,7 @@ def test_a_trace(tmp_path: Path) -> None:
         schedule(f"trace:{file}", 0, 10, 1)
 
 
-def workload(**kwargs: object) -> Workload:
+def workload(**kwargs: Any) -> Workload:
     return replace(Workload(read_prompts(QUESTIONS), lengths("64", "--answer-tokens")), **kwargs)
 
 
