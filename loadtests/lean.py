@@ -7,7 +7,6 @@ records. A load of several processes is several of these (loadtests/fleet.py).
 import asyncio
 import json
 import random
-import struct
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -17,10 +16,11 @@ from typing import Any
 import grpc
 from tritonclient.grpc import service_pb2
 
+from clients.wire import to_message
 from contract.errors import from_wire
-from contract.tensors import INPUT_BY_NAME
+from loadtests.sse import request as http_request
+from loadtests.transports import OUTPUTS
 
-_CODES = {"INT32": "i", "FP32": "f", "BOOL": "?"}
 _METHOD = "/inference.GRPCInferenceService/ModelStreamInfer"
 _OPTIONS = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", -1)]
 
@@ -131,22 +131,13 @@ async def _grpc(channel: Any, order: Order, request: dict[str, Any]) -> AsyncIte
 
 
 def _message(model: str, request: dict[str, Any]) -> bytes:
-    message = service_pb2.ModelInferRequest(model_name=model)
-    values: dict[str, Any] = {
+    inputs = {
         "input_ids": request["prompt"],
         "max_tokens": request["max_tokens"],
         "stream": True,
         "ignore_eos": request.get("ignore_eos", True),
     }
-    for name, value in values.items():
-        elements = value if isinstance(value, list) else [value]
-        message.inputs.add(name=name, datatype=INPUT_BY_NAME[name].dtype, shape=[1, len(elements)])
-        message.raw_input_contents.append(
-            struct.pack(f"<{len(elements)}{_CODES[INPUT_BY_NAME[name].dtype]}", *elements)
-        )
-    for name in ("text_output", "output_ids", "finish_reason"):
-        message.outputs.add(name=name)
-    packed: bytes = message.SerializeToString()
+    packed: bytes = to_message(model, inputs, outputs=OUTPUTS).SerializeToString()
     return packed
 
 
@@ -183,13 +174,9 @@ async def _openai(order: Order, request: dict[str, Any]) -> AsyncIterator[bytes]
             "stream_options": {"include_usage": True},
         }
     ).encode()
-    head = (
-        f"POST /v1/completions HTTP/1.1\r\nHost: {order.host}\r\nConnection: close\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    )
     reader, writer = await asyncio.open_connection(order.host, order.port, limit=1 << 20)
     try:
-        writer.write(head.encode() + body)
+        writer.write(http_request(order.host, "/v1/completions", body))
         while chunk := await reader.read(1 << 20):
             yield chunk
     finally:
