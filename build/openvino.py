@@ -9,6 +9,7 @@ from typing import Any
 
 from build.builders import Replay, Script
 from build.steps import quiet, reason
+from build.tokenizer import load_fast_tokenizer
 from contract.errors import BuildError
 from contract.manifest import this_machine
 from contract.spec import Deployment
@@ -59,16 +60,8 @@ def write_tokenizer(checkpoint: Path, folder: Path) -> None:
     """
     import openvino as ov
     from openvino_tokenizers import convert_tokenizer  # type: ignore[import-untyped]
-    from transformers import AutoTokenizer
 
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(checkpoint, local_files_only=True)
-    except Exception as error:  # tokenizers raises nothing narrower
-        raise BuildError(
-            f"the checkpoint's tokenizer cannot be loaded: {reason(error)}", fix="Download its files again"
-        ) from None
-    if not tokenizer.is_fast:
-        raise BuildError("the checkpoint's tokenizer has no tokenizer.json", fix="Convert it to a fast tokenizer")
+    tokenizer = load_fast_tokenizer(checkpoint)
     tokenizer.save_pretrained(folder)
     tokenizer.padding_side = tokenizer.truncation_side = "left"
     try:

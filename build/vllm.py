@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from build.builders import Replay, Script
-from build.steps import reason
+from build.tokenizer import load_fast_tokenizer
 from contract.errors import BuildError
 from contract.manifest import this_machine
 from contract.spec import Deployment
@@ -61,21 +61,7 @@ def build(checkpoint: Path, spec: Deployment, folder: Path) -> None:
         else:
             os.link(file, folder / file.name)
     if not (folder / "tokenizer.json").exists():
-        _write_fast_tokenizer(checkpoint, folder)
-
-
-def _write_fast_tokenizer(checkpoint: Path, folder: Path) -> None:
-    from transformers import AutoTokenizer
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(checkpoint, local_files_only=True)
-    except Exception as error:  # tokenizers raises nothing narrower
-        raise BuildError(
-            f"the checkpoint's tokenizer cannot be loaded: {reason(error)}", fix="Download its files again"
-        ) from None
-    if not tokenizer.is_fast:
-        raise BuildError("the checkpoint's tokenizer has no tokenizer.json", fix="Convert it to a fast tokenizer")
-    tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))
+        load_fast_tokenizer(checkpoint).backend_tokenizer.save(str(folder / "tokenizer.json"))
 
 
 def replay(config: Path, spec: Deployment, engine: Path, script: Script) -> Replay:
