@@ -53,6 +53,10 @@ def config_of(root: Path, backend: str) -> Path:
     (checkpoint,) = (OPENVINO / ".work").glob("convert-*")
     config = root / f"smollm2-{backend}.yaml"
     options: dict[str, Any] = {"backend": backend, "gpu": "h100", "log_probs": backend == "tensorrt"}
+    if backend == "tensorrt":
+        (root / "sea").mkdir()
+        (root / "sea" / "adapter_config.json").write_text('{"r": 8}')
+        options["lora"] = {"adapters": {"sea": str(root / "sea")}}
     data = {
         "name": config.stem,
         "source": {"kind": "path", "path": str(checkpoint)},
@@ -255,9 +259,20 @@ def test_what_cannot_be_is_refused_by_name(client: Client) -> None:
         client.generate("tide " * 1600, max_tokens=4)
     with pytest.raises(InvalidRequest, match="temperature"):
         client.generate(FRANCE, temperature=9.0)
-    for options in ({"bad_words": ["sea"]}, {"beam_width": 2}, {"lora_name": "moon"}):
+    for options in ({"bad_words": ["sea"]}, {"beam_width": 2}):
         with pytest.raises(UnsupportedByEngine, match=next(iter(options))):
             client.generate(FRANCE, max_tokens=4, **options)
+
+
+def test_adapters_are_chosen_by_name(client: Client, backend: str) -> None:
+    if backend == "tensorrt":
+        assert client.generate(FRANCE, max_tokens=4, lora_name="sea").text  # its double has no weights to differ by
+        refusal, words = InvalidRequest, "lora_name: there is no adapter 'moon'; there are sea"
+    else:
+        refusal, words = UnsupportedByEngine, "lora_name: is not supported by the trtllm engine"
+    with pytest.raises(refusal, match=words) as refused:
+        client.generate(FRANCE, max_tokens=4, lora_name="moon")
+    assert refused.value.field == "lora_name"
 
 
 def test_the_gateway_knows_no_difference(server: Running, backend: str) -> None:
