@@ -3,7 +3,7 @@
 - ``offline``: vLLM's ``LLM.generate``, which has neither server nor client;
 - ``serve``: ``vllm serve`` and its OpenAI stream;
 - ``ensemble``: ours over gRPC, and ``gateway``: ours over the OpenAI stream, taking turns;
-- ``beside``: serve, ensemble and gateway taking turns, both engines on the GPU at once, each with its part of the memory;
+- ``beside``: serve, ensemble and gateway taking turns, both engines on the GPU at once, each with its own memory;
 - ``soak``: many streams with cancels over ours, for leaks (loadtests/gpu_soak.py);
 - ``same-text``: whether all give the same greedy text (loadtests/gpu_texts.py).
 

@@ -1,4 +1,4 @@
-"""Do all ways give the same greedy text? One request at a time, since a batch changes the order of the engine's sums."""
+"""Do all ways give the same greedy text? One request at a time: a batch changes the order of the engine's sums."""
 
 from contextlib import AbstractContextManager
 from pathlib import Path
