@@ -28,7 +28,7 @@ from contract.manifest import Manifest, load_manifest
 from contract.spec import load_spec
 from contract.tensors import FinishReason
 from serving.supervisor import Running, running
-from tests.e2e.servers import CODE, metric, on_free_ports
+from tests.e2e.servers import CODE, build, metric, on_free_ports
 from tests.serving.stream import until
 
 DOUBLES = CODE / "tests" / "doubles"
@@ -66,14 +66,6 @@ def config_of(root: Path, backend: str) -> Path:
     }
     config.write_text(yaml.safe_dump(data))
     return config
-
-
-def build(config: Path, root: Path) -> str:
-    """What make engine says."""
-    command = [str(CODE / ".venv-build" / "bin" / "python"), "-m", "build", str(config), "--root", str(root)]
-    run = subprocess.run(command, cwd=CODE, capture_output=True, text=True, timeout=280, check=False)
-    assert run.returncode == 0, run.stderr
-    return run.stderr
 
 
 @pytest.fixture(scope="module", params=["tensorrt", "pytorch"])
