@@ -24,7 +24,7 @@ def key(spec: Deployment) -> tuple[Any, ...]:
     """An engine is verified on the machine that runs it, under the options that it is served with."""
     machine = this_machine()
     options = spec.engine.vllm
-    return machine.arch, machine.instruction_sets, options.model_dump(exclude={"lora"}), adapters_key(options.lora)
+    return machine.arch, machine.instruction_sets, options.model_dump(exclude={"lora"}), *adapters_key(options.lora)
 
 
 def check(checkpoint: Path, spec: Deployment) -> None:
