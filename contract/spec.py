@@ -13,6 +13,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from contract.errors import SpecError
 from contract.frozen import Frozen
+from contract.lora import Lora
 from contract.spec_faults import duplicate_key, explain
 from contract.trtllm import TrtllmSpec
 from contract.trtllm_rules import faults
@@ -96,6 +97,11 @@ class EngineSpec(Frozen):
     step_ms: float = Field(default=10.0, ge=0)  # of the synthetic engine: time between tokens
     trtllm: TrtllmSpec = TrtllmSpec()
     vllm: VllmOptions = VllmOptions()
+
+    @property
+    def lora(self) -> Lora | None:
+        """The adapters that requests may name."""
+        return self.vllm.lora if self.runtime == "vllm" else self.trtllm.lora if self.runtime == "trtllm" else None
 
     @model_validator(mode="after")
     def _precision_is_known(self) -> Self:
