@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from contract.frozen import Frozen
-from contract.trtllm import Lora
+from contract.lora import Lora
 
 VERSION = "0.5.17"  # the release whose API is recorded (contract/sglang_api.json)
 

@@ -112,10 +112,10 @@ class EngineSpec(Frozen):
     def _precision_is_known(self) -> Self:
         known = _PRECISIONS.get(self.runtime)
         if known and self.precision not in known:
-            quantized = f", and {self.runtime}.quantization" if self.runtime in ("vllm", "sglang") else ""
-            raise ValueError(
-                f"precision {self.precision} is none of runtime {self.runtime}'s: use {', '.join(known)}{quantized}"
-            )
+            way_out = f"use {', '.join(known)}"
+            if self.runtime in ("vllm", "sglang"):
+                way_out = f"give {' or '.join(known)}, and {self.runtime}.quantization"
+            raise ValueError(f"precision {self.precision} is none of runtime {self.runtime}'s: {way_out}")
         return self
 
     @model_validator(mode="after")
