@@ -200,9 +200,12 @@ loadtest-check: $(SERVE)  ## The load test against a server of known timings
 loadtest-aiperf: $(SERVE) $(AIPERF)  ## The same load through NVIDIA's aiperf: the medians side by side
 	@$(PY) -m loadtests.load.aiperf $(CONFIG) $(ARGS)
 
+engines-page: $(SERVE)  ## docs/engines.md, what each engine can do, from the code
+	@$(PY) -m python_backend.engines_page
+
 clean:  ## Remove environments and caches; engines stay
 	@rm -rf .venv .venv-* .uv .tools .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 .PHONY: help engine vllm sglang lmdeploy record-apis contract-dump check serve up gateway down status logs deploy import-repository chat webui webui-test \
 	lint format test test-vllm bench bench-pipeline bench-peers overload soak loadtest loadtest-ui loadtest-distributed \
-	capacity loadtest-check loadtest-aiperf clean
+	capacity loadtest-check loadtest-aiperf engines-page clean
