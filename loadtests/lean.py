@@ -5,6 +5,7 @@ records. A load of several processes is several of these (loadtests/fleet.py).
 """
 
 import asyncio
+import itertools
 import json
 import random
 import sys
@@ -85,10 +86,13 @@ def _brief(timeline: Timeline) -> Timeline:
 
 
 def _turns(order: Order) -> Iterator[dict[str, Any]]:
-    yield from order.requests
-    ends = order.start_at + order.seconds
-    while time.time() < ends:
+    if not order.seconds:
         yield from order.requests
+        return
+    for request in itertools.cycle(order.requests):
+        if time.time() > order.start_at + order.seconds:
+            return
+        yield request
 
 
 async def _drain(stream: AsyncIterator[bytes], patience: int | None) -> tuple[float, Raw, str]:

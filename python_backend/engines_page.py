@@ -63,6 +63,7 @@ _MORE: dict[str, dict[str, Any]] = {
     "trtllm": {"log_probs": True, "guided_decoding": True, "lora": _LORA},
     "sglang": {"deterministic": True, "lora": _LORA},
     "lmdeploy": {"lora": _LORA},
+    "vllm": {"lora": _LORA},
 }
 _BACKENDS = {"trtllm": ("tensorrt", "pytorch"), "lmdeploy": ("turbomind", "pytorch")}
 

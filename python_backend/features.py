@@ -19,7 +19,6 @@ _USUAL = _CHOOSING | _ENDING | _PENALTIES | {"min_tokens", "seed"}
 SYNTHETIC = _CHOOSING | {"seed", "ignore_eos"}
 # It tells the chosen token's probability alone.
 OPENVINO = _USUAL | {"return_log_probs"} | (GUIDES - {"guided_decoding_guide_type:structural_tag"})
-VLLM = _USUAL | _WORDS | _LOG_PROBS | GUIDES
 
 
 def _trtllm(engine: EngineSpec) -> frozenset[str]:
@@ -33,6 +32,11 @@ def _trtllm(engine: EngineSpec) -> frozenset[str]:
     if options.lora:
         found |= {"lora_name"}
     return found
+
+
+def _vllm(engine: EngineSpec) -> frozenset[str]:
+    found = _USUAL | _WORDS | _LOG_PROBS | GUIDES
+    return found | {"lora_name"} if engine.vllm.lora else found
 
 
 def _sglang(engine: EngineSpec) -> frozenset[str]:
@@ -59,7 +63,7 @@ _OF: dict[Runtime, Callable[[EngineSpec], frozenset[str]]] = {
     "sglang": _sglang,
     "synthetic": lambda _: SYNTHETIC,
     "trtllm": _trtllm,
-    "vllm": lambda _: VLLM,
+    "vllm": _vllm,
 }
 
 

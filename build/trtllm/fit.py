@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from build.adapters import adapter_fault
 from build.fetch import check_config, read_json
 from contract.errors import BuildError
 from contract.gpus import GPUS
@@ -196,18 +197,7 @@ def _groups(model: Model, spec: Deployment) -> str:
 
 
 def _adapters(model: Model, spec: Deployment) -> str:
-    lora = spec.engine.trtllm.lora
-    for name, path in (lora.adapters if lora else {}).items():
-        described = path.expanduser() / "adapter_config.json"
-        if not described.exists():
-            return f"engine.trtllm.lora.adapters.{name}: no adapter_config.json in {path}. Name an adapter of PEFT"
-        rank = int(read_json(described).get("r", 0))
-        if lora and rank > lora.max_rank:
-            return (
-                f"engine.trtllm.lora.adapters.{name} has rank {rank}, engine.trtllm.lora.max_rank is {lora.max_rank}. "
-                "Raise it"
-            )
-    return ""
+    return adapter_fault(spec.engine.trtllm.lora, "engine.trtllm.lora")
 
 
 def _draft(model: Model, spec: Deployment) -> str:

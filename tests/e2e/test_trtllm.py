@@ -28,7 +28,7 @@ from contract.manifest import Manifest, load_manifest
 from contract.spec import load_spec
 from contract.tensors import FinishReason
 from serving.supervisor import Running, running
-from tests.e2e.servers import CODE, metric, on_free_ports
+from tests.e2e.servers import CODE, build, metric, on_free_ports
 from tests.serving.stream import until
 
 DOUBLES = CODE / "tests" / "doubles"
@@ -53,6 +53,10 @@ def config_of(root: Path, backend: str) -> Path:
     (checkpoint,) = (OPENVINO / ".work").glob("convert-*")
     config = root / f"smollm2-{backend}.yaml"
     options: dict[str, Any] = {"backend": backend, "gpu": "h100", "log_probs": backend == "tensorrt"}
+    if backend == "tensorrt":
+        (root / "sea").mkdir()
+        (root / "sea" / "adapter_config.json").write_text('{"r": 8}')
+        options["lora"] = {"adapters": {"sea": str(root / "sea")}}
     data = {
         "name": config.stem,
         "source": {"kind": "path", "path": str(checkpoint)},
@@ -62,14 +66,6 @@ def config_of(root: Path, backend: str) -> Path:
     }
     config.write_text(yaml.safe_dump(data))
     return config
-
-
-def build(config: Path, root: Path) -> str:
-    """What make engine says."""
-    command = [str(CODE / ".venv-build" / "bin" / "python"), "-m", "build", str(config), "--root", str(root)]
-    run = subprocess.run(command, cwd=CODE, capture_output=True, text=True, timeout=280, check=False)
-    assert run.returncode == 0, run.stderr
-    return run.stderr
 
 
 @pytest.fixture(scope="module", params=["tensorrt", "pytorch"])
@@ -255,9 +251,20 @@ def test_what_cannot_be_is_refused_by_name(client: Client) -> None:
         client.generate("tide " * 1600, max_tokens=4)
     with pytest.raises(InvalidRequest, match="temperature"):
         client.generate(FRANCE, temperature=9.0)
-    for options in ({"bad_words": ["sea"]}, {"beam_width": 2}, {"lora_name": "moon"}):
+    for options in ({"bad_words": ["sea"]}, {"beam_width": 2}):
         with pytest.raises(UnsupportedByEngine, match=next(iter(options))):
             client.generate(FRANCE, max_tokens=4, **options)
+
+
+def test_adapters_are_chosen_by_name(client: Client, backend: str) -> None:
+    if backend == "tensorrt":
+        assert client.generate(FRANCE, max_tokens=4, lora_name="sea").text  # its double has no weights to differ by
+        refusal, words = InvalidRequest, "lora_name: there is no adapter 'moon'; there are sea"
+    else:
+        refusal, words = UnsupportedByEngine, "lora_name: is not supported by the trtllm engine"
+    with pytest.raises(refusal, match=words) as refused:
+        client.generate(FRANCE, max_tokens=4, lora_name="moon")
+    assert refused.value.field == "lora_name"
 
 
 def test_the_gateway_knows_no_difference(server: Running, backend: str) -> None:
