@@ -1,6 +1,7 @@
 """A deployment's server for the length of a measurement, started and stopped through a user's own buttons."""
 
 import json
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -28,6 +29,18 @@ def served(config: Path) -> Iterator[int]:
         yield state["server_pid"]
     finally:
         _press("serving", "down", str(config))
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of this machine that nothing listens on now."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
 
 
 def _press(module: str, *arguments: str) -> None:
