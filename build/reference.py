@@ -1,7 +1,7 @@
 """The Hugging Face fp32 model as if it were an engine: what every engine is compared with.
 
-``python -m build.reference CHECKPOINT`` takes a :class:`Script` as JSON on stdin and answers with a :class:`Replay`, for
-comparisons that live in another room and have no torch (loadtests/compare).
+``python -m build.reference CHECKPOINT`` takes a :class:`Script` as JSON on stdin and answers with a :class:`Replay`:
+for comparisons that live in another room and have no torch (loadtests/compare).
 """
 
 import json

@@ -31,5 +31,7 @@ class LmdeployOptions(Frozen):
         if self.backend == "pytorch" and self.communicator != "nccl":
             raise ValueError("communicator is of backend turbomind, and backend is pytorch")
         if self.backend == "pytorch" and self.model_format not in (None, "fp8"):
-            raise ValueError(f"model_format {self.model_format} is of backend turbomind; pytorch reads the checkpoint's")
+            raise ValueError(
+                f"model_format {self.model_format} is of backend turbomind; pytorch reads the checkpoint's"
+            )
         return self

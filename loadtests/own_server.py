@@ -60,7 +60,64 @@ def _vllm(engine: Path, spec: Deployment, port: int) -> tuple[list[str], Flags]:
     return (head if gpu else ["vllm.entrypoints.openai.api_server", "--model", str(engine)]), flags
 
 
-_COMMANDS: dict[str, Callable[[Path, Deployment, int], tuple[list[str], Flags]]] = {"vllm": _vllm}
+def _sglang(engine: Path, spec: Deployment, port: int) -> tuple[list[str], Flags]:
+    limits, options, parallel = spec.limits, spec.engine.sglang, spec.engine.parallel
+    return ["sglang.launch_server"], {
+        "model-path": str(engine),
+        "host": "127.0.0.1",
+        "port": port,
+        "served-model-name": MODEL,
+        "dtype": _HALF[spec.engine.precision],
+        "context-length": limits.max_seq_len,
+        "max-running-requests": limits.max_batch_size + 1,
+        "chunked-prefill-size": limits.max_num_tokens,
+        "mem-fraction-static": options.mem_fraction_static,
+        "attention-backend": options.attention_backend,
+        "disable-cuda-graph": options.disable_cuda_graph or None,
+        "quantization": options.quantization,
+        "kv-cache-dtype": options.kv_cache_dtype,
+        "load-format": options.load_format,
+        "disable-radix-cache": not options.prefix_caching or None,
+        "enable-deterministic-inference": options.deterministic or None,
+        "grammar-backend": "xgrammar" if options.guided_decoding else "none",
+        "tp-size": parallel.tensor,
+        "pp-size": parallel.pipeline,
+        "ep-size": parallel.expert,
+        "sampling-defaults": "openai",
+        "log-level": "warning",
+    }
+
+
+def _lmdeploy(engine: Path, spec: Deployment, port: int) -> tuple[list[str], Flags]:
+    limits, options, parallel = spec.limits, spec.engine.lmdeploy, spec.engine.parallel
+    return ["lmdeploy", "serve", "api_server", str(engine)], {
+        "server-name": "127.0.0.1",
+        "server-port": port,
+        "model-name": MODEL,
+        "backend": options.backend,
+        "dtype": _HALF[spec.engine.precision],
+        "session-len": limits.max_seq_len,
+        "max-batch-size": limits.max_batch_size + 1,
+        "max-prefill-token-num": limits.max_num_tokens,
+        "cache-max-entry-count": options.cache_max_entry_count,
+        "quant-policy": options.quant_policy,
+        "model-format": options.model_format,
+        "enable-prefix-caching": options.prefix_caching or None,
+        "communicator": options.communicator if options.backend == "turbomind" else None,
+        "eager-mode": options.eager_mode or None,
+        "tp": parallel.tensor,
+        "ep": parallel.expert,
+        "generation-config": "lmdeploy",  # its own defaults, not the checkpoint's
+        "log-level": "WARNING",
+    }
+
+
+_HALF = {"bf16": "bfloat16", "fp16": "float16"}
+_COMMANDS: dict[str, Callable[[Path, Deployment, int], tuple[list[str], Flags]]] = {
+    "lmdeploy": _lmdeploy,
+    "sglang": _sglang,
+    "vllm": _vllm,
+}
 
 
 def known(runtime: str) -> bool:

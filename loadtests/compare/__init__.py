@@ -1,1 +1,1 @@
-"""Engines on one machine, each alone and in our ensemble: correctness, speed, capacity, memory, start (make compare)."""
+"""Engines on one machine, each alone and in our ensemble: correct, fast, how large, how soon (make compare)."""

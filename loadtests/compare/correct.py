@@ -13,9 +13,7 @@ def greedy(door: Door, reference: Reference) -> dict[str, Any]:
     """The share of greedy tokens before the first difference; one request at a time, as a batch changes sums."""
     requests = [{"prompt": prompt, "max_tokens": GREEDY_TOKENS} for prompt in reference.prompts]
     answers = whole(requests, door.ask, 1)
-    agreed = [
-        _agreed(reference, ids, answer.text) for ids, answer in zip(reference.greedy, answers, strict=True)
-    ]
+    agreed = [_agreed(reference, ids, answer.text) for ids, answer in zip(reference.greedy, answers, strict=True)]
     return {
         "agreement": round(sum(agreed) / (GREEDY_TOKENS * len(agreed)), 4),
         "same_to_the_end": sum(each == GREEDY_TOKENS for each in agreed),

@@ -134,7 +134,9 @@ def _raw(entrant: Entrant) -> Iterator[Visit]:
             sent = time.time()
             answer = raw.answers([each["prompt"] for each in requests], requests[0]["max_tokens"])
             return [
-                Timeline(sent, [(sent + at, 1) for at in times], tokenizer.decode(ids, skip_special_tokens=True), "length")
+                Timeline(
+                    sent, [(sent + at, 1) for at in times], tokenizer.decode(ids, skip_special_tokens=True), "length"
+                )
                 for ids, times in zip(answer["ids"], answer["times"], strict=True)
             ]
 

@@ -17,7 +17,7 @@ def page(report: dict[str, Any]) -> str:
     rows: list[Row] = report["rows"]
     return rendered(
         "compare.html.j2",
-        folder=Path(__file__).parent,
+        Path(__file__).parent,
         title="Engines compared",
         report=report,
         streams=sorted({streams for row in rows for streams in row["bursts"]}),
@@ -41,8 +41,8 @@ def _charts(rows: list[Row], labels: dict[str, str]) -> list[tuple[str, list[str
 
 def _group(rows: list[tuple[str, Row]]) -> Iterable[str]:
     def drawn(title: str, of: Callable[[Row], Points], x: str, y: str) -> str:
-        lines = [Line(label, points) for label, row in rows if (points := of(row))]
-        return chart(title, lines, x=x, y=y) if lines else ""
+        lines = [Line(label, of(row)) for label, row in rows]  # one without points too: colours stay
+        return chart(title, lines, x=x, y=y)
 
     yield drawn("Tokens/s", lambda row: [(at, it["tokens_per_s"]) for at, it in row["bursts"].items()], "streams", "")
     yield drawn("TTFT", lambda row: list(row["ttft_ms"].items()), "prompt tokens", "ms")

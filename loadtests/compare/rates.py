@@ -1,4 +1,4 @@
-"""Throughput against latency at rising rates, and the rate that is held within the objectives (make capacity's search)."""
+"""Throughput against latency at rising rates, and the rate held within the objectives (make capacity's search)."""
 
 import json
 import subprocess

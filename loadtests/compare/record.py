@@ -1,4 +1,4 @@
-"""What was measured, one line a cell, on disk the moment it is known: a run that is interrupted goes on where it was."""
+"""What was measured, a line a cell, on disk the moment it is known: an interrupted run goes on where it was."""
 
 import hashlib
 import json

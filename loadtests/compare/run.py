@@ -121,7 +121,9 @@ class Comparison:
         by_way = {door.way: door for door in visit.doors}
         for way, measure in wanted:
             if measure == START:
-                self._keep(entrant, way, number, START, result={"seconds": visit.start_s, "command": by_way[way].command})
+                self._keep(
+                    entrant, way, number, START, result={"seconds": visit.start_s, "command": by_way[way].command}
+                )
                 continue
             try:
                 result = self._one(entrant, by_way[way], number, measure)

@@ -25,8 +25,7 @@ class Fresh:
     def requests(self, count: int, prompt_tokens: int, max_tokens: int) -> Requests:
         """So many of one length."""
         return [
-            {"prompt": self._rng.choices(self._tokens, k=prompt_tokens), "max_tokens": max_tokens}
-            for _ in range(count)
+            {"prompt": self._rng.choices(self._tokens, k=prompt_tokens), "max_tokens": max_tokens} for _ in range(count)
         ]
 
 

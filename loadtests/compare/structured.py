@@ -29,7 +29,10 @@ SCHEMAS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("Which wind is it: north, east, south or west?", _object(wind={"enum": ["north", "east", "south", "west"]})),
     ("List what a sailor takes along.", _object(things=_WORDS)),
     ("Describe a boat.", _object(name=_WORD, crew=_PERCENT, engine=_object(kind=_WORD, works=_YES_OR_NO))),
-    ("Give two ports and the days between them.", _object(ports={**_WORDS, "minItems": 2, "maxItems": 2}, days=_PERCENT)),
+    (
+        "Give two ports and the days between them.",
+        _object(ports={**_WORDS, "minItems": 2, "maxItems": 2}, days=_PERCENT),
+    ),
     ("Is there a lighthouse? Name it if you can.", _object(lighthouse={"anyOf": [_WORD, {"type": "null"}]})),
     (
         "List two catches of fish with their weight.",

@@ -47,7 +47,10 @@ def _row(entrant: str, way: str, cells: Sequence[Cell]) -> dict[str, Any]:
             if measure.startswith("burst-")
         },
         "ttft_ms": _by_length(found.get("ttft", [])),
-        **{name: found[name][-1] if name in found else None for name in ("greedy", "top1", "json", "recall", "capacity")},
+        **{
+            name: found[name][-1] if name in found else None
+            for name in ("greedy", "top1", "json", "recall", "capacity")
+        },
         "memory": {
             name: _median([each[name] for each in found["memory"] if name in each])
             for name in ("host_mib", "gpu_mib")

@@ -158,10 +158,10 @@ def _html(result: Result, report: dict[str, Any]) -> str:
     )
 
 
-def rendered(template: str, folder: Path | None = None, **values: Any) -> str:
-    """A page from a template of this folder, or of another that builds on this one's."""
-    folders = [Path(__file__).parent, *([folder] if folder else [])]
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(folders), autoescape=True)
+def rendered(template: str, *folders: Path, **values: Any) -> str:
+    """A page from a template of this folder, or of others that build on this one's."""
+    loader = jinja2.FileSystemLoader([Path(__file__).parent, *folders])
+    environment = jinja2.Environment(loader=loader, autoescape=True)
     return environment.get_template(template).render(**values)
 
 
