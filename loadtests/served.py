@@ -20,7 +20,7 @@ def served(config: Path) -> Iterator[int]:
     """Serve a deployment; yields the process id of its Triton server.
 
     Raises:
-        ServeError: it did not start; its own message is on stderr.
+        ServeError: it did not start, with its own message.
     """
     _press("build.repository", str(config))
     _press("serving", "up", str(config))
@@ -44,6 +44,9 @@ def free_ports(count: int) -> list[int]:
 
 
 def _press(module: str, *arguments: str) -> None:
-    run = subprocess.run([sys.executable, "-m", module, *arguments], cwd=ROOT, stdout=subprocess.DEVNULL, check=False)
+    command = [sys.executable, "-m", module, *arguments]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    sys.stderr.write(run.stderr)
     if run.returncode:
-        raise ServeError(f"python -m {module} {' '.join(arguments)} failed with code {run.returncode}")
+        said = (run.stderr or run.stdout).strip()[-1000:]
+        raise ServeError(f"python -m {module} {' '.join(arguments)} failed with code {run.returncode}: {said}")

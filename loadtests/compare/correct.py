@@ -3,7 +3,7 @@
 from typing import Any
 
 from loadtests.compare.doors import Door, whole
-from loadtests.compare.reference import GREEDY_TOKENS, Reference
+from loadtests.compare.reference import Reference
 
 _RECALL_TOKENS = 12
 _CUT = "\ufffd"  # the half of a character that its last token began
@@ -11,12 +11,13 @@ _CUT = "\ufffd"  # the half of a character that its last token began
 
 def greedy(door: Door, reference: Reference) -> dict[str, Any]:
     """The share of greedy tokens before the first difference; one request at a time, as a batch changes sums."""
-    requests = [{"prompt": prompt, "max_tokens": GREEDY_TOKENS} for prompt in reference.prompts]
+    length = len(reference.greedy[0])
+    requests = [{"prompt": prompt, "max_tokens": length} for prompt in reference.prompts]
     answers = whole(requests, door.ask, 1)
     agreed = [_agreed(reference, ids, answer.text) for ids, answer in zip(reference.greedy, answers, strict=True)]
     return {
-        "agreement": round(sum(agreed) / (GREEDY_TOKENS * len(agreed)), 4),
-        "same_to_the_end": sum(each == GREEDY_TOKENS for each in agreed),
+        "agreement": round(sum(agreed) / (length * len(agreed)), 4),
+        "same_to_the_end": sum(each == length for each in agreed),
         "prompts": len(agreed),
     }
 

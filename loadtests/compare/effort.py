@@ -15,6 +15,7 @@ class Effort:
     prompts: tuple[int, ...] = (32, 128, 512, 1024)  # lengths for TTFT, as far as the deployment takes them
     windows: int = 96  # positions of teacher forcing
     greedy: int = 8  # prompts whose greedy answer is compared
+    greedy_tokens: int = 32  # of each answer
     recall: tuple[int, ...] = (256, 512, 1024)  # lengths of the context that hides something
     schemas: int = 8
     slo: str = "ttft<500ms,tpot<60ms"
@@ -34,7 +35,8 @@ QUICK = Effort(
     streams=(1, 8),
     prompts=(32, 256),
     windows=24,
-    greedy=4,
+    greedy=3,
+    greedy_tokens=16,
     recall=(256,),
     schemas=4,
     step_s=6.0,

@@ -19,7 +19,6 @@ from loadtests.compare.hidden import Hidden, hidden
 from loadtests.load.workload import QUESTIONS, read_prompts
 from loadtests.served import ROOT
 
-GREEDY_TOKENS = 32
 _WINDOW = 192  # tokens
 _BEGINS = 8  # tokens of a window that say too little of what follows
 
@@ -38,7 +37,7 @@ class Reference:
 
     tokenizer: Tokenizer
     prompts: list[list[int]]
-    greedy: list[list[int]]  # GREEDY_TOKENS after each prompt
+    greedy: list[list[int]]  # what follows each prompt
     positions: list[Position]
     hidden: list[Hidden]
     recalled: list[str]  # the reference's own answers
@@ -71,7 +70,7 @@ def reference_of(entrant: Entrant, effort: Effort, folder: Path) -> Reference:
     script = {
         "windows": windows,
         "prompts": [*prompts, *(each.prompt for each in places)],
-        "max_tokens": GREEDY_TOKENS,
+        "max_tokens": effort.greedy_tokens,
     }
     said = _replay(checkpoint, script, folder)
     top1 = [{int(at): token for at, token in row.items()} for row in said["top1"]]
