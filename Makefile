@@ -179,6 +179,9 @@ bench-peers: $(SERVE) $(PEERS)  ## Our gateway against vllm serve, fp32 against 
 	@$(MAKE) --no-print-directory engine CONFIG=$(FP32)
 	@$(PY) -m loadtests.peers $(FP32)
 
+compare: $(SERVE)  ## CONFIGS="a.yaml b.yaml": engines side by side, each alone and in our ensemble (ARGS=--quick)
+	@$(PY) -m loadtests.compare $(CONFIGS) $(ARGS)
+
 overload: $(SERVE)  ## Four times the capacity for two minutes, through the gateway
 	@$(PY) -m loadtests.overload
 
@@ -210,5 +213,5 @@ clean:  ## Remove environments and caches; engines stay
 	@rm -rf .venv .venv-* .uv .tools .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 .PHONY: help engine vllm sglang lmdeploy record-apis contract-dump check serve up gateway down status logs deploy \
-	import-repository chat webui webui-test lint format test test-vllm bench bench-pipeline bench-gateway bench-peers overload soak loadtest loadtest-ui loadtest-distributed \
-	capacity loadtest-check loadtest-aiperf engines-page clean
+	import-repository chat webui webui-test lint format test test-vllm bench bench-pipeline bench-gateway bench-peers compare \
+	overload soak loadtest loadtest-ui loadtest-distributed capacity loadtest-check loadtest-aiperf engines-page clean
