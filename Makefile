@@ -110,7 +110,7 @@ sglang: $(SGLANG_ENV)  ## SGLang in an environment of its own, for configs whose
 lmdeploy: $(LMDEPLOY_ENV)  ## LMDeploy in an environment of its own, likewise
 
 record-apis: $(BUILD)  ## Record the APIs of the pinned SGLang and LMDeploy anew from their wheels
-	@$(BUILD_PY) -m tests.engines.record $(SGLANG) $(LMDEPLOY)
+	@$(BUILD_PY) -m tests.runtimes.record $(SGLANG) $(LMDEPLOY)
 
 check: $(SERVE)  ## Say whether CONFIG's engine can be served on this machine
 	@$(PY) -m build.repository $(CONFIG) && $(PY) -m serving check $(CONFIG)

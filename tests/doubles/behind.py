@@ -21,7 +21,7 @@ REQUIRED = "<required>"
 
 
 def recorded(package: str) -> dict[str, Any]:
-    """An engine's API, as tests/engines/record.py wrote it."""
+    """An engine's API, as tests/runtimes/record.py wrote it."""
     api: dict[str, Any] = json.loads((Path(__file__).parent / "api" / f"{package}.json").read_text())["api"]
     return api
 

@@ -18,7 +18,7 @@ from contract.manifest import load_manifest
 from contract.spec import load_spec
 from serving.supervisor import Running, running
 from tests.e2e.servers import CODE, on_free_ports
-from tests.engines.contract import CHECKS, Check, Served
+from tests.runtimes.contract import CHECKS, Check, Served
 
 DOUBLES = CODE / "tests" / "doubles"
 OPENVINO = CODE / "engines" / "smollm2-135m"
