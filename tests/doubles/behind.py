@@ -1,10 +1,12 @@
 """What the doubles of SGLang and LMDeploy have in common: a recorded API to keep to, and OpenVINO for the tokens."""
 
 import asyncio
+import copy
 import dataclasses
 import json
 import os
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -34,7 +36,7 @@ def made(package: str, name: str) -> Any:
             fields.append((field, Any))
         else:
             default = None if str(about["default"]).startswith("<") else about["default"]
-            fields.append((field, Any, dataclasses.field(default_factory=lambda default=default: default)))
+            fields.append((field, Any, dataclasses.field(default_factory=partial(copy.copy, default))))
     return dataclasses.make_dataclass(name, fields, kw_only=True)
 
 

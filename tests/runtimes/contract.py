@@ -1,8 +1,8 @@
 """What every engine behind the ensemble must do, as plain checks of a server that runs: no pytest, no fixtures.
 
 Each of CHECKS takes a :class:`Served` and asserts. What an engine declares must work; what it does not must be refused
-by name. ``python -m tests.runtimes.conform CONFIG`` runs them against a running deployment, pytest wherever it can start
-one.
+by name. ``python -m tests.runtimes.conform CONFIG`` runs them against a running deployment, pytest wherever it can
+start one.
 """
 
 import json

@@ -3,6 +3,7 @@
 import json
 import queue
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -131,7 +132,7 @@ def test_who_sees_the_end(
 ) -> None:
     sampling = SamplingParams(max_tokens=8, **asked)
     ends = ends_of(sampling, EOS)
-    assert (ends.watched, ends.told) == (watched, told)
+    assert (set(ends.watched), ends.told) == (watched, told)
     assert sglang_sampling(sampling, ends)["ignore_eos"] == (not told)
     assert lmdeploy_ends(sampling, EOS) == lmdeploys
 
@@ -254,8 +255,8 @@ def test_an_aborted_answer_says_so_once(bench: Bench) -> None:
 def test_one_that_leaves_before_its_turn(bench: Bench) -> None:
     keys = [bench.begin(max_tokens=40, ignore_eos=True) for _ in range(12)]  # more than the batch holds
     bench.engine.abort(keys[-1])
-    ended = [bench.rest().finish for _ in keys]
-    assert sorted(ended) == sorted([FinishReason.CANCELLED] + [FinishReason.LENGTH] * 11)
+    ended = Counter(bench.rest().finish for _ in keys)
+    assert ended == {FinishReason.CANCELLED: 1, FinishReason.LENGTH: 11}
 
 
 def test_doubles_take_what_was_recorded_and_nothing_else(bench: Bench) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 from lmdeploy import engines
 
 
-class Engine(engines.Engine):
+class Engine(engines.Engine):  # type: ignore[misc]  # mypy skips names that the real package has
     """The engine."""
 
     handle = "EngineInstance"

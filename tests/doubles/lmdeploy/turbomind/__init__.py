@@ -12,7 +12,7 @@ def is_available() -> bool:
     return True
 
 
-class TurboMind(Engine):
+class TurboMind(Engine):  # type: ignore[misc]  # mypy skips names that the real package has
     """The engine."""
 
     handle = "TurboMindInstance"

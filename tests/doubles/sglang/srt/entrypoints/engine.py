@@ -49,7 +49,8 @@ class Engine:
         """A stream of dicts; this one knows only ``stream=True``."""
         check_call("sglang", "Engine.async_generate", kwargs)
         assert kwargs["stream"] is True
-        return self._stream(**kwargs)
+        stream: AsyncIterator[dict[str, Any]] = self._stream(**kwargs)
+        return stream
 
     async def _stream(self, input_ids: list[int], sampling_params: dict[str, Any], rid: str, **more: Any) -> Any:
         args = self.server_args
