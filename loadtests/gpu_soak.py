@@ -8,12 +8,11 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from urllib.request import urlopen
 
 from contract.spec import Deployment
 from loadtests.fleet import Fleet
 from loadtests.lean import Order
-from loadtests.meter import family, memory_mib
+from loadtests.meter import family, gauge, memory_mib
 from loadtests.pipeline import quantiles
 
 CANCEL_SHARE = 0.1
@@ -82,19 +81,13 @@ def _sample(spec: Deployment, config: Path, server_pid: int, seconds: float) -> 
         "memory_mib": memory_mib(server_pid) | {"gateway": round(door, 1)},
         "gpu_memory_mib": _gpu_memory_mib(),
         "gauges": {
-            **{name: _gauge(f"http://{ports.host}:{ports.metrics}/metrics", name) for name in GAUGES},
+            **{name: gauge(f"http://{ports.host}:{ports.metrics}/metrics", name) for name in GAUGES},
             **{
-                name: _gauge(f"http://{spec.gateway.host}:{ports.gateway}/metrics", name)
+                name: gauge(f"http://{spec.gateway.host}:{ports.gateway}/metrics", name)
                 for name in ("conch_gateway_requests_active", "conch_gateway_requests_waiting")
             },
         },
     }
-
-
-def _gauge(page: str, name: str) -> float:
-    with urlopen(page, timeout=10) as answer:  # noqa: S310  pages of this machine
-        lines = answer.read().decode().splitlines()
-    return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name + "{"))
 
 
 def _gpu_memory_mib() -> float | None:

@@ -59,7 +59,8 @@ def root(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> Path:
 def make_adapter(weights: dict[str, Any], folder: Path, seed: int) -> dict[str, Any]:
     """A random adapter as PEFT writes it; returns what it adds to each weight."""
     rng = np.random.default_rng(seed)
-    tensors, added = {}, {}
+    tensors: dict[str, Any] = {}
+    added: dict[str, Any] = {}
     for name, weight in weights.items():
         if name.endswith(("q_proj.weight", "v_proj.weight")):
             (wide, narrow), stem = weight.shape, name.removesuffix(".weight")
