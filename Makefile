@@ -2,6 +2,7 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 CONFIG ?= configs/smollm2-135m.yaml
+CONFIGS ?= $(CONFIG)
 PYTHON ?= python3
 
 # Two environments from one lock: what serves (no torch), and what builds engines (torch and exporters).

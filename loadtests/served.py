@@ -23,7 +23,13 @@ def served(config: Path) -> Iterator[int]:
         ServeError: it did not start, with its own message.
     """
     _press("build.repository", str(config))
-    _press("serving", "up", str(config))
+    try:
+        _press("serving", "up", str(config))
+    except ServeError:  # nothing is left running; what ran before under this name is not ours to stop
+        raise
+    except BaseException:
+        _press("serving", "down", str(config))
+        raise
     try:
         state = json.loads((run_dir(ROOT, load_spec(config).name) / "state.json").read_text())
         yield state["server_pid"]

@@ -57,7 +57,12 @@ def write_shape(name: str, folder: Path) -> None:
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken("<|end|>", special=True)])
     tokenizer.save(str(folder / "tokenizer.json"))
-    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|end|>", "bos_token": "<|end|>"}
+    settings = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "eos_token": "<|end|>",
+        "bos_token": "<|end|>",
+        "chat_template": "{% for message in messages %}{{ message.content }}\n{% endfor %}",
+    }
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
 
 

@@ -101,7 +101,7 @@ def _entrant(config: Path, spec: Deployment, folder: Path) -> Entrant:
     engine = None if spec.source is None else engines_root(ROOT, spec.name) / "current"
     if engine is not None:
         runtime = spec.engine.runtime
-        if runtime in _OWN_ENVIRONMENT and not (ROOT / f".venv-{runtime}" / "bin" / "python").exists():
+        if runtime in _OWN_ENVIRONMENT and not _is_here(runtime):
             _make(runtime)
         try:
             check_engine(engine, spec, this_machine())
@@ -118,6 +118,11 @@ def _entrant(config: Path, spec: Deployment, folder: Path) -> Entrant:
     return Entrant(str(config), served, load_spec(served), engine, manifest, _versions(spec.engine.runtime))
 
 
+def _is_here(runtime: Runtime) -> bool:
+    """Whether an engine is installed: in an environment of its own, or, carried to this machine, in this one."""
+    return (ROOT / f".venv-{runtime}" / "bin" / "python").exists() or importlib.util.find_spec(runtime) is not None
+
+
 def _make(*words: str) -> None:
     """What a user would press first.
 
@@ -125,10 +130,13 @@ def _make(*words: str) -> None:
         ServeError: with what it said at its end.
     """
     print(f"make {' '.join(words)}", flush=True)
-    run = subprocess.run(
-        ["make", "--no-print-directory", *words], cwd=ROOT, text=True, check=False,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
+    command = ["make", "--no-print-directory", *words]
+    try:
+        run = subprocess.run(
+            command, cwd=ROOT, text=True, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+    except OSError as error:
+        raise ServeError(f"{' '.join(command)} is needed, and cannot be run here: {error}") from None
     if run.returncode:
         said = [line for line in run.stdout.splitlines() if line.strip() and not line.startswith("make")]
         raise ServeError(f"make {' '.join(words)} failed: {' '.join(said[-3:])}")

@@ -3,7 +3,7 @@
 import random
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from loadtests.compare.doors import Door, Requests, whole
@@ -12,7 +12,8 @@ from loadtests.compare.entrants import Entrant
 from loadtests.lean import Timeline
 from loadtests.pipeline import itl, quantiles
 
-_FEWEST, _MOST = 3, 40  # prompts of one length
+_FEWEST, _MOST = 3, 40  # times that a burst is repeated
+_TEXT_TOKENS = 8  # of an answer, so that there is text: a token of a random prompt's may be half a character
 
 
 class Fresh:
@@ -48,12 +49,12 @@ def first_token(door: Door, fresh: Fresh, effort: Effort, entrant: Entrant) -> d
     lengths = [length for length in effort.prompts if length <= entrant.spec.limits.max_input_len]
     found = {}
     for length in lengths:
+
+        def once(length: int = length) -> list[Timeline]:
+            return whole(fresh.requests(1, length, _TEXT_TOKENS), door.ask, 1)
+
         times = [
-            line.deltas[0][0] - line.sent
-            for answer in _while(
-                effort.seconds / len(lengths), lambda length=length: whole(fresh.requests(1, length, 2), door.ask, 1)
-            )
-            for line in answer
+            line.deltas[0][0] - line.sent for lines in _while(effort.seconds / len(lengths), once) for line in lines
         ]
         found[length] = {"ms": quantiles(times)["p50"], "prompts": len(times)}
     return {"by_length": found}
@@ -63,7 +64,7 @@ def _burst(door: Door, fresh: Fresh, effort: Effort, streams: int) -> list[Timel
     return whole(fresh.requests(streams, effort.input_tokens, effort.output_tokens), door.ask, streams)
 
 
-def _while(seconds: float, once: Any) -> Iterator[list[Timeline]]:
+def _while(seconds: float, once: Callable[[], list[Timeline]]) -> Iterator[list[Timeline]]:
     """A few times at least, then until the time is over."""
     ends = time.monotonic() + seconds
     for number in range(_MOST):

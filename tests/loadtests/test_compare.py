@@ -11,6 +11,7 @@ import yaml
 from contract.errors import ConchError
 from contract.spec import Deployment, Runtime
 from loadtests import own_server
+from loadtests.compare import doors
 from loadtests.compare.__main__ import effort_of, main, parser
 from loadtests.compare.doors import ALONE, ENSEMBLE, GATEWAY
 from loadtests.compare.effort import QUICK
@@ -120,6 +121,20 @@ def test_the_tests_double_is_in_no_figure(
     report = json.loads((tmp_path / "compare.json").read_text())
     assert report["rows"] == []
     assert report["excluded"][0]["reason"] == "tensorrt_llm here is the tests' double, whose figures would be nobody's"
+
+
+def test_a_run_that_is_interrupted_keeps_what_it_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(doors, "ours", interrupted)  # the synthetic engine alone has nothing to measure, and says so
+    arguments = [str(config(tmp_path, "tide", engine={"runtime": "synthetic"})), *TINY, f"--out={tmp_path}"]
+    with pytest.raises(KeyboardInterrupt):
+        main(arguments)
+    report = json.loads((tmp_path / "compare.json").read_text())
+    assert not report["finished"]
+    assert report["missing"][0]["reason"] == "runtime synthetic has no server of its own here"
+    assert "NOT FINISHED" in (tmp_path / "compare.html").read_text()
 
 
 @pytest.mark.parametrize(
