@@ -13,13 +13,15 @@ from pydantic import Field, ValidationError, model_validator
 
 from contract.errors import SpecError
 from contract.frozen import Frozen
+from contract.lmdeploy import LmdeployOptions
 from contract.lora import Lora
+from contract.sglang import SglangOptions
 from contract.spec_faults import duplicate_key, explain
 from contract.trtllm import TrtllmSpec
 from contract.trtllm_rules import faults
 from contract.vllm import VllmOptions
 
-Runtime = Literal["openvino", "synthetic", "trtllm", "vllm"]
+Runtime = Literal["openvino", "synthetic", "trtllm", "vllm", "sglang", "lmdeploy"]
 Precision = Literal[
     "fp32",
     "bf16",
@@ -35,6 +37,13 @@ Precision = Literal[
     "fp8_block",
     "nvfp4",
 ]
+# Of the runtimes that take a few only; those of trtllm depend on its backend and GPU.
+_PRECISIONS: dict[Runtime, tuple[Precision, ...]] = {
+    "openvino": ("fp32", "bf16", "int8", "int4"),
+    "vllm": ("fp32", "bf16"),
+    "sglang": ("bf16", "fp16"),
+    "lmdeploy": ("bf16", "fp16"),
+}
 Port = Annotated[int, Field(ge=1, le=65535)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -97,17 +106,23 @@ class EngineSpec(Frozen):
     step_ms: float = Field(default=10.0, ge=0)  # of the synthetic engine: time between tokens
     trtllm: TrtllmSpec = TrtllmSpec()
     vllm: VllmOptions = VllmOptions()
+    sglang: SglangOptions = SglangOptions()
+    lmdeploy: LmdeployOptions = LmdeployOptions()
 
     @property
     def lora(self) -> Lora | None:
         """The adapters that requests may name."""
-        return self.vllm.lora if self.runtime == "vllm" else self.trtllm.lora if self.runtime == "trtllm" else None
+        lora: Lora | None = getattr(getattr(self, self.runtime, None), "lora", None)
+        return lora
 
     @model_validator(mode="after")
     def _precision_is_known(self) -> Self:
-        known = ("fp32", "bf16", "int8", "int4")
-        if self.runtime == "openvino" and self.precision not in known:
-            raise ValueError(f"precision {self.precision} is none of runtime openvino's: use {', '.join(known)}")
+        known = _PRECISIONS.get(self.runtime)
+        if known and self.precision not in known:
+            way_out = f"use {', '.join(known)}"
+            if self.runtime in ("vllm", "sglang"):
+                way_out = f"give {' or '.join(known)}, and {self.runtime}.quantization"
+            raise ValueError(f"precision {self.precision} is none of runtime {self.runtime}'s: {way_out}")
         return self
 
     @model_validator(mode="after")
@@ -117,13 +132,16 @@ class EngineSpec(Frozen):
         return self
 
     @model_validator(mode="after")
-    def _vllm_fits(self) -> Self:
-        if self.runtime != "vllm" and self.vllm != VllmOptions():
-            raise ValueError(f"vllm has options for an engine whose runtime is {self.runtime}")
-        if self.runtime == "vllm" and self.precision not in ("fp32", "bf16"):
-            raise ValueError(
-                f"precision {self.precision} is none of runtime vllm's: give fp32 or bf16, and vllm.quantization"
-            )
+    def _options_are_the_runtimes(self) -> Self:
+        for name, options in (("vllm", self.vllm), ("sglang", self.sglang), ("lmdeploy", self.lmdeploy)):
+            if self.runtime != name and options != type(options)():
+                raise ValueError(f"{name} has options for an engine whose runtime is {self.runtime}")
+        return self
+
+    @model_validator(mode="after")
+    def _lmdeploy_has_no_pipeline(self) -> Self:
+        if self.runtime == "lmdeploy" and self.parallel.pipeline > 1:
+            raise ValueError("parallel.pipeline must be 1: runtime lmdeploy has tensor and expert parallelism only")
         return self
 
 

@@ -28,11 +28,11 @@ _UV = {
     "UV_CACHE_DIR": f"{_STATE}/cache",
     "UV_PYTHON_DOWNLOADS": "never",
 }
-# Where python_backend.worker looks for an engine's own environment: the image's, as the wheel's Triton needs numpy 1.
-_WORKER = f"{CODE}/.venv-vllm"
-# What NVIDIA's and vLLM's images may lack of what the server and its stages import. numpy, transformers and torch are
-# theirs, and stay as they are.
+# What NVIDIA's and the engines' own images may lack of what the server and its stages import. numpy, transformers and
+# torch are theirs, and stay as they are.
 _LAID_OVER = ("msgspec", "psutil", "pydantic", "pyyaml", "rich", "tritonclient", "typer")
+# What the worker needs beside its engine, and an engine may not bring: pip leaves alone what the image has.
+_IN_THE_WORKER = ("msgspec", "pydantic", "pyyaml")
 _SERVER_ROOMS = ("build", "contract", "python_backend", "serving")
 _GATEWAY_ROOMS = ("clients", "contract", "gateway")
 _LOCK = ("pyproject.toml", "uv.lock")
@@ -164,7 +164,10 @@ def _into_venv(image: Image, *lock: str) -> list[tuple[str, ...]]:
     # Without pip, which Ubuntu's Python cannot put into an environment; the image's own installs for it.
     venv = ("python3", "-m", "venv", "--without-pip", "--system-site-packages")
     pip = ("python3", "-m", "pip", "--python", _PYTHON, "install", "--no-cache-dir", "--requirement", _REQUIREMENTS)
-    worker = () if image.triton else ((*venv, f"{_STATE}/worker"),)
+    worker: tuple[tuple[str, ...], ...] = ()
+    if not image.triton:
+        own = ("python3", "-m", "pip", "--python", f"{_STATE}/worker/bin/python", "install", "--no-cache-dir")
+        worker = ((*venv, f"{_STATE}/worker"), (*own, *_IN_THE_WORKER))
     return [(*venv, f"{_STATE}/venv"), *worker, pip]
 
 
@@ -178,7 +181,11 @@ def _server(spec: Deployment, site: Site, image: Image, install: Service) -> Ser
         mounts=(
             *_parts(site, _SERVER_ROOMS),
             *_read(spec, site, install),
-            *([Mount(_state(site, install.name) / "worker", _WORKER)] if image.packages and not image.triton else []),
+            *(
+                [Mount(_state(site, install.name) / "worker", _own(spec))]
+                if image.packages and not image.triton
+                else []
+            ),
             *(_checkpoint(spec) if on_gpus(spec) else ()),  # which an engine for one of them may only link to
         ),
         scratch=_MADE_ANEW,
@@ -235,6 +242,11 @@ def _spec(site: Site) -> Mount:
 
 def _engine(spec: Deployment, site: Site, writable: bool = False) -> Mount:
     return Mount(engines_root(site.root, spec.name), str(engines_root(Path(CODE), spec.name)), writable)
+
+
+def _own(spec: Deployment) -> str:
+    """Where python_backend.worker looks for an engine's own environment: the image's, as Triton's needs numpy 1."""
+    return f"{CODE}/.venv-{spec.engine.runtime}"
 
 
 def _state(site: Site, name: str) -> Path:

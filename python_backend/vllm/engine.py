@@ -29,33 +29,11 @@ from contract.spec import Deployment
 from contract.tensors import FinishReason
 from contract.vllm import RANKS
 from contract.wire import TopLogprob
+from python_backend.features import features_of
 from python_backend.protocol import Output, Sink, Stats
 from python_backend.vllm.sampling import vllm_sampling
 
 _DTYPES = {"fp32": "float32", "bf16": "bfloat16"}
-_FEATURES = frozenset(
-    {
-        "min_tokens",
-        "temperature",
-        "top_k",
-        "top_p",
-        "repetition_penalty",
-        "presence_penalty",
-        "frequency_penalty",
-        "seed",
-        "ignore_eos",
-        "stop_token_ids",
-        "bad_words",
-        "logit_bias",
-        "return_log_probs",
-        "logprobs",
-        "guided_decoding_guide_type:json",
-        "guided_decoding_guide_type:json_schema",
-        "guided_decoding_guide_type:regex",
-        "guided_decoding_guide_type:ebnf_grammar",
-        "guided_decoding_guide_type:structural_tag",
-    }
-)
 _FINISH = {"stop": FinishReason.STOP, "length": FinishReason.LENGTH, "abort": FinishReason.CANCELLED}
 
 
@@ -148,7 +126,7 @@ class VllmEngine:
         self._engine = engine
         self._spec = spec
         self._adapters = spec.engine.vllm.lora.names if spec.engine.vllm.lora else []
-        self.features = _FEATURES | {"lora_name"} if self._adapters else _FEATURES
+        self.features = features_of(spec.engine)
         self._runs: dict[int, _Run] = {}  # touched on the loop only
         self._rung: list[int] = []
         self._observer = _Observer()

@@ -33,8 +33,8 @@ def test_an_image_of_another_runtime() -> None:
 
 
 def test_a_runtime_without_an_image() -> None:
-    with pytest.raises(SpecError, match=r"no image is known for sglang.*trtllm"):
-        rendered(gpu("sglang"))
+    with pytest.raises(SpecError, match=r"no image is known for mlc.*trtllm"):
+        rendered(gpu("mlc"))
 
 
 def test_a_project_that_cannot_be_mounted(tmp_path: Path) -> None:
