@@ -11,7 +11,7 @@ from typing import Any
 
 from build.fetch import check_config, read_json
 from contract.errors import BuildError
-from contract.gpus import GPUS
+from contract.gpus import GPUS, USABLE
 from contract.spec import Deployment
 from contract.trtllm import Eagle, Medusa
 from contract.trtllm_api import version
@@ -42,7 +42,6 @@ _WIDTH = {
 }
 _STORED = {"float32": 4, "float16": 2, "bfloat16": 2}
 _GROUP = 128  # of input channels, which int4_awq and w4a8_awq scale together
-_SPARE = 0.9  # of a GPU's memory, for weights and cache; the rest is activations and CUDA itself
 
 
 @dataclass(frozen=True)
@@ -224,7 +223,7 @@ def _memory(model: Model, spec: Deployment) -> str:
     if gpu is None or not model.total_bytes:
         return ""
     weights, cache = sizes(model, spec)
-    room = GPUS[gpu].memory_gib * GIB * _SPARE
+    room = GPUS[gpu].memory_gib * GIB * USABLE
     if weights + cache <= room:
         return ""
     return (
