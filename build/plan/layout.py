@@ -1,9 +1,9 @@
 """How a model is spread over GPUs: which TP × PP × EP its shapes allow, and the bytes of weights each GPU then has."""
 
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 
 from build.plan.quantization import Scheme, stored, takes
 from build.plan.weights import Part, Shapes, Split
@@ -35,41 +35,39 @@ class Layout:
         return text + (", attention by data" if self.attention_dp else "")
 
 
-@dataclass(frozen=True)
-class Key:
-    """What weights must share to be one sum."""
-
-    layer: int
-    part: Part
-    split: Split
-
-
 class Load:
-    """A model in a precision: its bytes by layer, part and split, added once for all layouts."""
+    """A model in a precision: its bytes, added up once for all layouts."""
 
     def __init__(self, shapes: Shapes, scheme: Scheme) -> None:
         self.shapes = shapes
         self.scheme = scheme
-        self.bytes: Counter[Key] = Counter()
         self.mtp_bytes = 0
+        # Part and split → bytes by layer; before the first and after the last are layers here too.
+        self._bytes: dict[tuple[Part, Split], list[int]] = {}
         for weight in shapes.weights:
             size = sum(tensor.bytes for tensor in stored(weight, scheme))
             if weight.mtp:
                 self.mtp_bytes += size
             else:
-                self.bytes[Key(weight.layer, weight.part, weight.split)] += size
+                layers = self._bytes.setdefault((weight.part, weight.split), [0] * (shapes.layers + 2))
+                layers[weight.layer + 1] += size
+        self._before = {key: [0, *accumulate(layers)] for key, layers in self._bytes.items()}
 
     @cached_property
     def total(self) -> int:
         """Bytes of the main model, once."""
-        return sum(self.bytes.values())
+        return sum(self.parts().values())
 
-    def parts(self) -> Mapping[Part, int]:
+    def parts(self) -> dict[Part, int]:
         """Bytes of the main model by part."""
-        found: Counter[Part] = Counter()
-        for key, size in self.bytes.items():
-            found[key.part] += size
+        found: dict[Part, int] = {}
+        for (part, _), layers in self._bytes.items():
+            found[part] = found.get(part, 0) + sum(layers)
         return found
+
+    def copied(self) -> int:
+        """Bytes that tensor parallelism does not divide."""
+        return sum(sum(layers) for (_, split), layers in self._bytes.items() if split is Split.COPY)
 
     @cached_property
     def _shards(self) -> frozenset[tuple[Part, Split, int, int]]:
@@ -137,27 +135,26 @@ class Load:
         ends = [sum(sizes[: number + 1]) for number in range(layout.pipeline)]
         return [range(end - size, end) for end, size in zip(ends, sizes, strict=True)]
 
-    def on_gpu(self, layout: Layout, stage: range) -> Mapping[Part, float]:
+    def on_gpu(self, layout: Layout, stage: range) -> dict[Part, float]:
         """Bytes of weights on each GPU of a stage, by part."""
         first, last = stage.start == 0, stage.stop == self.shapes.layers
         kv = max(cache.heads for cache in self.shapes.caches)
         found = dict.fromkeys(Part, 0.0)
-        for key, size in self.bytes.items():
-            here = key.layer in stage or (key.layer < 0 and first) or (key.layer >= self.shapes.layers and last)
-            # A tied embedding is the head too, on the last stage.
-            here = here or (key.part is Part.EMBEDDING and self.shapes.tied and last)
-            if here:
-                found[key.part] += size / self._ways(key, layout, kv)
+        for (part, split), before in self._before.items():
+            size = before[stage.stop + 1 + last] - before[stage.start + 1 - first]
+            if part is Part.EMBEDDING and self.shapes.tied and last and not first:
+                size += before[-1]  # a tied embedding is the last stage's head too
+            found[part] += size / self._ways(part, split, layout, kv)
         return found
 
     @staticmethod
-    def _ways(key: Key, layout: Layout, kv: int) -> int:
+    def _ways(part: Part, split: Split, layout: Layout, kv: int) -> int:
         """Over how many GPUs a weight is divided; with experts by EP it is as many as without."""
-        if key.split is Split.COPY:
+        if split is Split.COPY:
             return 1
         # Whoever attends for itself computes the shared experts for itself too.
-        ways = layout.heads if key.part in (Part.ATTENTION, Part.SHARED) else layout.tensor
-        return min(ways, kv) if key.split is Split.KV else ways
+        ways = layout.heads if part in (Part.ATTENTION, Part.SHARED) else layout.tensor
+        return min(ways, kv) if split is Split.KV else ways
 
 
 def candidates(shapes: Shapes, gpus: int) -> Iterator[Layout]:

@@ -8,7 +8,10 @@ from contract.errors import BuildError
 from contract.gpus import GPUS, Gpu
 
 GIB = 2**30
-_FORM = re.compile(r"(?P<name>[a-z0-9-]+?)(x(?P<each>[0-9]{1,3}))?(x(?P<nodes>[0-9]{1,4}))?")
+# The x of a name, as in rtx-4090, has a hyphen after it.
+_FORM = re.compile(
+    r"(?P<name>[a-z](?:[a-wyz0-9-]|x(?=-))*)(x(?P<each>0*[1-9][0-9]{0,2}))?(x(?P<nodes>0*[1-9][0-9]{0,3}))?"
+)
 _ALSO = {"a100-80gb": "a100", "a100-80g": "a100", "a100-40g": "a100-40gb", "h100-80gb": "h100", "h200-141gb": "h200"}
 
 
@@ -46,7 +49,7 @@ def parse_machines(text: str) -> Machines:
         BuildError: no such form, or no such GPU.
     """
     found = _FORM.fullmatch(text.strip().lower())
-    if found is None or found["each"] in ("0", "00", "000") or set(found["nodes"] or "1") == {"0"}:
+    if found is None:
         raise BuildError(
             f"GPUS={text} is not of the form GPU, GPUxCOUNT or GPUxCOUNTxMACHINES",
             fix="Write h200x8x2 for two machines of eight H200",

@@ -198,7 +198,9 @@ def _refusal(config: Config, load: Load, machines: Machines, demand: Demand, opt
 
 def _ways_out(config: Config, load: Load, machines: Machines, demand: Demand, nearest: Memory | None) -> str:
     """What would fit: another layout, a shorter request, more of the same GPUs, other GPUs, fewer bytes."""
-    out = [f"{layout} on these GPUs" for layout in _layouts_that_fit(load, machines, demand)][:1]
+    if others := [option for option in judge(load, machines, demand) if option.fits]:
+        return f"{min(others, key=lambda option: _order(option, machines)).layout} fits these GPUs"
+    out = []
     if nearest and nearest.room > nearest.per_token:
         out.append(f"a request of at most {int(nearest.room // nearest.per_token)} tokens")
     found = [next(_fitting(load, _more(machines), demand), None)]
@@ -214,7 +216,9 @@ def _ways_out(config: Config, load: Load, machines: Machines, demand: Demand, ne
 
 def _layouts_that_fit(load: Load, machines: Machines, demand: Demand) -> Iterator[Layout]:
     for layout in candidates(load.shapes, machines.gpus):
-        if not any(load.faults(layout)) and memory_of(load, layout, machines, demand).cached_requests:
+        if load.total / layout.gpus > machines.memory or any(load.faults(layout)):
+            continue
+        if memory_of(load, layout, machines, demand).cached_requests:
             yield layout
 
 

@@ -221,7 +221,7 @@ def _gptq(config: Config, found: dict[str, Any], dtype: str) -> Scheme:
 
 
 def _mxfp4_method(config: Config, found: dict[str, Any], dtype: str) -> Scheme:
-    return Scheme("mxfp4", dtype, _mxfp4, block=(1, 32), fused_only=True)
+    return Scheme("mxfp4", dtype, _mxfp4, fused_only=True)
 
 
 def _modelopt(config: Config, found: dict[str, Any], dtype: str) -> Scheme:

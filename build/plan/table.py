@@ -80,7 +80,7 @@ def _cache(plan: Plan) -> str:
 def _layouts(plan: Plan) -> Table:
     table = _table()
     table.add_column("one copy", no_wrap=True)
-    for column in ("GPUs", "copies", "weights, GiB", "cache, GiB", "requests", "tokens/s, estimate"):
+    for column in ("GPUs", "copies", "weights, GiB", "cache, GiB", "requests", "est. tokens/s"):
         table.add_column(column, justify="right")
     for option in plan.fitting[:_SHOWN]:
         memory = option.memory
@@ -104,7 +104,8 @@ def _table() -> Table:
 def _left_out(plan: Plan) -> Iterator[str]:
     if len(plan.fitting) > _SHOWN:
         yield f"and {len(plan.fitting) - _SHOWN} more that fit: --json has them"
-    if small := [str(option.layout) for option in plan.rest if option.memory]:
+    # EP changes little of what does not fit: --json has that too.
+    if small := [str(option.layout) for option in plan.rest if option.memory and option.layout.expert == 1]:
         yield f"Too little memory: {'; '.join(small)}."
     for reason, names in _by_reason(plan.rest).items():
         yield f"Cannot be, {reason}: {'; '.join(names)}."
