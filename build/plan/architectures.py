@@ -270,13 +270,17 @@ def _typed(every: int) -> Callable[[Config, int], Cache]:
 
 def _compressed(config: Config, layer: int) -> Cache:
     """MLA decodes in the compressed space, where its vector is the key and, but for the positions, the value."""
-    rank, rope, nope, value = (
-        config.size(name) for name in ("kv_lora_rank", "qk_rope_head_dim", "qk_nope_head_dim", "v_head_dim")
-    )
+    rank, rope = config.size("kv_lora_rank"), config.size("qk_rope_head_dim")
+    nope, value = (config.number(name, default=0) for name in ("qk_nope_head_dim", "v_head_dim"))
     each = 2 * config.size("num_attention_heads")
     return Cache(
         1, rank + rope, compressed=True, flops=each * (2 * rank + rope), prompt_flops=each * (nope + rope + value)
     )
+
+
+def cache_of(config: Config) -> Cache:
+    """What a layer keeps in a model of any architecture, windows aside."""
+    return _compressed(config, 0) if config.number("kv_lora_rank", default=0) else _full(config, 0)
 
 
 def _mixture(count: str, width: str, sparse: Callable[[Config, int], bool]) -> Callable[[Config], Experts]:

@@ -58,6 +58,16 @@ class Load:
         """Bytes of the main model, once."""
         return sum(self.parts().values())
 
+    @cached_property
+    def active(self) -> int:
+        """Parameters that a token meets."""
+        return self.shapes.active()
+
+    @cached_property
+    def attention(self) -> int:
+        """Parameters of attention's matrices."""
+        return self.shapes.numbers_of(Part.ATTENTION)
+
     def parts(self) -> dict[Part, int]:
         """Bytes of the main model by part."""
         found: dict[Part, int] = {}
@@ -87,7 +97,7 @@ class Load:
         shapes, tensor = self.shapes, layout.tensor
         if shapes.heads % layout.heads:
             yield f"TP {tensor} does not divide {shapes.heads} heads"
-        kv = max(cache.heads for cache in shapes.caches)
+        kv = shapes.kv_heads
         if not shapes.caches[0].compressed and kv % layout.heads and layout.heads % kv:
             yield f"TP {tensor} neither divides {kv} key-value heads nor is a multiple of them"
         if layout.pipeline > shapes.layers:
@@ -110,7 +120,6 @@ class Load:
             yield f"TP {layout.tensor // layout.expert} does not divide experts {experts.width} wide"
 
     def _block_faults(self, layout: Layout) -> Iterator[str]:
-        kv = max(cache.heads for cache in self.shapes.caches)
         ways_of = {
             Part.EXPERTS: layout.tensor // layout.expert,
             Part.ATTENTION: layout.heads,
@@ -118,7 +127,7 @@ class Load:
         }
         for part, split, width, block in sorted(self._shards):
             ways = ways_of.get(part, layout.tensor)
-            ways = min(ways, kv) if split is Split.KV else ways
+            ways = min(ways, self.shapes.kv_heads) if split is Split.KV else ways
             if block > 1 and ways > 1 and width % ways == 0 and (width // ways) % block:
                 yield (
                     f"{part} {width} wide over {ways} GPUs are {width // ways} each, no whole blocks of {block} "
@@ -132,29 +141,26 @@ class Load:
         sizes = [each] * layout.pipeline
         for extra in range(left):
             sizes[-2 - extra] += 1
-        ends = [sum(sizes[: number + 1]) for number in range(layout.pipeline)]
-        return [range(end - size, end) for end, size in zip(ends, sizes, strict=True)]
+        return [range(end - size, end) for size, end in zip(sizes, accumulate(sizes), strict=True)]
 
     def on_gpu(self, layout: Layout, stage: range) -> dict[Part, float]:
         """Bytes of weights on each GPU of a stage, by part."""
         first, last = stage.start == 0, stage.stop == self.shapes.layers
-        kv = max(cache.heads for cache in self.shapes.caches)
         found = dict.fromkeys(Part, 0.0)
         for (part, split), before in self._before.items():
             size = before[stage.stop + 1 + last] - before[stage.start + 1 - first]
             if part is Part.EMBEDDING and self.shapes.tied and last and not first:
                 size += before[-1]  # a tied embedding is the last stage's head too
-            found[part] += size / self._ways(part, split, layout, kv)
+            found[part] += size / self._ways(part, split, layout)
         return found
 
-    @staticmethod
-    def _ways(part: Part, split: Split, layout: Layout, kv: int) -> int:
+    def _ways(self, part: Part, split: Split, layout: Layout) -> int:
         """Over how many GPUs a weight is divided; with experts by EP it is as many as without."""
         if split is Split.COPY:
             return 1
         # Whoever attends for itself computes the shared experts for itself too.
         ways = layout.heads if part in (Part.ATTENTION, Part.SHARED) else layout.tensor
-        return min(ways, kv) if split is Split.KV else ways
+        return min(ways, self.shapes.kv_heads) if split is Split.KV else ways
 
 
 def candidates(shapes: Shapes, gpus: int) -> Iterator[Layout]:

@@ -184,17 +184,17 @@ def own(config: Config) -> Scheme:
     if not found:
         return Scheme(next(name for name, value in _PLAIN.items() if value == dtype), dtype)
     method = str(found.get("quant_method"))
-    if method not in _METHODS:
+    if method not in METHODS:
         raise BuildError(
             f"{config.name}: the plan does not know quant_method {method}",
-            fix=f"Known: {', '.join(_METHODS)}. PRECISION= plans for another",
+            fix=f"Known: {', '.join(METHODS)}. PRECISION= plans for another",
         )
     skip = [
         str(each)
         for key in ("modules_to_not_convert", "ignored_layers", "ignore", "exclude_modules")
         for each in found.get(key) or ()
     ]
-    return replace(_METHODS[method](config, found, dtype), skip=tuple(skip))
+    return replace(METHODS[method](config, found, dtype), skip=tuple(skip))
 
 
 def _fp8(config: Config, found: dict[str, Any], dtype: str) -> Scheme:
@@ -272,7 +272,7 @@ def _number(config: Config, found: dict[str, Any], name: str) -> int:
     return value
 
 
-_METHODS: dict[str, Callable[[Config, dict[str, Any], str], Scheme]] = {
+METHODS: dict[str, Callable[[Config, dict[str, Any], str], Scheme]] = {
     "fp8": _fp8,
     "blockwise_int8": _blockwise_int8,
     "awq": _awq,

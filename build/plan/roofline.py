@@ -10,7 +10,7 @@ from functools import cached_property
 from build.plan.layout import Layout, Load
 from build.plan.machines import Machines
 from build.plan.memory import Demand, request_bytes
-from build.plan.traffic import seconds, traffic_of
+from build.plan.traffic import Traffic, seconds, traffic_of
 from build.plan.weights import Cache, Part
 
 READ_SHARE = 0.8  # of the memory's peak bandwidth
@@ -49,7 +49,7 @@ class Roofline:
         Each pipeline stage works on another part of the batch, and every part passes all stages.
         """
         part = -(-batch // self.layout.pipeline)
-        token = sum(self._decode(stage, part) for stage in self.load.stages(self.layout))
+        token = sum(self._decode(stage, part) for stage in self._stages)
         return Speed(batch, self._prefill(), token, batch / token)
 
     def _decode(self, stage: range, batch: int) -> float:
@@ -67,13 +67,21 @@ class Roofline:
         total = 0.0
         for done in range(0, prompt, step):
             piece = min(step, prompt - done)
-            for stage in self.load.stages(self.layout):
+            for stage in self._stages:
                 caches = self._caches(stage)
                 attention = piece * sum(each.prompt_flops * each.tokens(done + piece // 2) for each in caches)
                 multiplying = self._multiplying(stage, piece, attention, alone=self.layout.attention_dp)
                 reading = self._reading(self._weights_read(stage, piece))
                 total += max(reading, multiplying) + self._waiting(stage, piece)
         return total
+
+    @cached_property
+    def _stages(self) -> list[range]:
+        return self.load.stages(self.layout)
+
+    @cached_property
+    def _traffic(self) -> Traffic:
+        return traffic_of(self.load, self.layout, self.machines)
 
     def _caches(self, stage: range) -> tuple[Cache, ...]:
         return self.load.shapes.caches[stage.start : stage.stop]
@@ -101,8 +109,8 @@ class Roofline:
         """
         shapes, gpu = self.load.shapes, self.machines.gpu
         helping = 1 if alone else self.layout.tensor
-        own = shapes.attention()
-        met = (shapes.active() - own) / self.layout.tensor + own / helping
+        own = self.load.attention
+        met = (self.load.active - own) / self.layout.tensor + own / helping
         matrices = 2 * tokens * met * len(stage) / shapes.layers
         return (matrices / self._tflops + attention / helping / gpu.bf16) / (COMPUTE_SHARE * 1e12)
 
@@ -116,5 +124,4 @@ class Roofline:
 
     def _waiting(self, stage: range, tokens: float) -> float:
         """Seconds that no reading or multiplying hides."""
-        links = traffic_of(self.load, self.layout, self.machines)
-        return seconds(links, tokens, self.machines, self.nic_gbps) + len(stage) * LAYER_S
+        return seconds(self._traffic, tokens, self.machines, self.nic_gbps) + len(stage) * LAYER_S

@@ -142,7 +142,7 @@ def _links(plan: Plan) -> Table:
     links, speed = plan.best.traffic, plan.best.speed
     assert links is not None and speed is not None
     table = _table()
-    for column in ("", "KB a token", f"MB a step of {speed.batch}", "over"):
+    for column in ("", "KB a token", f"MB for {speed.batch} requests", "over"):
         table.add_column(column, justify="right" if column else "left")
     inside = f"{'NVLink' if plan.machines.gpu.nvlink else 'PCIe'}, {plan.machines.gpu.link} GB/s"
     outside = f"the network, {plan.nic_gbps / 8:.0f} GB/s"

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 
 
 class Part(StrEnum):
@@ -95,13 +96,18 @@ class Shapes:
     tied: bool  # the head is the embedding
     experts: Experts | None = None
 
+    @cached_property
+    def kv_heads(self) -> int:
+        """Heads of keys and values; 1 of a compressed cache."""
+        return max(cache.heads for cache in self.caches)
+
     def parameters(self, *, mtp: bool = False) -> int:
         """Parameters of the main model, or of its MTP module."""
         return sum(weight.numbers for weight in self.weights if weight.mtp == mtp)
 
-    def attention(self) -> int:
-        """Parameters of attention's matrices."""
-        return sum(weight.numbers for weight in self.weights if weight.part is Part.ATTENTION and not weight.mtp)
+    def numbers_of(self, part: Part) -> int:
+        """Parameters of a part of the main model."""
+        return sum(weight.numbers for weight in self.weights if weight.part is part and not weight.mtp)
 
     def active(self) -> int:
         """Parameters that one token meets: those of its experts, and no embedding, whose row is looked up."""

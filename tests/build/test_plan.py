@@ -14,7 +14,7 @@ import transformers
 from build.plan.architectures import FAMILIES, shapes_of
 from build.plan.config import read_config
 from build.plan.layout import Load
-from build.plan.quantization import named, own, stored
+from build.plan.quantization import own, stored
 from contract.errors import BuildError
 
 _SIZES: dict[str, Any] = {
@@ -141,16 +141,6 @@ def _planned(folder: Path, values: dict[str, Any]) -> int:
     (folder / "config.json").write_text(json.dumps(values))
     config = read_config(str(folder))
     return Load(shapes_of(config), own(config)).total
-
-
-def test_an_fp8_matrix_has_the_bytes_that_torch_gives_it() -> None:
-    """Block scales of a matrix that is no whole number of blocks, made for real."""
-    matrix = torch.zeros(200, 300).to(torch.float8_e4m3fn)
-    scales = torch.zeros(200, 300).unfold(0, 1, 128).unfold(1, 1, 128)[..., 0, 0].contiguous()
-    tensors = named("fp8_block", "BF16").tensors
-    assert tensors is not None
-    (_, shape, _), (_, scale_shape, _) = tensors(200, 300)
-    assert (shape, scale_shape) == (tuple(matrix.shape), tuple(scales.shape))
 
 
 def test_the_plan_loads_neither_torch_nor_transformers() -> None:

@@ -21,6 +21,15 @@ INT8 = {"quant_method": "blockwise_int8", "activation_scheme": "dynamic", "weigh
 AWQ = {"quant_method": "awq", "bits": 4, "group_size": 128, "version": "gemm", "zero_point": True}
 FP8 = {"quant_method": "fp8", "activation_scheme": "dynamic", "weight_block_size": [128, 128]}
 
+R1_CONTEXT = 163_840
+# SGLang's guide to DeepSeek-V3: weights, how a checkpoint says so, and the GPUs that it lists.
+R1_LISTED: tuple[tuple[str, dict[str, Any], tuple[str, ...]], ...] = (
+    ("FP8, as published", {}, ("h200x8", "h100x8x2", "h800x8x2", "h20x8x2")),
+    ("BF16, cast from it", {"quantization_config": None}, ("h200x8x2", "a100x8x4", "a800x8x4")),
+    ("INT8 in blocks", {"quantization_config": INT8}, ("a100x8x2",)),
+    ("AWQ, 4 bits", {"quantization_config": AWQ}, ("a100x8", "h100x8", "h20x8")),
+)
+
 
 def path_of(name: str) -> Path:
     return MODELS / f"{name}.json"

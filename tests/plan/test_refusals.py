@@ -125,7 +125,13 @@ def test_what_is_asked(asked: dict[str, Any], said: str) -> None:
         ),
         # One layout is asked for, and another would do.
         ("llama-3.1-70b", "h100x4", {"layout": Layout(1)}, ("TP 1 has",), ("TP 4 fits these GPUs",)),
-        ("qwen2.5-7b", "h100x8", {"layout": Layout(8)}, ("TP 8: TP 8 does not divide 28 heads",), ("TP 2 fits these GPUs",)),
+        (
+            "qwen2.5-7b",
+            "h100x8",
+            {"layout": Layout(8)},
+            ("TP 8: TP 8 does not divide 28 heads",),
+            ("TP 2 fits these GPUs",),
+        ),
         ("llama-3.1-8b", "h100x2", {"layout": Layout(8)}, ("TP 8: 8 GPUs are more than 2",), ("TP 2 fits these GPUs",)),
     ],
 )
