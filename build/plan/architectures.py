@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
+from build.plan.caches import compressed, full, head_dim, kv_heads, qwen_windowed, typed, windowed
 from build.plan.config import Config
 from build.plan.weights import Cache, Experts, Part, Shapes, Split, Weight
 from contract.errors import BuildError
@@ -89,16 +90,6 @@ def _linear(
     yield Weight(f"{full}.weight", shape, part, layer, split, count, linear=True)
     if bias:
         yield Weight(f"{full}.bias", shape[:1], part, layer, Split.COPY if split is COLUMNS else split, count)
-
-
-def head_dim(config: Config) -> int:
-    """Of one head; where the config has none, the hidden size is divided among them."""
-    return config.number("head_dim", default=0) or config.size("hidden_size") // config.size("num_attention_heads")
-
-
-def kv_heads(config: Config) -> int:
-    """Heads of keys and values."""
-    return config.number("num_key_value_heads", default=0) or config.size("num_attention_heads")
 
 
 def _attention(family: Family, config: Config, layer: int) -> Iterator[Weight]:
@@ -233,56 +224,6 @@ def _gpt_oss(family: Family, config: Config, layer: int) -> Iterator[Weight]:
     yield Weight(f"{inside}.down_proj_bias", (experts, hidden), Part.EXPERTS, layer)
 
 
-def _cache(config: Config, window: int) -> Cache:
-    width = head_dim(config)
-    flops = 4 * width * config.size("num_attention_heads")  # a product with the key and one with the value
-    return Cache(kv_heads(config), 2 * width, window, flops=flops, prompt_flops=flops)
-
-
-def _full(config: Config, layer: int) -> Cache:
-    return _cache(config, 0)
-
-
-def _windowed(config: Config, layer: int) -> Cache:
-    """Mistral: every layer slides, where a window is given."""
-    return _cache(config, config.number("sliding_window", default=0))
-
-
-def _qwen_windowed(config: Config, layer: int) -> Cache:
-    """Qwen: the layers from max_window_layers on, where the window is switched on."""
-    on = config.flag("use_sliding_window") and layer >= config.number("max_window_layers", default=0)
-    return _cache(config, config.number("sliding_window", default=0) if on else 0)
-
-
-def _typed(every: int) -> Callable[[Config, int], Cache]:
-    """Layers whose type the config lists; in older ones every n-th is full."""
-
-    def cache(config: Config, layer: int) -> Cache:
-        types = config.values.get("layer_types")
-        if isinstance(types, list) and len(types) > layer:
-            slides = types[layer] == "sliding_attention"
-        else:
-            slides = (layer + 1) % (config.number("sliding_window_pattern", default=every) or every) != 0
-        return _cache(config, config.size("sliding_window") if slides else 0)
-
-    return cache
-
-
-def _compressed(config: Config, layer: int) -> Cache:
-    """MLA decodes in the compressed space, where its vector is the key and, but for the positions, the value."""
-    rank, rope = config.size("kv_lora_rank"), config.size("qk_rope_head_dim")
-    nope, value = (config.number(name, default=0) for name in ("qk_nope_head_dim", "v_head_dim"))
-    each = 2 * config.size("num_attention_heads")
-    return Cache(
-        1, rank + rope, compressed=True, flops=each * (2 * rank + rope), prompt_flops=each * (nope + rope + value)
-    )
-
-
-def cache_of(config: Config) -> Cache:
-    """What a layer keeps in a model of any architecture, windows aside."""
-    return _compressed(config, 0) if config.number("kv_lora_rank", default=0) else _full(config, 0)
-
-
 def _mixture(count: str, width: str, sparse: Callable[[Config, int], bool]) -> Callable[[Config], Experts]:
     def experts(config: Config) -> Experts:
         layers = sum(sparse(config, layer) for layer in range(config.size("num_hidden_layers")))
@@ -297,29 +238,29 @@ def _every_layer(config: Config, layer: int) -> bool:
 
 
 _GEMMA = ("input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm")
-_DEEPSEEK = Family(_deepseek, _compressed, _mixture("n_routed_experts", "moe_intermediate_size", _deepseek_is_sparse))
+_DEEPSEEK = Family(_deepseek, compressed, _mixture("n_routed_experts", "moe_intermediate_size", _deepseek_is_sparse))
 
 FAMILIES: dict[str, Family] = {
-    "LlamaForCausalLM": Family(_dense, _full),
-    "MistralForCausalLM": Family(_dense, _windowed, qkv_bias=False, output_bias=False),
+    "LlamaForCausalLM": Family(_dense, full),
+    "MistralForCausalLM": Family(_dense, windowed, qkv_bias=False, output_bias=False),
     "MixtralForCausalLM": Family(
         _mixtral,
-        _windowed,
+        windowed,
         _mixture("num_local_experts", "intermediate_size", _every_layer),
         qkv_bias=False,
         output_bias=False,
     ),
-    "Qwen2ForCausalLM": Family(_dense, _qwen_windowed, qkv_bias=True, output_bias=False),
-    "Qwen3ForCausalLM": Family(_dense, _qwen_windowed, qk_norm=True),
+    "Qwen2ForCausalLM": Family(_dense, qwen_windowed, qkv_bias=True, output_bias=False),
+    "Qwen3ForCausalLM": Family(_dense, qwen_windowed, qk_norm=True),
     "Qwen3MoeForCausalLM": Family(
         _qwen3_moe,
-        _qwen_windowed,
+        qwen_windowed,
         _mixture("num_experts", "moe_intermediate_size", _qwen3_moe_is_sparse),
         qk_norm=True,
     ),
     "DeepseekV2ForCausalLM": _DEEPSEEK,
     "DeepseekV3ForCausalLM": _DEEPSEEK,
-    "Gemma2ForCausalLM": Family(_dense, _typed(2), norms=_GEMMA, tied=True),
-    "Gemma3ForCausalLM": Family(_dense, _typed(6), norms=_GEMMA, qk_norm=True, tied=True),
-    "GptOssForCausalLM": Family(_gpt_oss, _typed(2), _mixture("num_local_experts", "intermediate_size", _every_layer)),
+    "Gemma2ForCausalLM": Family(_dense, typed(2), norms=_GEMMA, tied=True),
+    "Gemma3ForCausalLM": Family(_dense, typed(6), norms=_GEMMA, qk_norm=True, tied=True),
+    "GptOssForCausalLM": Family(_gpt_oss, typed(2), _mixture("num_local_experts", "intermediate_size", _every_layer)),
 }

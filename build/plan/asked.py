@@ -9,7 +9,6 @@ from build.plan.machines import Machines, parse_machines
 from build.plan.memory import CACHE_BYTES, Demand
 from build.plan.quantization import own
 from contract.errors import BuildError
-from contract.gpus import USABLE
 from contract.spec import Deployment
 
 _LAYOUT = re.compile(r"([1-9][0-9]{0,3})(?:x([1-9][0-9]{0,3}))?(?:x([1-9][0-9]{0,3}))?")
@@ -52,7 +51,7 @@ def by_options(model: str, gpus: str, options: Options) -> Asked:
         raise BuildError(f"CACHE={cache} is not known", fix=f"Known: {', '.join(CACHE_BYTES)}")
     length = options.length or min(_LENGTH, config.size("max_position_embeddings"))
     prompt = options.prompt or length // 2
-    demand = Demand(length, prompt, options.batch or _BATCH, _STEP, cache, USABLE)
+    demand = Demand(length, prompt, options.batch or _BATCH, _STEP, cache)
     return Asked(config, machines, demand, options.precision, _layout(options.layout))
 
 
@@ -65,22 +64,23 @@ def by_deployment(spec: Deployment, gpus: str, options: Options) -> Asked:
     engine = spec.engine
     if options != Options():
         raise BuildError("a deployment has its own precision, cache, limits and layout", fix="Change them in its YAML")
-    if engine.runtime not in ("trtllm", "vllm"):
+    if engine.runtime in ("openvino", "synthetic"):
         raise BuildError(
             f"engine.runtime {engine.runtime} uses no GPU, and the plan is of GPUs",
-            fix="Plan a deployment of trtllm or vllm, or give MODEL= instead of CONFIG=",
+            fix="Plan a deployment that does, or give MODEL= instead of CONFIG=",
         )
     config = read_source(spec.source)
     limits, parallel = spec.limits, engine.parallel
     layout = Layout(parallel.tensor, parallel.pipeline, parallel.expert, engine.trtllm.attention_dp)
     demand = Demand(limits.max_seq_len, limits.max_input_len, limits.max_batch_size, limits.max_num_tokens)
+    precision = "" if config.quantization else engine.precision
     if engine.runtime == "vllm":
         cache = "fp8" if engine.vllm.kv_cache_dtype.startswith("fp8") else "auto"
         demand = replace(demand, cache=cache, usable=engine.vllm.gpu_memory_utilization)
-        quantized = engine.vllm.quantization == "fp8" and not config.quantization
-        precision = "fp8" if quantized else ("" if config.quantization else engine.precision)
-    else:
-        demand = replace(demand, cache=engine.trtllm.kv_cache.precision, usable=USABLE)
+        if engine.vllm.quantization == "fp8" and not config.quantization:
+            precision = "fp8"
+    elif engine.runtime == "trtllm":
+        demand = replace(demand, cache=engine.trtllm.kv_cache.precision)
         precision = "" if own(config).name == engine.precision else engine.precision
     return Asked(config, _machines(gpus) if gpus else _machines_of(spec), demand, precision, layout)
 

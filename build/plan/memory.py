@@ -7,6 +7,7 @@ from build.plan.layout import Layout, Load
 from build.plan.machines import GIB, Machines
 from build.plan.quantization import BYTES
 from build.plan.weights import Part, Shapes
+from contract.gpus import USABLE
 
 GRAPHS = 1 * GIB  # what CUDA graphs and the workspaces of kernels take
 CACHE_BYTES = {"auto": 0.0, "fp8": 1.0, "int8": 1.0, "nvfp4": 0.5625}  # a number; auto: as the activations
@@ -21,7 +22,7 @@ class Demand:
     batch: int  # requests at once, at most
     step_tokens: int  # tokens in one engine step
     cache: str = "auto"  # the precision of the KV cache
-    usable: float = 0.9  # of a GPU's memory
+    usable: float = USABLE  # of a GPU's memory
 
 
 @dataclass(frozen=True)

@@ -98,32 +98,32 @@ def _of_tensor(scale: str, shape: tuple[int, ...], static: bool) -> Callable[[in
     return tensors
 
 
+def _groups(inputs: int, group: int) -> int:
+    """Of inputs that share a scale; a size of -1 is all of them."""
+    return -(-inputs // group) if group > 0 else 1
+
+
 def _of_awq(bits: int, group: int) -> Callable[[int, int], Tensors]:
-    packed = 32 // bits
     return lambda outputs, inputs: (
-        ("qweight", (inputs, outputs // packed), "I32"),
-        ("qzeros", (inputs // group, outputs // packed), "I32"),
-        ("scales", (inputs // group, outputs), "F16"),
+        ("qweight", (inputs, outputs * bits // 32), "I32"),
+        ("qzeros", (_groups(inputs, group), outputs * bits // 32), "I32"),
+        ("scales", (_groups(inputs, group), outputs), "F16"),
     )
 
 
 def _of_gptq(bits: int, group: int) -> Callable[[int, int], Tensors]:
-    def tensors(outputs: int, inputs: int) -> Tensors:
-        groups = -(-inputs // (group if group > 0 else inputs))
-        return (
-            ("qweight", (inputs * bits // 32, outputs), "I32"),
-            ("qzeros", (groups, outputs * bits // 32), "I32"),
-            ("scales", (groups, outputs), "F16"),
-            ("g_idx", (inputs,), "I32"),
-        )
-
-    return tensors
+    return lambda outputs, inputs: (
+        ("qweight", (inputs * bits // 32, outputs), "I32"),
+        ("qzeros", (_groups(inputs, group), outputs * bits // 32), "I32"),
+        ("scales", (_groups(inputs, group), outputs), "F16"),
+        ("g_idx", (inputs,), "I32"),
+    )
 
 
 def _of_packed(bits: int, group: int, scale: str) -> Callable[[int, int], Tensors]:
     return lambda outputs, inputs: (
         ("weight_packed", (outputs, inputs * bits // 32), "I32"),
-        ("weight_scale", (outputs, -(-inputs // group) if group > 0 else 1), scale),
+        ("weight_scale", (outputs, _groups(inputs, group)), scale),
         ("weight_shape", (2,), "I64"),
     )
 
@@ -212,7 +212,7 @@ def _blockwise_int8(config: Config, found: dict[str, Any], dtype: str) -> Scheme
 
 def _awq(config: Config, found: dict[str, Any], dtype: str) -> Scheme:
     bits, group = _number(config, found, "bits"), _number(config, found, "group_size")
-    return Scheme("int4_awq" if bits == 4 else f"int{bits}_awq", dtype, _of_awq(bits, group), block=(1, group))
+    return Scheme("int4_awq" if bits == 4 else f"int{bits}_awq", dtype, _of_awq(bits, group), block=(1, max(1, group)))
 
 
 def _gptq(config: Config, found: dict[str, Any], dtype: str) -> Scheme:

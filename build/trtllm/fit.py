@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from build.fetch import check_config, read_json
-from build.plan.architectures import cache_of
+from build.plan.caches import cache_of
 from build.plan.config import Config
 from build.plan.machines import GIB
 from build.plan.memory import CACHE_BYTES
