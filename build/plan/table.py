@@ -69,7 +69,8 @@ def _by_size(plan: Plan) -> list[tuple[Part, int]]:
 
 def _cache(plan: Plan) -> str:
     caches = plan.load.shapes.caches
-    text = f"{token_bytes(plan.load, plan.demand):,.0f} bytes a token, {cache_width(plan.load, plan.demand):g} a number"
+    width = cache_width(plan.load, plan.demand)
+    text = f"{token_bytes(plan.load, plan.demand):,.0f} bytes a token, {width:g} bytes a number"
     if caches[0].compressed:
         text += "; compressed (MLA): GPUs that share attention's heads each have it whole"
     if sliding := sum(bool(cache.window) for cache in caches):

@@ -8,10 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from build.plan.layout import Layout, candidates
+from build.plan.machines import parse_machines
 from build.plan.memory import Demand, largest_batch, memory_of, request_bytes
 from build.plan.traffic import traffic_of
 from build.plan.weights import Part
-from tests.plan.models import AWQ, FP8, load_of, parse_machines, plan_of
+from tests.plan.models import AWQ, FP8, load_of, plan_of
 
 DEMAND = Demand(8192, 4096, 256, 8192)
 

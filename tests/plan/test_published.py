@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from build.plan.layout import Layout
-from build.plan.machines import GIB
+from build.plan.machines import GIB, parse_machines
 from build.plan.memory import Demand, memory_of, token_bytes
 from build.plan.quantization import own, stored
 from contract.errors import BuildError
 from contract.gpus import USABLE
-from tests.plan.models import FP8, R1_CONTEXT, R1_LISTED, config_of, load_of, parse_machines, path_of, plan_of
+from tests.plan.models import FP8, R1_CONTEXT, R1_LISTED, config_of, load_of, path_of, plan_of
 
 # Parameters in each repository's safetensors files, as the hub counts them, without copied heads and MTP modules.
 PARAMETERS = {
