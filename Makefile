@@ -101,6 +101,10 @@ $(LMDEPLOY_ENV): | $(UV)
 engine: $(BUILD)  ## Fetch, convert, build, verify and publish the engine of CONFIG (ARGS=--dry-run: show the container)
 	@$(BUILD_PY) -m build $(CONFIG) $(ARGS)
 
+plan: $(SERVE)  ## What MODEL (config.json, folder, owner/name) or CONFIG needs of GPUS=h200x8x2, and what fits; no weights
+	@$(PY) -m build.plan $(if $(MODEL),--model $(MODEL),$(CONFIG)) $(if $(GPUS),--gpus $(GPUS)) \
+	  $(if $(PRECISION),--precision $(PRECISION)) $(ARGS)
+
 contract-dump: $(BUILD)  ## Compare the recorded TensorRT-LLM API with the image's own; not yet run on the image
 	@$(BUILD_PY) -m build.contract_dump .conch/contract-dump/trtllm.json
 
@@ -213,6 +217,4 @@ engines-page: $(SERVE)  ## docs/engines.md, what each engine can do, from the co
 clean:  ## Remove environments and caches; engines stay
 	@rm -rf .venv .venv-* .uv .tools .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help engine vllm sglang lmdeploy record-apis contract-dump check serve up gateway down status logs deploy \
-	import-repository chat webui webui-test lint format test test-vllm bench bench-pipeline bench-gateway bench-peers compare \
-	overload soak loadtest loadtest-ui loadtest-distributed capacity loadtest-check loadtest-aiperf engines-page clean
+.PHONY: $(shell sed -n 's/^\([a-z-]*\):.*\#\#.*/\1/p' $(lastword $(MAKEFILE_LIST)))

@@ -54,9 +54,9 @@ def fetch(source: AnySource, folder: Path) -> None:
         _from_path(source.path.expanduser().resolve(), folder)
 
 
-def peek(source: HubSource, folder: Path) -> None:
+def peek(source: HubSource, folder: Path, files: tuple[str, ...] = ("*.json",)) -> None:
     """Put the checkpoint's JSON files into ``folder``: what cannot be built is refused before its weights come."""
-    _from_hub(source, folder, ("*.json",))
+    _from_hub(source, folder, files)
     check_config(folder)
 
 
