@@ -52,7 +52,9 @@ def main(
 def _recommend(report: Report, console: Console) -> None:
     if not report.fabric:
         return
-    written = yaml.safe_dump(report.fabric.model_dump(mode="json", exclude_defaults=True), default_flow_style=True).strip()
+    written = yaml.safe_dump(
+        report.fabric.model_dump(mode="json", exclude_defaults=True), default_flow_style=True
+    ).strip()
     console.print(f"\nFor engines of several GPUs or nodes, fabric: {written}", highlight=False, markup=False)
     for setting in environment(report.fabric):
         console.print(f"  export {setting.name}={setting.value}", highlight=False, markup=False)

@@ -32,7 +32,9 @@ def _names(reports: list[Report]) -> Iterator[Result]:
     names = [report.node for report in reports]
     if len(set(names)) < len(names):
         twice = ", ".join(sorted({name for name in names if names.count(name) > 1}))
-        yield Result("nodes", "fail", f"{twice}: more than one report", "give one report of each node, and each node a name")
+        yield Result(
+            "nodes", "fail", f"{twice}: more than one report", "give one report of each node, and each node a name"
+        )
     else:
         yield Result("nodes", "ok", ", ".join(names))
 

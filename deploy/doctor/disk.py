@@ -37,7 +37,9 @@ def judge(room: str, written: float, read: float, direct: bool) -> Result:
     seen = f"{room}; reads {read:.0f} MB/s, writes {written:.0f} MB/s ({how})"
     if read < _SLOW_MBPS:
         minutes = 100e3 / read / 60
-        return Result("disk", "warn", seen, f"100 GB of weights take {minutes:.0f} min: keep engines/ on a local NVMe disk")
+        return Result(
+            "disk", "warn", seen, f"100 GB of weights take {minutes:.0f} min: keep engines/ on a local NVMe disk"
+        )
     return Result("disk", "ok", seen)
 
 

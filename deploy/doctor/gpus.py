@@ -1,6 +1,6 @@
-"""NVIDIA's driver and GPUs, from ``nvidia-smi -q -x``: versions, and what makes a GPU unfit before anything runs on it."""
+"""NVIDIA's driver and GPUs, from ``nvidia-smi -q -x``: versions, and what makes a GPU unfit to be used."""
 
-import xml.etree.ElementTree as ET  # noqa: S405  # nvidia-smi's own output
+import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -36,7 +36,7 @@ class Smi:
 def parse(text: str) -> Smi | None:
     """The answer to :data:`SMI`; None where it is none."""
     try:
-        log = ET.fromstring(text)  # noqa: S314
+        log = ET.fromstring(text)  # noqa: S314  # the driver's own program wrote it
     except ET.ParseError:
         return None
     gpus = tuple(
@@ -81,8 +81,8 @@ def _gpus(case: Case, smi: Smi) -> Result:
     same = {"gpus": seen}
     faults = [f"GPU {number} {fault}" for number, gpu in enumerate(smi.gpus) for fault in gpu.faults]
     if not smi.gpus:
-        status = "fail" if case.on_gpus else "skipped"
-        return Result("GPUs", status, seen, "see nvidia-smi -L, and start a container with --gpus all", same)
+        todo = "see nvidia-smi -L, and start a container with --gpus all"
+        return Result("GPUs", "fail" if case.on_gpus else "skipped", seen, todo, same)
     if faults:
         todo = "nvidia-smi -q shows more; take the GPU out of service, or reset it when nothing uses it"
         return Result("GPUs", "fail", f"{seen}; {'; '.join(faults)}", todo, same)

@@ -1,13 +1,12 @@
-"""/dev/shm and locked memory: the two limits that containers come with and that NCCL and RDMA run into."""
+"""Shared and locked memory: the two limits that containers come with and that NCCL and RDMA run into."""
 
 import os
 import resource
-from pathlib import Path
 
 from deploy.doctor.case import Case
 from deploy.doctor.result import Result
 
-_SHM = Path("/dev/shm")  # noqa: S108
+_SHM = "/dev/shm"  # noqa: S108
 _MIB = 2**20
 _CPU_MIB = 256  # Triton's regions for a handful of stages
 _GPU_MIB = 1024  # a GPU: NCCL's buffers between the processes of one machine
@@ -26,10 +25,10 @@ def judge_shm(total_mib: int, free_mib: int, case: Case) -> Result:
     seen = f"{free_mib} MiB free of {total_mib}"
     if total_mib < needed:
         gib = -(-needed // 1024)
-        return Result("/dev/shm", "fail", seen, f"{needed} MiB are needed: --shm-size={gib}g or --ipc=host")
+        return Result(_SHM, "fail", seen, f"{needed} MiB are needed: --shm-size={gib}g or --ipc=host")
     if free_mib < needed:
-        return Result("/dev/shm", "warn", seen, f"{needed} MiB are needed: see what ended programs left there")
-    return Result("/dev/shm", "ok", seen)
+        return Result(_SHM, "warn", seen, f"{needed} MiB are needed: see what ended programs left there")
+    return Result(_SHM, "ok", seen)
 
 
 def memlock(case: Case) -> Result:

@@ -46,7 +46,7 @@ def _problem(host: str, port: int) -> str:
 def _holder(port: int) -> str:
     """Whose a port is; '' where the kernel does not tell this user."""
     for found in psutil.net_connections("tcp"):
-        if found.status == psutil.CONN_LISTEN and found.laddr.port == port and found.pid:
+        if found.status == psutil.CONN_LISTEN and found.laddr[1:2] == (port,) and found.pid:
             try:
                 return f" by {psutil.Process(found.pid).name()} (pid {found.pid})"
             except psutil.NoSuchProcess:
@@ -58,7 +58,7 @@ def _serves(spec: Deployment) -> bool:
     """Whether what listens there is this very deployment."""
     url = f"http://{address(spec.ports.host, spec.ports.http)}/v2/models/{spec.name}"
     try:
-        with urlopen(url, timeout=5) as answer:  # noqa: S310
+        with urlopen(url, timeout=2) as answer:
             return bool(json.load(answer).get("name") == spec.name)
     except (URLError, OSError, ValueError, AttributeError):
         return False

@@ -1,4 +1,4 @@
-"""RDMA devices, as the kernel shows them below /sys/class/infiniband: which of them NCCL should use, and from which GID."""
+"""RDMA devices, as /sys/class/infiniband shows them: which of them NCCL should use, and from which GID."""
 
 import re
 from collections.abc import Iterable
@@ -118,7 +118,9 @@ def _gids(found: tuple[Port, ...], choice: Choice) -> Result:
         return Result(name, "skipped", "InfiniBand needs none")
     rows = {_name(port, found): list(_routed(port)) for port in choice.ports}
     if choice.gid_index is None:
-        seen = "; ".join(f"{device} has {_V2} at {', '.join(str(gid.index) for gid in gids)}" for device, gids in rows.items())
+        seen = "; ".join(
+            f"{device} has {_V2} at {', '.join(str(gid.index) for gid in gids)}" for device, gids in rows.items()
+        )
         todo = "no row serves every device: leave NCCL_IB_GID_INDEX out, NCCL 2.21 and newer look on each"
         return Result(name, "warn", seen, todo)
     at = choice.gid_index

@@ -34,17 +34,23 @@ def towards(head: str) -> Route:
     try:
         family, kind, _, _, where = socket.getaddrinfo(head or _ELSEWHERE, 9, type=socket.SOCK_DGRAM)[0]
     except socket.gaierror as error:
-        raise ConchError(f"{head} means nothing to this node: {error.strerror}", fix="Give the head's address") from None
+        raise ConchError(
+            f"{head} means nothing to this node: {error.strerror}", fix="Give the head's address"
+        ) from None
     try:
         with socket.socket(family, kind) as probe:
             probe.connect(where)
             address = str(probe.getsockname()[0]).partition("%")[0]
     except OSError as error:
-        raise ConchError(f"no route to {head or 'other machines'}: {error.strerror}", fix="ip route shows them") from None
+        raise ConchError(
+            f"no route to {head or 'other machines'}: {error.strerror}", fix="ip route shows them"
+        ) from None
     for interface, own in psutil.net_if_addrs().items():
         if any(each.address.partition("%")[0] == address for each in own):
             return Route(interface, address, max(_number(interface, "speed"), 0) / 1000, _number(interface, "mtu"))
-    raise ConchError(f"{address}, which the route to {head} starts from, is on no interface", fix="ip address shows them")
+    raise ConchError(
+        f"{address}, which the route to {head} starts from, is on no interface", fix="ip address shows them"
+    )
 
 
 def check(route: Route, head: str, *, sockets_alone: bool) -> Result:

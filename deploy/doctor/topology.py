@@ -27,21 +27,20 @@ def parse(text: str) -> Topology:
     at = next((number for number, line in enumerate(lines) if line.split()[:1] == ["GPU0"]), len(lines))
     header, rows = "".join(lines[at : at + 1]).split(), lines[at + 1 :]
     names = [name for name in header if re.fullmatch(r"GPU\d+|NIC\d+|mlx\d_\S+", name)]
-    paths = {}
+    paths: dict[tuple[str, str], str] = {}
     for row in rows:
         first, *cells = row.split() or [""]
         if first in names:
             paths |= {(first, name): cell for name, cell in zip(names, cells, strict=False)}
     cards = {name: name for name in names if not name.startswith(("GPU", "NIC"))}
-    cards |= dict(found.groups() for row in rows if (found := _LEGEND.fullmatch(row)))
+    cards |= {found[1]: found[2] for row in rows if (found := _LEGEND.fullmatch(row))}
     return Topology(paths, tuple(name for name in names if name.startswith("GPU")), cards)
 
 
 def check(case: Case, answer: Answer) -> Result:
     """The worst path between two GPUs, and which GPUs have a network card near."""
     if answer.error:
-        status = "warn" if case.several_gpus and not answer.absent else "skipped"
-        return Result("topology", status, answer.error)
+        return Result("topology", "warn" if case.several_gpus and not answer.absent else "skipped", answer.error)
     found = parse(answer.text)
     pairs = {(a, b): found.paths.get((a, b), "") for a in found.gpus for b in found.gpus if a < b}
     if not pairs:
@@ -58,7 +57,9 @@ def check(case: Case, answer: Answer) -> Result:
         todo = f"without NVLink: {odd}. Put a tensor-parallel group on GPUs that have it (CUDA_VISIBLE_DEVICES)"
         return Result("topology", "warn", seen, todo, same)
     if len(kinds) > 1:
-        return Result("topology", "warn", seen, "fewer links between some: nvidia-smi nvlink -s shows which are down", same)
+        return Result(
+            "topology", "warn", seen, "fewer links between some: nvidia-smi nvlink -s shows which are down", same
+        )
     return Result("topology", "ok", seen, "", same)
 
 

@@ -1,7 +1,7 @@
 """Nodes of a cluster as network namespaces of this machine: each has a host name, an eth0 and a wire to one switch.
 
-Everything is below a namespace of its own for the switch, so nothing of this machine's network is touched, and it is gone
-with the processes that hold the namespaces.
+The switch has a namespace of its own, so nothing of this machine's network is touched, and all is gone with the
+processes that hold the namespaces.
 """
 
 import os
@@ -43,7 +43,9 @@ def refused() -> str:
         return f"{', '.join(absent)} not installed (Debian: iproute2, util-linux)"
     if os.geteuid() != 0:
         return "network namespaces need root"
-    run = subprocess.run(["unshare", "--net", "--uts", "ip", "link", "add", "x", "type", "veth"], capture_output=True, text=True)
+    run = subprocess.run(
+        ["unshare", "--net", "--uts", "ip", "link", "add", "x", "type", "veth"], capture_output=True, text=True
+    )
     return f"no network namespaces here: {run.stderr.strip()}" if run.returncode else ""
 
 

@@ -1,4 +1,4 @@
-"""``python -m deploy.doctor.comm`` (make doctor-comm): starts the ranks of one node through torchrun, and waits for them."""
+"""``python -m deploy.doctor.comm`` (make doctor-comm): starts one node's ranks through torchrun, and waits for them."""
 
 import argparse
 import logging
@@ -33,8 +33,6 @@ def _start(found: argparse.Namespace) -> int:
         raise ConchError(f"--node-rank {found.node_rank} is none of {found.nodes} nodes", fix="They count from 0")
     if found.nodes > 1 and not found.head:
         raise ConchError("--head is needed", fix="Give the address of node 0, on every node")
-    if found.backend == "mpi" and found.nodes * found.nproc > 1:
-        raise ConchError("torchrun does not start MPI's ranks", fix=f"mpirun … python -m {_RANK} --backend mpi does")
     if not find_spec("torch"):
         raise ConchError(
             f"torch is not in {sys.prefix}",
@@ -60,13 +58,19 @@ def _network(head: str) -> dict[str, str]:
 
 def _torchrun(found: argparse.Namespace) -> int:
     from torch.distributed import DistError
+    from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import parse_args, run
 
     where = ["--standalone"]
     if found.head:
         where = [f"--node-rank={found.node_rank}", f"--master-addr={found.head}", f"--master-port={found.port}"]
-    words = [f"--nnodes={found.nodes}", f"--nproc-per-node={found.nproc}", *where, f"--rdzv-conf=timeout={found.wait:.0f}"]
+    words = [
+        f"--nnodes={found.nodes}",
+        f"--nproc-per-node={found.nproc}",
+        *where,
+        f"--rdzv-conf=timeout={found.wait:.0f}",
+    ]
     logging.disable(logging.CRITICAL)  # the ranks have said what is wrong, once
     try:
         run(parse_args([*words, "-m", _RANK, *options.taken(found).words()]))
@@ -75,6 +79,8 @@ def _torchrun(found: argparse.Namespace) -> int:
             if failure.exitcode < 0:
                 print(f"error: rank {rank}, on this node, was ended by {failure.signal_name()}", file=sys.stderr)
         return 1
+    except SignalException as error:
+        return 128 + int(error.sigval)
     except DistError as error:
         raise ConchError(
             f"the {found.nodes} nodes did not all meet at {found.head}:{found.port} within {found.wait:.0f} s: "

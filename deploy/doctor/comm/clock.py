@@ -1,22 +1,14 @@
 """How far the nodes' clocks are from the head's, by asking rank 0 for the time: no NTP server is needed for it."""
 
 import time
-from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
 
 from deploy.doctor.comm.collectives import World
+from deploy.doctor.comm.measured import Offset
 
 _QUESTIONS = 8  # the quickest answer counts: it waited least
-
-
-@dataclass(frozen=True)
-class Offset:
-    """A clock beside the head's, in seconds; positive: it is ahead."""
-
-    seconds: float
-    within: float  # half of the quickest round trip
 
 
 def offset(world: World, asking: tuple[int, ...]) -> Offset | None:

@@ -1,7 +1,7 @@
 """What engines do between their ranks: each collective once for its result, then repeated for its bandwidth.
 
-Values are small whole numbers, so that every sum is exact in float32 however the backend orders it. Bandwidth is the bus
-bandwidth of NVIDIA's nccl-tests, which can be compared with what a link carries whatever the number of ranks.
+Values are small whole numbers, so that every sum is exact in float32 however the backend orders it. Bandwidth is the
+bus bandwidth of NVIDIA's nccl-tests, which can be compared with what a link carries whatever the number of ranks.
 """
 
 import time
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 import torch.distributed as dist
 
+from deploy.doctor.comm.measured import Measured
 from deploy.doctor.comm.pulse import Pulse
 
 _PATTERN = 97  # a prime: no rank's data looks like another's, shifted
@@ -50,17 +51,6 @@ class World:
         """Until every rank is here."""
         dist.all_reduce(torch.zeros(1, device=self.device))
         self.wait()
-
-
-@dataclass(frozen=True)
-class Measured:
-    """One collective as one rank saw it."""
-
-    name: str
-    wrong: str = ""  # what was not as it must be; '' where all was
-    seconds: float = 0.0  # of one round; 0 where it was not repeated
-    gbps: float = 0.0  # bus bandwidth, Gbit/s; 0 where one rank alone has none
-    skipped: str = ""  # why, where it did not run
 
 
 def all_reduce(world: World) -> Measured:

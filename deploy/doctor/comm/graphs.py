@@ -6,7 +6,8 @@ from importlib.util import find_spec
 import torch
 import torch.distributed as dist
 
-from deploy.doctor.comm.collectives import Measured, World, differs
+from deploy.doctor.comm.collectives import World, differs
+from deploy.doctor.comm.measured import Measured
 
 AllReduce = Callable[[torch.Tensor], torch.Tensor]
 _ELEMENTS = 8192  # a hidden state of one token: what is reduced while decoding

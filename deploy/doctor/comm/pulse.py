@@ -63,23 +63,23 @@ def verdict(signs: Signs, peers: Mapping[int, Peer], head: str, limit_s: float) 
     what = f"{signs.step or 'waiting for the other ranks'} did not finish"
     if signs.contact_s > _SILENT_S:
         return (
-            f"{what}: the head at {head} has not answered for {signs.contact_s:.0f} s. Either it is gone, or this node is "
-            "cut off from it: look at the head first, then at this node's network"
+            f"{what}: the head at {head} has not answered for {signs.contact_s:.0f} s. Either it is gone, or this node "
+            "is cut off from it: look at the head first, then at this node's network"
         )
     if silent:
         names = ", ".join(map(str, silent))
         verb = "has" if len(silent) == 1 else "have"
         return (
-            f"{what}: {names} {verb} been silent for {max(signs.silent_s[peer.rank] for peer in silent):.0f} s. The process "
-            "was ended, or its node or network is gone: look there, then start again on all nodes"
+            f"{what}: {names} {verb} been silent for {max(signs.silent_s.values()):.0f} s. The process was ended, or "
+            "its node or network is gone: look there, then start again on all nodes"
         )
     # A rank that has just gone is silent only after a while.
     if signs.broken and signs.broken_s > _SILENT_S + 2 * _BEAT_S:
         return f"{signs.step} failed though every rank is there: {signs.broken}"
     if late and signs.step_s > limit_s + _SILENT_S + 2 * _BEAT_S:
         return (
-            f"{what} in {limit_s:.0f} s though every rank still answers at the head. Their sockets to each other are held "
-            "up: open all ports between the nodes, and see which interface *_SOCKET_IFNAME names (python -m deploy.doctor)"
+            f"{what} in {limit_s:.0f} s though every rank still answers at the head. Their sockets to each other are "
+            "held up: open all ports between the nodes, and see which interface *_SOCKET_IFNAME names (make doctor)"
         )
     return ""
 

@@ -16,9 +16,10 @@ import torch
 import torch.distributed as dist
 
 from contract.errors import ConchError
-from deploy.doctor.comm.clock import Offset, offset
-from deploy.doctor.comm.collectives import COLLECTIVES, Measured, World
+from deploy.doctor.comm.clock import offset
+from deploy.doctor.comm.collectives import COLLECTIVES, World
 from deploy.doctor.comm.graphs import GRAPHS
+from deploy.doctor.comm.measured import Measured, Offset
 from deploy.doctor.comm.options import Options, options
 from deploy.doctor.comm.pulse import Peer, Pulse, first_beat
 from deploy.doctor.comm.report import Outcome, Said, report
@@ -34,13 +35,16 @@ def main() -> None:
         sys.exit(_run(wanted))
     except ConchError as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        os._exit(130)  # the backend's threads would be waited for
 
 
 def _run(wanted: Options) -> int:
     if wanted.backend == "mpi":
         _as_mpirun_says()
-    if "RANK" not in os.environ:
-        raise ConchError("RANK is not set", fix="Start this with torchrun, or use python -m deploy.doctor.comm")
+    if absent := [name for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]:
+        fix = "Start this with torchrun or python -m deploy.doctor.comm; for mpirun, set the head's address and port"
+        raise ConchError(f"{', '.join(absent)} not set", fix=fix)
     if reason := missing(wanted.backend):
         return _skipped(wanted, reason)
     device = _device(wanted.backend)
@@ -149,13 +153,12 @@ def _measure(world: World, peers: dict[int, Peer], seconds: float) -> tuple[list
         for name, test in COLLECTIVES:
             with world.pulse.step(name):
                 found = test(world)
-            old = worst.get(name, found)
-            worst[name] = old if old.wrong or (not found.wrong and old.seconds >= found.seconds) else found
+            worst[name] = worst.get(name, found).worse(found)
         with world.pulse.step("deciding whether to go on"):
             flag = torch.tensor([float(time.monotonic() < until)], device=world.device)
             dist.broadcast(flag, src=0)
             again = bool(flag.item())
-    for name, test in GRAPHS if world.device.type == "cuda" else ():
+    for name, test in GRAPHS:
         with world.pulse.step(name):
             worst[name] = test(world)
     return list(worst.values()), clock

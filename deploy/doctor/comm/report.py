@@ -4,14 +4,13 @@ import json
 import os
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.console import Console
 
-from deploy.doctor.comm.clock import Offset
-from deploy.doctor.comm.collectives import Measured
+from deploy.doctor.comm.measured import Measured, Offset
 from deploy.doctor.comm.options import Options
 from deploy.doctor.comm.pulse import Peer
 from deploy.doctor.result import Result, failed, show
@@ -48,7 +47,6 @@ class Outcome:
     said: Mapping[int, Said]
     software: Mapping[str, str]
     skipped: str = ""  # why nothing ran
-    results: list[Result] = field(default_factory=list)
 
 
 def report(outcome: Outcome) -> bool:
@@ -89,7 +87,9 @@ def _test(ranks: list[Measured], outcome: Outcome) -> Result:
         return Result(first.name, "ok", f"{each}; one rank has no bus")
     seen = f"{each}, {gbps:.3g} Gbit/s, slowest at {outcome.peers[slowest]}"
     if gbps < floor:
-        return Result(first.name, "fail", f"{seen}: below {floor:g}", "compare the nodes' doctor reports: link, GID, HCA")
+        return Result(
+            first.name, "fail", f"{seen}: below {floor:g}", "compare the nodes' doctor reports: link, GID, HCA"
+        )
     return Result(first.name, "ok", seen)
 
 
@@ -100,10 +100,10 @@ def _clock(outcome: Outcome) -> list[Result]:
     far, clock = max(found.items(), key=lambda item: abs(item[1].seconds))
     seen = f"{outcome.peers[far]} is {clock.seconds * 1e3:+.1f} ms (± {clock.within * 1e3:.1f}) from the head"
     beyond = abs(clock.seconds) - clock.within
-    if beyond > _CLOCK_WARN_S:
-        status = "fail" if beyond > _CLOCK_FAIL_S else "warn"
-        return [Result("clocks", status, seen, "run chrony or systemd-timesyncd on every node, from one source")]
-    return [Result("clocks", "ok", seen)]
+    if beyond <= _CLOCK_WARN_S:
+        return [Result("clocks", "ok", seen)]
+    todo = "run chrony or systemd-timesyncd on every node, from one source"
+    return [Result("clocks", "fail" if beyond > _CLOCK_FAIL_S else "warn", seen, todo)]
 
 
 def _title(outcome: Outcome) -> str:
