@@ -27,9 +27,14 @@ class Case:
         return self.spec.engine.runtime in ON_GPUS
 
     @property
+    def gpus(self) -> int:
+        """How many its engine takes."""
+        return self.spec.engine.parallel.gpus if self.on_gpus else 0
+
+    @property
     def several_gpus(self) -> bool:
         """Whether its GPUs talk to each other."""
-        return self.on_gpus and self.spec.engine.parallel.gpus > 1
+        return self.gpus > 1
 
 
 @dataclass(frozen=True)

@@ -86,9 +86,8 @@ def _gpus(case: Case, smi: Smi) -> Result:
     if faults:
         todo = "nvidia-smi -q shows more; take the GPU out of service, or reset it when nothing uses it"
         return Result("GPUs", "fail", f"{seen}; {'; '.join(faults)}", todo, same)
-    needed = case.spec.engine.parallel.gpus if case.on_gpus else 0
-    if len(smi.gpus) < needed:
-        todo = f"engine.parallel takes {needed}: other nodes must have the rest"
+    if len(smi.gpus) < case.gpus:
+        todo = f"engine.parallel takes {case.gpus}: other nodes must have the rest"
         return Result("GPUs", "warn", seen, todo, same)
     if len(kinds) > 1:
         return Result("GPUs", "warn", seen, "one engine's GPUs should be alike: set CUDA_VISIBLE_DEVICES", same)

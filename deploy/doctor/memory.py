@@ -21,7 +21,7 @@ def shm(case: Case) -> Result:
 
 def judge_shm(total_mib: int, free_mib: int, case: Case) -> Result:
     """The verdict on a size."""
-    needed = case.spec.engine.parallel.gpus * _GPU_MIB if case.on_gpus else _CPU_MIB
+    needed = case.gpus * _GPU_MIB or _CPU_MIB
     seen = f"{free_mib} MiB free of {total_mib}"
     if total_mib < needed:
         gib = -(-needed // 1024)

@@ -1,19 +1,18 @@
 """The doctor's command: a node's table and report, reports beside each other, and what it refuses."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import typer
 
 from contract.fabric import Fabric
+from deploy.doctor.__main__ import main
 from deploy.doctor.compare import compare
 from deploy.doctor.node import Report
 from deploy.doctor.result import Result
-from tests.deploy.tools import run
 
-DOCTOR = (sys.executable, "-m", "deploy.doctor")
 CHECKS = ["driver", "topology", "containers", "/dev/shm", "memlock", "ports", "clock", "disk", "route", "RDMA"]
 
 
@@ -27,26 +26,33 @@ def config(tmp_path: Path) -> Path:
     return path
 
 
-def doctor(*words: str | Path) -> subprocess.CompletedProcess[str]:
-    return run(*DOCTOR, *words, COLUMNS="200")
+def doctor(*words: str | Path) -> int | str:
+    """What the command exits with: a status, or what Python prints before it exits with 1."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["doctor", *map(str, words)])
+        patch.setenv("COLUMNS", "200")
+        with pytest.raises(SystemExit) as ended:
+            typer.run(main)
+    code = ended.value.code
+    assert code is not None
+    return code
 
 
-def test_this_node(config: Path, tmp_path: Path) -> None:
-    found = doctor(config, "--json", tmp_path / "node.json")
+def test_this_node(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code = doctor(config, "--json", tmp_path / "node.json")
     report = Report.load(json.loads((tmp_path / "node.json").read_text()))
     assert [result.check for result in report.results if result.check != "GPUs"][: len(CHECKS)] == CHECKS
-    assert found.returncode == int(any(result.status == "fail" for result in report.results))
-    assert all(check in found.stdout for check in CHECKS)
-    assert "export GLOO_SOCKET_IFNAME=" in found.stdout
-    beside = doctor("--compare", tmp_path / "node.json", "--compare", tmp_path / "node.json")
-    assert beside.returncode == 1
-    assert "more than one report" in beside.stdout
+    assert code == any(result.status == "fail" for result in report.results)
+    shown = capsys.readouterr().out
+    assert all(check in shown for check in CHECKS)
+    assert "export GLOO_SOCKET_IFNAME=" in shown
+    assert doctor("--compare", tmp_path / "node.json", "--compare", tmp_path / "node.json") == 1
+    assert "more than one report" in capsys.readouterr().out
 
 
-def test_a_head_that_cannot_be_reached_fails(config: Path) -> None:
-    found = doctor(config, "--head", "no-such-host.invalid")
-    assert found.returncode == 1
-    assert "no-such-host.invalid means nothing to this node" in found.stdout
+def test_a_head_that_cannot_be_reached_fails(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert doctor(config, "--head", "no-such-host.invalid") == 1
+    assert "no-such-host.invalid means nothing to this node" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -62,15 +68,13 @@ def test_a_head_that_cannot_be_reached_fails(config: Path) -> None:
     ],
 )
 def test_refusals(words: tuple[str, ...], message: str) -> None:
-    found = doctor(*words)
-    assert found.returncode == 1
-    assert found.stderr.startswith(message)
+    assert str(doctor(*words)).startswith(message)
 
 
 def test_a_report_that_cannot_be_written(config: Path) -> None:
-    found = doctor(config, "--json", "/nowhere/node.json")
-    assert found.returncode == 1
-    assert found.stderr.startswith("error: /nowhere/node.json: No such file or directory")
+    assert str(doctor(config, "--json", "/nowhere/node.json")).startswith(
+        "error: /nowhere/node.json: No such file or directory"
+    )
 
 
 def report(node: str, *results: Result) -> Report:

@@ -107,8 +107,10 @@ def _clock(outcome: Outcome) -> list[Result]:
 
 
 def _title(outcome: Outcome) -> str:
-    nodes = len({peer.node for peer in outcome.peers.values()})
     software = ", ".join(f"{name} {value}" for name, value in outcome.software.items())
+    if outcome.skipped:
+        return f"{outcome.options.backend}: {software}"
+    nodes = len({peer.node for peer in outcome.peers.values()})
     return f"{outcome.options.backend}, {len(outcome.peers)} ranks on {nodes} nodes: {software}"
 
 
