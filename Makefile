@@ -187,6 +187,6 @@ loadtest-aiperf: $(SERVE) $(AIPERF)  ## The same load through NVIDIA's aiperf: t
 clean:  ## Remove environments and caches; engines stay
 	@rm -rf .venv .venv-* .uv .tools .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help engine vllm contract-dump check serve up gateway down status logs deploy doctor doctor-comm import-repository chat webui webui-test \
-	lint format test test-vllm bench bench-pipeline bench-peers overload soak loadtest loadtest-ui loadtest-distributed \
+.PHONY: help engine vllm contract-dump check serve up gateway down status logs deploy doctor doctor-comm import-repository \
+	chat webui webui-test lint format test test-vllm bench bench-pipeline bench-peers overload soak loadtest loadtest-ui loadtest-distributed \
 	capacity loadtest-check loadtest-aiperf clean

@@ -1,6 +1,7 @@
 """All-reduce inside a CUDA graph, as engines replay it for every token: torch's NCCL, and vLLM's own wrapper of it."""
 
 from collections.abc import Callable
+from functools import cache
 from importlib.util import find_spec
 
 import torch
@@ -31,8 +32,8 @@ def vllm_graph(world: World) -> Measured:
     name = "vLLM's NCCL in a CUDA graph"
     if world.device.type != "cuda":
         return Measured(name, skipped="vLLM's NCCL wrapper needs a GPU")
-    if not find_spec("vllm"):
-        return Measured(name, skipped="vllm is not installed in this environment")
+    if reason := no_vllm():
+        return Measured(name, skipped=reason)
     reduce = _alone(world) if world.ranks == 1 else _communicator(world)
     if reduce is None:
         return Measured(name, wrong="vLLM could not load NCCL: see VLLM_NCCL_SO_PATH and VLLM_DISABLE_PYNCCL")
@@ -43,6 +44,18 @@ GRAPHS: tuple[tuple[str, Callable[[World], Measured]], ...] = (
     ("all-reduce in a CUDA graph", graph),
     ("vLLM's NCCL in a CUDA graph", vllm_graph),
 )
+
+
+@cache
+def no_vllm() -> str:
+    """Why there is no vLLM here; '' where there is. The first call imports it, which takes long."""
+    if not find_spec("vllm"):
+        return "vllm is not installed in this environment"
+    try:
+        import vllm.distributed.device_communicators.pynccl  # noqa: F401
+    except (ImportError, OSError, RuntimeError) as error:  # a library of another CUDA, say
+        return f"vllm cannot be imported: {error}"
+    return ""
 
 
 def _captured(world: World, reduce: AllReduce) -> str:

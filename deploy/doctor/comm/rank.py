@@ -10,7 +10,6 @@ import socket
 import sys
 import time
 from datetime import timedelta
-from importlib.util import find_spec
 
 import torch
 import torch.distributed as dist
@@ -18,7 +17,7 @@ import torch.distributed as dist
 from contract.errors import ConchError
 from deploy.doctor.comm.clock import offset
 from deploy.doctor.comm.collectives import COLLECTIVES, World
-from deploy.doctor.comm.graphs import GRAPHS
+from deploy.doctor.comm.graphs import GRAPHS, no_vllm
 from deploy.doctor.comm.measured import Measured, Offset
 from deploy.doctor.comm.options import Options, options
 from deploy.doctor.comm.pulse import Peer, Pulse, first_beat
@@ -41,18 +40,23 @@ def main() -> None:
 
 def _run(wanted: Options) -> int:
     if wanted.backend == "mpi":
-        _as_mpirun_says()
+        as_mpirun_says()
     if absent := [name for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]:
         fix = "Start this with torchrun or python -m deploy.doctor.comm; for mpirun, set the head's address and port"
         raise ConchError(f"{', '.join(absent)} not set", fix=fix)
     if reason := missing(wanted.backend):
         return _skipped(wanted, reason)
-    device = _device(wanted.backend)
-    if device.type == "cuda" and find_spec("vllm"):
-        import vllm.distributed  # noqa: F401  # takes long, and no rank is waited for yet
-
-    store, rank, ranks = next(iter(dist.rendezvous("env://", timeout=timedelta(seconds=wanted.wait))))
+    device = device_of(wanted.backend)
+    if device.type == "cuda":
+        no_vllm()  # while no rank is waited for
     head = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+    try:
+        store, rank, ranks = next(iter(dist.rendezvous("env://", timeout=timedelta(seconds=wanted.wait))))
+    except dist.DistError as error:
+        reason = str(error).partition("\n")[0]
+        raise ConchError(
+            f"the head at {head} cannot be reached: {reason}", fix="Start rank 0, or free its port"
+        ) from None
     beats = dist.PrefixStore("pulse", store.clone())
     first_beat(beats, rank)
     peers = _meet(dist.PrefixStore("peers", store), rank, ranks)
@@ -102,7 +106,8 @@ def _skipped(wanted: Options, reason: str) -> int:
     return 0
 
 
-def _device(backend: str) -> torch.device:
+def device_of(backend: str) -> torch.device:
+    """The device of this rank's data."""
     if backend != "nccl":
         return torch.device("cpu")
     local = int(os.environ.get("LOCAL_RANK", "0"))
@@ -172,7 +177,8 @@ def _software(backend: str, device: torch.device) -> dict[str, str]:
     return found
 
 
-def _as_mpirun_says() -> None:
+def as_mpirun_says() -> None:
+    """Give mpirun's names of rank and number of ranks torchrun's."""
     for name, theirs in _MPI.items():
         for other in theirs:
             if other in os.environ:
