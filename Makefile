@@ -188,5 +188,5 @@ clean:  ## Remove environments and caches; engines stay
 	@rm -rf .venv .venv-* .uv .tools .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 .PHONY: help engine vllm contract-dump check serve up gateway down status logs deploy doctor doctor-comm import-repository \
-	chat webui webui-test lint format test test-vllm bench bench-pipeline bench-peers overload soak loadtest loadtest-ui loadtest-distributed \
-	capacity loadtest-check loadtest-aiperf clean
+	chat webui webui-test lint format test test-vllm bench bench-pipeline bench-peers overload soak loadtest loadtest-ui \
+	loadtest-distributed capacity loadtest-check loadtest-aiperf clean
