@@ -11,6 +11,8 @@ from typing import Annotated, Literal, Self
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from contract.cluster import Cluster
+from contract.cluster import faults as cluster_faults
 from contract.errors import SpecError
 from contract.frozen import Frozen
 from contract.spec_faults import duplicate_key, explain
@@ -208,6 +210,7 @@ class Deployment(Frozen):
     ports: Ports = Ports()
     gateway: Gateway = Gateway()
     verify: Verify = Verify()
+    cluster: Cluster | None = None  # none: one machine
 
     @model_validator(mode="after")
     def _source_fits_runtime(self) -> Self:
@@ -225,6 +228,12 @@ class Deployment(Frozen):
             if self.engine.trtllm != TrtllmSpec():
                 raise ValueError(f"engine.trtllm: is of runtime trtllm, and engine.runtime is {self.engine.runtime}")
         elif found := faults(self):
+            raise ValueError("\n".join(found))
+        return self
+
+    @model_validator(mode="after")
+    def _fits_its_machines(self) -> Self:
+        if found := cluster_faults(self):
             raise ValueError("\n".join(found))
         return self
 

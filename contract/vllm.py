@@ -16,3 +16,4 @@ class VllmOptions(Frozen):
     kv_cache_dtype: Literal["auto", "fp8", "fp8_e4m3", "fp8_e5m2", "bfloat16"] = "auto"
     load_format: Literal["auto", "dummy"] = "auto"  # dummy: random weights, for measuring speed alone
     prefix_caching: bool = True
+    distributed_executor_backend: Literal["mp", "ray"] = "mp"  # over the nodes of a cluster
