@@ -15,12 +15,14 @@ from contract.cluster import Cluster
 from contract.cluster import faults as cluster_faults
 from contract.errors import SpecError
 from contract.frozen import Frozen
+from contract.lmdeploy import LmdeployOptions
+from contract.sglang import SglangOptions
 from contract.spec_faults import duplicate_key, explain
 from contract.trtllm import TrtllmSpec
 from contract.trtllm_rules import faults
 from contract.vllm import VllmOptions
 
-Runtime = Literal["openvino", "synthetic", "trtllm", "vllm"]
+Runtime = Literal["openvino", "synthetic", "trtllm", "vllm", "sglang", "lmdeploy"]
 Precision = Literal[
     "fp32",
     "bf16",
@@ -36,6 +38,13 @@ Precision = Literal[
     "fp8_block",
     "nvfp4",
 ]
+# Of the runtimes that take a few only; those of trtllm depend on its backend and GPU.
+_PRECISIONS: dict[Runtime, tuple[Precision, ...]] = {
+    "openvino": ("fp32", "bf16", "int8", "int4"),
+    "vllm": ("fp32", "bf16"),
+    "sglang": ("bf16", "fp16"),
+    "lmdeploy": ("bf16", "fp16"),
+}
 Port = Annotated[int, Field(ge=1, le=65535)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -98,12 +107,17 @@ class EngineSpec(Frozen):
     step_ms: float = Field(default=10.0, ge=0)  # of the synthetic engine: time between tokens
     trtllm: TrtllmSpec = TrtllmSpec()
     vllm: VllmOptions = VllmOptions()
+    sglang: SglangOptions = SglangOptions()
+    lmdeploy: LmdeployOptions = LmdeployOptions()
 
     @model_validator(mode="after")
     def _precision_is_known(self) -> Self:
-        known = ("fp32", "bf16", "int8", "int4")
-        if self.runtime == "openvino" and self.precision not in known:
-            raise ValueError(f"precision {self.precision} is none of runtime openvino's: use {', '.join(known)}")
+        known = _PRECISIONS.get(self.runtime)
+        if known and self.precision not in known:
+            quantized = f", and {self.runtime}.quantization" if self.runtime in ("vllm", "sglang") else ""
+            raise ValueError(
+                f"precision {self.precision} is none of runtime {self.runtime}'s: use {', '.join(known)}{quantized}"
+            )
         return self
 
     @model_validator(mode="after")
@@ -113,13 +127,16 @@ class EngineSpec(Frozen):
         return self
 
     @model_validator(mode="after")
-    def _vllm_fits(self) -> Self:
-        if self.runtime != "vllm" and self.vllm != VllmOptions():
-            raise ValueError(f"vllm has options for an engine whose runtime is {self.runtime}")
-        if self.runtime == "vllm" and self.precision not in ("fp32", "bf16"):
-            raise ValueError(
-                f"precision {self.precision} is none of runtime vllm's: give fp32 or bf16, and vllm.quantization"
-            )
+    def _options_are_the_runtimes(self) -> Self:
+        for name, options in (("vllm", self.vllm), ("sglang", self.sglang), ("lmdeploy", self.lmdeploy)):
+            if self.runtime != name and options != type(options)():
+                raise ValueError(f"{name} has options for an engine whose runtime is {self.runtime}")
+        return self
+
+    @model_validator(mode="after")
+    def _lmdeploy_has_no_pipeline(self) -> Self:
+        if self.runtime == "lmdeploy" and self.parallel.pipeline > 1:
+            raise ValueError("parallel.pipeline must be 1: runtime lmdeploy has tensor and expert parallelism only")
         return self
 
 

@@ -1,0 +1,25 @@
+"""What a deployment may tell SGLang beyond what every engine is told (``engine.sglang`` of the spec)."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from contract.frozen import Frozen
+from contract.trtllm import Lora
+
+VERSION = "0.5.17"  # the release whose API is recorded (contract/sglang_api.json)
+
+
+class SglangOptions(Frozen):
+    """Names and meanings are SGLang's where it has the option under one name."""
+
+    mem_fraction_static: float | None = Field(default=None, gt=0, lt=1)  # of the GPU; None: SGLang's own choice
+    attention_backend: str | None = Field(default=None, pattern=r"^[a-z0-9_]+$")  # None: SGLang's own choice
+    disable_cuda_graph: bool = False  # a quick start and slow tokens
+    quantization: str | None = Field(default=None, pattern=r"^[a-z0-9_-]+$")  # fp8, …; None: as the checkpoint says
+    kv_cache_dtype: Literal["auto", "bfloat16", "fp8_e4m3", "fp8_e5m2"] = "auto"
+    load_format: Literal["auto", "dummy"] = "auto"  # dummy: random weights, for measuring speed alone
+    prefix_caching: bool = True
+    guided_decoding: bool = True  # off: SGLang needs no tokenizer, and its detokenizer has nothing to do
+    deterministic: bool = False  # on: a request's seed counts, and tokens are slower
+    lora: Lora | None = None
