@@ -29,7 +29,7 @@ class Cluster(Frozen):
     nodes: tuple[Node, ...] = Field(min_length=1)  # the head first: Triton and the gateway run there
     gpus_per_node: int = Field(default=8, ge=1)
     port: Annotated[int, Field(ge=1, le=65535)] = 5000  # of the head, where the nodes find each other
-    fabric: Fabric = Fabric()
+    fabric: Fabric | None = None  # as make doctor finds it; none: NCCL and Gloo search for themselves
 
     @property
     def head(self) -> Node:
