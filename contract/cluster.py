@@ -39,7 +39,11 @@ class Cluster(Frozen):
 
 def faults(spec: "Deployment") -> list[str]:
     """What contradicts itself, each with its key and the way out."""
-    return [] if spec.cluster is None else [*_of_the_nodes(spec.cluster), *_of_the_engine(spec, spec.cluster)]
+    if spec.cluster is None:
+        if spec.engine.vllm.distributed_executor_backend == "ray":
+            return ["engine.vllm.distributed_executor_backend: ray is of a cluster, and there is none. Leave it out"]
+        return []
+    return [*_of_the_nodes(spec.cluster), *_of_the_engine(spec, spec.cluster)]
 
 
 def _of_the_nodes(cluster: Cluster) -> Iterator[str]:
@@ -59,7 +63,7 @@ def _of_the_nodes(cluster: Cluster) -> Iterator[str]:
 def _of_the_engine(spec: "Deployment", cluster: Cluster) -> Iterator[str]:
     engine, many = spec.engine, len(cluster.nodes)
     if engine.runtime not in RUNTIMES:
-        yield f"cluster: runtime {engine.runtime} runs on one machine. Use {', '.join(RUNTIMES)}, or leave it out"
+        yield f"engine.runtime: {engine.runtime} takes no cluster. Use {', '.join(RUNTIMES)}, or leave the cluster out"
         return
     have, parallel = many * cluster.gpus_per_node, engine.parallel
     if have != parallel.gpus:

@@ -7,11 +7,16 @@ from typing import Any
 from contract.address import address
 from contract.spec import Deployment
 
+RESERVED = 6  # tokens of a context that SGLang keeps to itself, prompt and answer
 _DTYPES = {"bf16": "bfloat16", "fp16": "float16"}
 
 
-def server_args(engine: PurePath, spec: Deployment) -> dict[str, Any]:
-    """The arguments of SGLang's ``ServerArgs`` on the head; None and False are SGLang's own defaults."""
+def server_args(engine: PurePath, spec: Deployment, positions: int = 0) -> dict[str, Any]:
+    """The arguments of SGLang's ``ServerArgs`` on the head; None and False are SGLang's own defaults.
+
+    Args:
+        positions: those that the model has; 0 where its checkpoint is not at hand: more than limits.max_seq_len.
+    """
     options, limits, parallel = spec.engine.sglang, spec.limits, spec.engine.parallel
     return {
         "model_path": str(engine),
@@ -20,7 +25,7 @@ def server_args(engine: PurePath, spec: Deployment) -> dict[str, Any]:
         "tp_size": parallel.tensor,
         "pp_size": parallel.pipeline,
         "ep_size": parallel.expert,
-        "context_length": limits.max_seq_len,
+        "context_length": min(limits.max_seq_len + RESERVED, positions or limits.max_seq_len + RESERVED),
         "max_running_requests": limits.max_batch_size + 1,  # one for the supervisor's canary
         "chunked_prefill_size": limits.max_num_tokens,
         "mem_fraction_static": options.mem_fraction_static,

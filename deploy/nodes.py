@@ -4,7 +4,7 @@ Rank 0 is in Triton's engine stage on the head, and gets the same arguments from
 """
 
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
 from contract.address import address
@@ -14,7 +14,6 @@ from contract.sglang_calls import server_args
 from contract.spec import Deployment
 from contract.vllm_calls import engine_args
 from deploy.fabric import Setting, environment
-from deploy.services import Site
 
 # What an engine does anyway is not written down.
 _DEFAULTS: dict[str, Any] = {
@@ -34,7 +33,7 @@ _WHY = {
     "tp_size": "{tensor} GPUs share every layer: {nodes} nodes × {gpus} GPUs{staged} (engine.parallel.tensor)",
     "pp_size": "the layers are {pipeline} stages, one behind the other (engine.parallel.pipeline)",
     "ep_size": "{expert} groups of GPUs hold different experts (engine.parallel.expert)",
-    "context_length": "prompt and answer together, tokens (limits.max_seq_len)",
+    "context_length": "prompt and answer together, tokens (limits.max_seq_len), and six that SGLang keeps to itself",
     "max_running_requests": "in the batch at once (limits.max_batch_size), and one for the supervisor's canary",
     "chunked_prefill_size": "tokens of a prompt in one step (limits.max_num_tokens)",
     "mem_fraction_static": "of each GPU, for weights and KV cache (engine.sglang.mem_fraction_static)",
@@ -57,8 +56,9 @@ _WHY = {
     "dist_init_addr": "where the nodes find each other: the head and cluster.port",
     "master_addr": "where the nodes find each other: the head",
     "master_port": "and cluster.port on it",
-    "host": "of a node's own little HTTP server, for its health (ports.host)",
-    "port": "and where that listens (ports.http)",
+    "host": "where the engine's own HTTP server listens: on the head where it runs alone, elsewhere its health "
+    "(ports.host)",
+    "port": "and its port (ports.http)",
     "max_model_len": "prompt and answer together, tokens (limits.max_seq_len)",
     "max_num_seqs": "in the batch at once (limits.max_batch_size), and one for the supervisor's canary",
     "max_num_batched_tokens": "tokens in one engine step (limits.max_num_tokens)",
@@ -115,9 +115,9 @@ def uses_ray(spec: Deployment) -> bool:
     return spec.engine.runtime == "vllm" and spec.engine.vllm.distributed_executor_backend == "ray"
 
 
-def model_path(spec: Deployment, site: Site) -> str:
-    """The engine, as every node finds it."""
-    return str(engines_root(site.root, spec.name) / "current")
+def model_path(spec: Deployment, root: PurePath) -> str:
+    """The engine, as every node finds it under the checkout's root."""
+    return f"{root}/{engines_root(Path(), spec.name)}/current"
 
 
 def engine(spec: Deployment, cluster: Cluster, model: str, at: Place) -> Program:
@@ -128,24 +128,44 @@ def engine(spec: Deployment, cluster: Cluster, model: str, at: Place) -> Program
     """
     if spec.engine.runtime == "sglang":
         arguments = server_args(PurePosixPath(model), spec) | {"host": spec.ports.host, "port": spec.ports.http}
-        arguments |= {"node_rank": at.rank, "dist_init_addr": _join(at.head, cluster.port)}
+        if "nnodes" in arguments:
+            arguments |= {"node_rank": at.rank, "dist_init_addr": _join(at.head, cluster.port)}
         return Program(("python3", "-m", "sglang.launch_server"), _options(spec, cluster, arguments))
     arguments = engine_args(PurePosixPath(model), spec)
     if uses_ray(spec):
         return Program(("ray", "start"), _ray(cluster, at))
-    arguments |= {"node_rank": at.rank, "master_addr": at.head, "headless": at.rank != "0"}
+    if "nnodes" in arguments:
+        arguments |= {"node_rank": at.rank, "master_addr": at.head}
+    door = {"host": spec.ports.host, "port": spec.ports.http}
+    arguments |= door if at.rank == "0" else {"headless": True}
     options = _options(spec, cluster, {name: value for name, value in arguments.items() if name != "model"})
     return Program(("vllm", "serve"), (Option((model,), _WHY["model"]), *options))
 
 
 def ray_head(cluster: Cluster, at: Place) -> Program:
-    """What starts Ray on the head, before the server."""
+    """What starts Ray on the head, before the server; it goes into the background."""
+    head = Option(("--head",), "the node that keeps Ray's book")
+    port = Option((f"--port={cluster.port}",), "where the other nodes find it (cluster.port)")
+    return Program(("ray", "start"), (head, port, *_ray_node(cluster, at)))
+
+
+def mpi(spec: Deployment, cluster: Cluster, hosts: list[str], agent: tuple[Option, ...]) -> Program:
+    """What starts a rank of TensorRT-LLM on every GPU, the first one on the head.
+
+    Args:
+        hosts: of every node, as the agent reaches it.
+        agent: how mpirun reaches them.
+    """
+    names = [setting.name for setting in environment(cluster.fabric)] if cluster.fabric else []
+    slots = ",".join(f"{host}:{cluster.gpus_per_node}" for host in hosts)
     return Program(
-        ("ray", "start"),
+        ("mpirun",),
         (
-            Option(("--head",), "the node that keeps Ray's book"),
-            Option((f"--port={cluster.port}",), "where the other nodes find it (cluster.port)"),
-            *_ray_node(cluster, at),
+            Option(("-H", slots), "the nodes, the head first, and how many ranks each takes: one for every GPU"),
+            Option(("-n", str(spec.engine.parallel.gpus)), "ranks in all (engine.parallel)"),
+            Option(("--allow-run-as-root",), "which the image's user is"),
+            *agent,
+            *(Option(("-x", name), "as it is set here, on every rank") for name in names),
         ),
     )
 
@@ -164,7 +184,7 @@ def _ray(cluster: Cluster, at: Place) -> tuple[Option, ...]:
     return (
         Option((f"--address={_join(at.head, cluster.port)}",), "the head, and cluster.port on it"),
         *_ray_node(cluster, at),
-        Option(("--block",), "stay, and end with Ray: whoever started this then starts it anew"),
+        Option(("--block",), "stay for as long as Ray does, and take it along"),
     )
 
 
@@ -174,6 +194,13 @@ def _ray_node(cluster: Cluster, at: Place) -> tuple[Option, ...]:
         Option((f"--num-gpus={cluster.gpus_per_node}",), "of this node (cluster.gpus_per_node)"),
         Option(("--disable-usage-stats",), "tell nobody outside"),
     )
+
+
+def reasons(*things: Option | Setting) -> dict[str, str]:
+    """What to write beside an option's first word, or a variable's name."""
+    return {
+        each.words[0].partition("=")[0] if isinstance(each, Option) else each.name: each.why for each in things
+    }
 
 
 def _options(spec: Deployment, cluster: Cluster, arguments: dict[str, Any]) -> tuple[Option, ...]:
