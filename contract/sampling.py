@@ -7,6 +7,7 @@ import msgspec
 from contract.errors import InvalidRequest, UnsupportedByEngine
 
 GUIDE_TYPES = ("json", "json_schema", "regex", "ebnf_grammar", "structural_tag")
+GUIDES = frozenset(f"guided_decoding_guide_type:{kind}" for kind in GUIDE_TYPES)
 
 
 class SamplingParams(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -104,6 +105,19 @@ def check_bounds(params: SamplingParams) -> None:
         raise InvalidRequest("is needed with guided_decoding_guide", field="guided_decoding_guide_type")
 
 
+# What every engine does: it is no feature.
+_EVERY_ENGINE = ("max_tokens", "guided_decoding_guide", "end_id")
+
+
+def feature_names() -> Iterator[str]:
+    """Every feature that a request can ask for, in the order of the fields."""
+    for field in SamplingParams.__struct_fields__:
+        if field == "guided_decoding_guide_type":
+            yield from (f"{field}:{kind}" for kind in GUIDE_TYPES)
+        elif field not in _EVERY_ENGINE:
+            yield field
+
+
 def features(params: SamplingParams) -> Iterator[tuple[str, str]]:
     """Pairs (field, feature) of what a request asks for beyond greedy decoding.
 
@@ -111,9 +125,7 @@ def features(params: SamplingParams) -> Iterator[tuple[str, str]]:
     """
     defaults = SamplingParams()
     for field in params.__struct_fields__:
-        if field in ("max_tokens", "guided_decoding_guide", "end_id") or (
-            getattr(params, field) == getattr(defaults, field)
-        ):
+        if field in _EVERY_ENGINE or getattr(params, field) == getattr(defaults, field):
             continue
         if field == "guided_decoding_guide_type":
             yield field, f"{field}:{params.guided_decoding_guide_type}"

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from contract.frozen import Frozen
 from contract.ktransformers import Ktransformers
-from contract.trtllm import Lora
+from contract.lora import Lora
 
 VERSION = "0.5.17"  # the release whose API is recorded (contract/sglang_api.json)
 

@@ -5,9 +5,10 @@ from pathlib import PurePath
 from typing import Any
 
 from contract.address import address
+from contract.lora import ADAPTERS, Lora
 from contract.spec import Deployment
 
-RESERVED = 6  # tokens of a context that SGLang keeps to itself, prompt and answer
+_RESERVED = 6  # tokens of a context that SGLang keeps to itself, prompt and answer
 _DTYPES = {"bf16": "bfloat16", "fp16": "float16"}
 
 
@@ -25,7 +26,7 @@ def server_args(engine: PurePath, spec: Deployment, positions: int = 0) -> dict[
         "tp_size": parallel.tensor,
         "pp_size": parallel.pipeline,
         "ep_size": parallel.expert,
-        "context_length": min(limits.max_seq_len + RESERVED, positions or limits.max_seq_len + RESERVED),
+        "context_length": min(limits.max_seq_len + _RESERVED, positions or limits.max_seq_len + _RESERVED),
         "max_running_requests": limits.max_batch_size + 1,  # one for the supervisor's canary
         "chunked_prefill_size": limits.max_num_tokens,
         "mem_fraction_static": options.mem_fraction_static,
@@ -37,12 +38,25 @@ def server_args(engine: PurePath, spec: Deployment, positions: int = 0) -> dict[
         "disable_radix_cache": not options.prefix_caching,
         "enable_deterministic_inference": options.deterministic,
         "skip_tokenizer_init": not options.guided_decoding,
+        "grammar_backend": "xgrammar" if options.guided_decoding else "none",
+        **_adapters(engine, options.lora),
         **(options.kt.arguments() if options.kt else {}),
-        **over_nodes(spec),
+        **_over_nodes(spec),
     }
 
 
-def over_nodes(spec: Deployment) -> dict[str, Any]:
+def _adapters(engine: PurePath, lora: Lora | None) -> dict[str, Any]:
+    if lora is None:
+        return {}
+    return {
+        "enable_lora": True,
+        "lora_paths": {name: str(engine / ADAPTERS / name) for name in lora.names},
+        "max_lora_rank": lora.max_rank,
+        "max_loras_per_batch": len(lora.names) + 1,  # those, and none
+    }
+
+
+def _over_nodes(spec: Deployment) -> dict[str, Any]:
     """How the nodes of a cluster find each other; nothing on one machine."""
     cluster = spec.cluster
     if cluster is None or len(cluster.nodes) == 1:

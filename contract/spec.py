@@ -114,10 +114,10 @@ class EngineSpec(Frozen):
     def _precision_is_known(self) -> Self:
         known = _PRECISIONS.get(self.runtime)
         if known and self.precision not in known:
-            quantized = f", and {self.runtime}.quantization" if self.runtime in ("vllm", "sglang") else ""
-            raise ValueError(
-                f"precision {self.precision} is none of runtime {self.runtime}'s: use {', '.join(known)}{quantized}"
-            )
+            way_out = f"use {', '.join(known)}"
+            if self.runtime in ("vllm", "sglang"):
+                way_out = f"give {' or '.join(known)}, and {self.runtime}.quantization"
+            raise ValueError(f"precision {self.precision} is none of runtime {self.runtime}'s: {way_out}")
         return self
 
     @model_validator(mode="after")
@@ -131,6 +131,12 @@ class EngineSpec(Frozen):
         for name, options in (("vllm", self.vllm), ("sglang", self.sglang), ("lmdeploy", self.lmdeploy)):
             if self.runtime != name and options != type(options)():
                 raise ValueError(f"{name} has options for an engine whose runtime is {self.runtime}")
+        return self
+
+    @model_validator(mode="after")
+    def _cpu_experts_are_not_spread(self) -> Self:
+        if self.sglang.kt and self.parallel.expert > 1:
+            raise ValueError("parallel.expert must be 1 with sglang.kt: each GPU has its slice of the same experts")
         return self
 
     @model_validator(mode="after")

@@ -40,6 +40,9 @@ _VLLM_OPENAI = Image(  # no Triton in it: the one in the wheel
     packages=True,
     starts=True,
 )
+# Each has its engine's release of contract/; Triton comes out of the wheel, and TurboMind is CUDA 12's in any image.
+_SGLANG = Image("lmsysorg/sglang:v0.5.17", packages=True, starts=True)
+_LMDEPLOY = Image("openmmlab/lmdeploy:v0.18.0-cu12.8", packages=True, starts=True)
 
 # By runtime, as contract.spec names it; the first is the default.
 SERVERS: dict[str, tuple[Image, ...]] = {
@@ -47,8 +50,10 @@ SERVERS: dict[str, tuple[Image, ...]] = {
     "synthetic": (PYTHON,),
     "trtllm": (_TRTLLM,),
     "vllm": (_VLLM, _VLLM_OPENAI),
+    "sglang": (_SGLANG,),
+    "lmdeploy": (_LMDEPLOY,),
 }
-ON_GPUS = frozenset({"trtllm", "vllm"})
+ON_GPUS = frozenset({"trtllm", "vllm", "sglang", "lmdeploy"})
 
 PROMETHEUS = Image("prom/prometheus:v3.13.3", "sha256:6976aa8a60fec930796ce5772b8d12da7a318a5daa8d40d69c5c7819a05eeed7")
 GRAFANA = Image("grafana/grafana:13.2.3", "sha256:b28bae15e219c998fb0e0424ed724930cc61b1f61fb404d47c862f9a23f9e572")

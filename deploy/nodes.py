@@ -22,6 +22,7 @@ _DEFAULTS: dict[str, Any] = {
     "ep_size": 1,
     "kv_cache_dtype": "auto",
     "load_format": "auto",
+    "grammar_backend": "xgrammar",
     "enable_prefix_caching": True,
 }
 
@@ -45,6 +46,11 @@ _WHY = {
     "disable_radix_cache": "prompts share no beginnings (engine.sglang.prefix_caching)",
     "enable_deterministic_inference": "a request's seed counts (engine.sglang.deterministic)",
     "skip_tokenizer_init": "token ids in and out: text is made in Triton's stages (engine.sglang.guided_decoding)",
+    "grammar_backend": "no answer is guided (engine.sglang.guided_decoding)",
+    "enable_lora": "requests may name an adapter (engine.sglang.lora)",
+    "lora_paths": "the adapters (engine.sglang.lora.adapters)",
+    "max_lora_rank": "of any of them (engine.sglang.lora.max_rank)",
+    "max_loras_per_batch": "all of them, and none, in one batch",
     "kt_weight_path": "the CPU's experts, as kt-kernel converted them (engine.sglang.kt.weight_path)",
     "kt_num_gpu_experts": "of every layer, on the GPUs; the CPU has the rest (engine.sglang.kt.num_gpu_experts)",
     "kt_cpuinfer": "threads that compute experts (engine.sglang.kt.cpuinfer)",
@@ -218,6 +224,8 @@ def _words(name: str, value: Any) -> tuple[str, ...]:
         return (f"--{flag}",)
     if value is False:  # of those that are on by default
         return (f"--no-{flag}",) if _DEFAULTS.get(name) is True else ()
+    if isinstance(value, dict):
+        return (f"--{flag}", *(f"{key}={each}" for key, each in value.items()))
     return () if value is None else (f"--{flag}", str(value))
 
 

@@ -30,10 +30,8 @@ _UV = {
     "UV_CACHE_DIR": f"{_STATE}/cache",
     "UV_PYTHON_DOWNLOADS": "never",
 }
-# Where python_backend.worker looks for an engine's own environment: the image's, as the wheel's Triton needs numpy 1.
-_WORKER = f"{CODE}/.venv-vllm"
-# What NVIDIA's and vLLM's images may lack of what the server and its stages import. numpy, transformers and torch are
-# theirs, and stay as they are.
+# What NVIDIA's and the engines' own images may lack of what the server and its stages import. numpy, transformers and
+# torch are theirs, and stay as they are.
 _LAID_OVER = ("msgspec", "psutil", "pydantic", "pyyaml", "rich", "tritonclient", "typer")
 _SERVER_ROOMS = ("build", "contract", "python_backend", "serving")
 _GATEWAY_ROOMS = ("clients", "contract", "gateway")
@@ -190,7 +188,11 @@ def _server(spec: Deployment, site: Site, image: Image, install: Service, head: 
         mounts=(
             *_parts(site, _SERVER_ROOMS),
             *_read(spec, site, install),
-            *([Mount(_state(site, install.name) / "worker", _WORKER)] if image.packages and not image.triton else []),
+            *(
+                [Mount(_state(site, install.name) / "worker", _own(spec))]
+                if image.packages and not image.triton
+                else []
+            ),
             *(_checkpoint(spec) if on_gpus(spec) else ()),  # which an engine for one of them may only link to
         ),
         scratch=_MADE_ANEW,
@@ -279,6 +281,11 @@ def _spec(site: Site) -> Mount:
 
 def _engine(spec: Deployment, site: Site, writable: bool = False) -> Mount:
     return Mount(engines_root(site.root, spec.name), str(engines_root(Path(CODE), spec.name)), writable)
+
+
+def _own(spec: Deployment) -> str:
+    """Where python_backend.worker looks for an engine's own environment: the image's, as Triton's needs numpy 1."""
+    return f"{CODE}/.venv-{spec.engine.runtime}"
 
 
 def _state(site: Site, name: str) -> Path:

@@ -101,10 +101,10 @@ class _Scratch(Protocol):
 
 def _scratch(engine: Path, runtime: str) -> _Scratch:
     """What compiles as the runtime does; only that one is imported."""
-    if runtime == "vllm":
-        from python_backend.vllm.scratch import ScratchCompiler
+    if runtime in ("vllm", "sglang", "lmdeploy"):
+        from python_backend.scratch import ScratchCompiler
 
-        return ScratchCompiler(engine)
+        return ScratchCompiler(engine, tags=runtime != "vllm")
     from python_backend.openvino.scratch import ScratchPipeline
 
     return ScratchPipeline(engine)

@@ -2,8 +2,8 @@
 
 For engines that hold Python's interpreter lock while they compute (OpenVINO GenAI does, for the whole
 of ``step()``): in the stage's own process they would stop Triton's threads for most of the time. And for
-those that need another Python environment than Triton's stub (vLLM wants numpy 2). One message a step
-crosses the socket, whatever the number of streams.
+those that need another Python environment than Triton's stub (vLLM, SGLang and LMDeploy want numpy 2). One
+message a step crosses the socket, whatever the number of streams.
 """
 
 import contextlib
@@ -20,6 +20,7 @@ import msgspec
 
 from contract.errors import ConchError, Unavailable
 from contract.sampling import SamplingParams
+from contract.spec import Deployment
 from contract.stage import StageConfig
 from contract.tensors import FinishReason
 from python_backend.protocol import Engine, Output, Sink, Stats
@@ -194,21 +195,38 @@ def serve(connection: Connection, engine: Engine) -> None:
 def make_engine(config: StageConfig) -> Engine:
     """The engine of a deployment's runtime; only that one is imported."""
     assert config.engine is not None
-    if config.spec.engine.runtime == "trtllm":
-        from python_backend.trtllm.engine import TrtllmEngine
-
-        return TrtllmEngine(config.engine, config.spec)
+    if config.spec.engine.runtime == "trtllm":  # compiles a guide on a thread of its own
+        return bare_engine(config.engine, config.spec)
     from python_backend.gate import GatedEngine
     from python_backend.guides import GuideProcess
 
     guides = GuideProcess(config.engine, config.spec.engine.runtime)
-    if config.spec.engine.runtime == "vllm":
-        from python_backend.vllm.engine import VllmEngine
+    return GatedEngine(bare_engine(config.engine, config.spec), guides)
 
-        return GatedEngine(VllmEngine(config.engine, config.spec), guides)
-    from python_backend.openvino.engine import OpenVinoEngine
 
-    return GatedEngine(OpenVinoEngine(config.engine, config.spec), guides)
+def bare_engine(engine: Path, spec: Deployment) -> Engine:
+    """The same without a gate before it."""
+    match spec.engine.runtime:
+        case "trtllm":
+            from python_backend.trtllm.engine import TrtllmEngine
+
+            return TrtllmEngine(engine, spec)
+        case "vllm":
+            from python_backend.vllm.engine import VllmEngine
+
+            return VllmEngine(engine, spec)
+        case "sglang":
+            from python_backend.sglang.engine import SglangEngine
+
+            return SglangEngine(engine, spec)
+        case "lmdeploy":
+            from python_backend.lmdeploy.engine import LmdeployEngine
+
+            return LmdeployEngine(engine, spec)
+        case _:
+            from python_backend.openvino.engine import OpenVinoEngine
+
+            return OpenVinoEngine(engine, spec)
 
 
 def main() -> None:
@@ -216,8 +234,8 @@ def main() -> None:
     config = StageConfig.from_json(sys.argv[2])
     engine = make_engine(config)
     serve(Connection(int(sys.argv[1])), engine)
-    if config.spec.engine.runtime == "trtllm":
-        engine.stop()  # its other GPUs have processes of their own, which outlive a leader that only exits
+    if config.spec.engine.runtime in ("trtllm", "sglang", "lmdeploy"):
+        engine.stop()  # they have processes of their own, which can outlive a leader that only exits
     os._exit(0)  # the engine's threads may be in the middle of a step that nobody waits for
 
 

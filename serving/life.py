@@ -49,12 +49,12 @@ class Policy:
 
 
 DEFAULT = Policy()
-VLLM = Policy(start_timeout_s=1200.0)  # it compiles, and captures graphs of every batch size
+PATIENT = Policy(start_timeout_s=1200.0)  # they compile, and capture graphs of every batch size
 
 
 def policy_of(spec: Deployment) -> Policy:
     """How patient to be with a deployment's runtime."""
-    return VLLM if spec.engine.runtime == "vllm" else DEFAULT
+    return PATIENT if spec.engine.runtime in ("vllm", "sglang", "lmdeploy") else DEFAULT
 
 
 class Ending(Enum):

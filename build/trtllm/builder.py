@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from build import interrupt
-from build.builders import Replay, Script
+from build.builders import Replay, Script, replay_by_prefixes
 from build.fetch import read_json, source_key
 from build.steps import console, key_of, quiet, reason
 from build.trtllm.causes import cause
@@ -44,7 +44,6 @@ _TOKENIZER_FILES = (
     "config.json",
 )
 _REPORT = "built.json"
-_STRIDE = 4  # of verify's windows every fourth position is asked for: each is a request of its own
 
 
 def key(spec: Deployment) -> tuple[Any, ...]:
@@ -140,23 +139,18 @@ def replay(config: Path, spec: Deployment, engine: Path, script: Script) -> Repl
 
     TensorRT-LLM tells the probabilities of a given text only of engines that keep every logit, so there is no loss.
     """
-    positions = [range(0, len(window), _STRIDE) for window in script.windows]
-    prefixes = [
-        (window[: position + 1], 1)
-        for window, asked in zip(script.windows, positions, strict=True)
-        for position in asked
-    ]
-    prompts = prefixes + [(prompt, script.max_tokens) for prompt in script.prompts]
-    job = {
-        "call": to_json(serve_call(spec, PurePosixPath(engine))),
-        "save": "",
-        "prompts": prompts,
-        "end_id": _end_id(engine),
-    }
-    answers = _run(job, engine, spec, engine)["answers"]
-    ahead = iter(answers)
-    top1 = [{position: next(ahead)[0] for position in asked} for asked in positions]
-    return Replay(top1, None, list(ahead))
+
+    def ask(prompts: list[tuple[list[int], int]]) -> list[list[int]]:
+        job = {
+            "call": to_json(serve_call(spec, PurePosixPath(engine))),
+            "save": "",
+            "prompts": prompts,
+            "end_id": _end_id(engine),
+        }
+        answers: list[list[int]] = _run(job, engine, spec, engine)["answers"]
+        return answers
+
+    return replay_by_prefixes(script, ask)
 
 
 def _run(job: dict[str, Any], checkpoint: Path, spec: Deployment, folder: Path) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from contract.manifest import Manifest, load_manifest
 from contract.sampling import SamplingParams
 from contract.spec import Deployment
 from contract.tensors import FinishReason
+from python_backend.features import OPENVINO
 from python_backend.openvino.sampling import generation_config
 from python_backend.protocol import Output, Sink, Stats
 
@@ -66,25 +67,7 @@ class OpenVinoEngine:
     """Continuous batching on the CPU."""
 
     name = "openvino"
-    features = frozenset(
-        {
-            "min_tokens",
-            "temperature",
-            "top_k",
-            "top_p",
-            "repetition_penalty",
-            "presence_penalty",
-            "frequency_penalty",
-            "seed",
-            "ignore_eos",
-            "stop_token_ids",
-            "return_log_probs",
-            "guided_decoding_guide_type:json",
-            "guided_decoding_guide_type:json_schema",
-            "guided_decoding_guide_type:regex",
-            "guided_decoding_guide_type:ebnf_grammar",
-        }
-    )
+    features = OPENVINO
 
     def __init__(self, engine: Path, spec: Deployment) -> None:
         self._engine = engine

@@ -5,6 +5,7 @@ import time
 
 from contract.sampling import SamplingParams
 from contract.tensors import FinishReason
+from python_backend.features import SYNTHETIC
 from python_backend.protocol import Output, Sink, Stats
 
 
@@ -23,7 +24,7 @@ class SyntheticEngine:
     """Deterministic, weightless, and as fast as ``step_ms`` says."""
 
     name = "synthetic"
-    features = frozenset({"ignore_eos", "temperature", "seed", "top_p", "top_k"})
+    features = SYNTHETIC
 
     def __init__(self, step_ms: float) -> None:
         self._step_s = step_ms / 1000

@@ -23,8 +23,9 @@ from contract.spec import Deployment
 from contract.tensors import FinishReason
 from contract.trtllm_calls import ADAPTERS, serve_call
 from contract.wire import TopLogprob
+from python_backend.features import features_of
 from python_backend.protocol import Output, Sink, Stats
-from python_backend.trtllm.sampling import features, sampling_call
+from python_backend.trtllm.sampling import sampling_call
 
 _FINISH = {
     "stop": FinishReason.STOP,
@@ -45,7 +46,7 @@ class TrtllmEngine:
         self._engine = engine
         self._spec = spec
         self._adapters = sorted(spec.engine.trtllm.lora.adapters) if spec.engine.trtllm.lora else []
-        self.features = features(spec.engine.trtllm)
+        self.features = features_of(spec.engine)
         self._results: dict[int, Any] = {}  # in flight, by key; touched on the loop only
         self._gained: list[Output] = []
         self._told: dict[str, Any] = {}  # TensorRT-LLM's own statistics, of its last iteration

@@ -4,29 +4,6 @@ from typing import Any
 
 from contract.calls import Call
 from contract.sampling import SamplingParams
-from contract.trtllm import TrtllmSpec
-
-_ALWAYS = frozenset({"temperature", "top_k", "top_p", "ignore_eos", "stop_token_ids"})
-# The sampler of 1.2's PyTorch path has neither penalties nor a seed of each request.
-_ENGINES_ONLY = frozenset({"min_tokens", "repetition_penalty", "presence_penalty", "frequency_penalty", "seed"})
-_LOG_PROBS = frozenset({"return_log_probs", "logprobs"})
-_GUIDES = frozenset(
-    f"guided_decoding_guide_type:{kind}" for kind in ("json", "json_schema", "regex", "ebnf_grammar", "structural_tag")
-)
-
-
-def features(options: TrtllmSpec) -> frozenset[str]:
-    """What a deployment's requests may ask for."""
-    found = _ALWAYS
-    if options.backend == "tensorrt":
-        found |= _ENGINES_ONLY
-    if options.log_probs:
-        found |= _LOG_PROBS
-    if options.guided_decoding:
-        found |= _GUIDES
-    if options.lora:
-        found |= {"lora_name"}
-    return found
 
 
 def sampling_call(sampling: SamplingParams, eos_token_ids: tuple[int, ...], seed: int) -> Call:

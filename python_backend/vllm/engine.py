@@ -27,6 +27,7 @@ from contract.spec import Deployment
 from contract.tensors import FinishReason
 from contract.vllm_calls import engine_args
 from contract.wire import TopLogprob
+from python_backend.features import VLLM
 from python_backend.protocol import Output, Sink, Stats
 from python_backend.vllm.sampling import vllm_sampling
 
@@ -83,29 +84,7 @@ class VllmEngine:
     """Continuous batching on GPUs; on a CPU for tests."""
 
     name = "vllm"
-    features = frozenset(
-        {
-            "min_tokens",
-            "temperature",
-            "top_k",
-            "top_p",
-            "repetition_penalty",
-            "presence_penalty",
-            "frequency_penalty",
-            "seed",
-            "ignore_eos",
-            "stop_token_ids",
-            "bad_words",
-            "logit_bias",
-            "return_log_probs",
-            "logprobs",
-            "guided_decoding_guide_type:json",
-            "guided_decoding_guide_type:json_schema",
-            "guided_decoding_guide_type:regex",
-            "guided_decoding_guide_type:ebnf_grammar",
-            "guided_decoding_guide_type:structural_tag",
-        }
-    )
+    features = VLLM
 
     def __init__(self, engine: Path, spec: Deployment) -> None:
         self._engine = engine

@@ -34,13 +34,26 @@ CASES: dict[str, Any] = {
     "r1": None,  # the configuration that is shipped
     "vllm-native": over(2, "vllm", {"tensor": 8, "pipeline": 2}),
     "vllm-ray": over(2, "vllm", {"tensor": 16}, {"fabric": None}, vllm=RAY),
+    "ktransformers": over(
+        1,
+        "sglang",
+        {"tensor": 2},
+        {"gpus_per_node": 2, "fabric": None},
+        sglang={"kt": {"weight_path": "/models/experts-amxint4", "num_gpu_experts": 8, "cpuinfer": 60}},
+    ),
     "trtllm-nodes": over(2, "trtllm", {"tensor": 16, "expert": 16}, trtllm={"backend": "pytorch", "gpu": "h100"}),
 }
 # By case, what is reviewed of each target.
 REVIEWED: dict[str, dict[Target, tuple[str, ...]]] = {
-    "r1": {"shell": ("node-0.sh", "node-3.sh"), "slurm": ("job.sbatch",)},
+    "r1": {
+        "shell": ("node-0.sh", "node-3.sh"),
+        "compose": ("node-3/compose.yaml",),
+        "slurm": ("job.sbatch",),
+        "kubernetes": ("kubernetes.yaml",),
+    },
     "vllm-native": {"shell": ("node-0.sh", "node-1.sh"), "compose": ("node-1/compose.yaml",)},
     "vllm-ray": {"shell": ("node-0.sh", "node-1.sh"), "kubernetes": ("kubernetes.yaml",)},
+    "ktransformers": {"shell": ("node-0.sh",)},
     "trtllm-nodes": {
         "shell": ("node-0.sh", "node-1.sh"),
         "slurm": ("job.sbatch", "hosts"),

@@ -24,7 +24,7 @@ from tests.deploy.tools import COMPOSE, run, write
 SHELLCHECK = Path(sys.executable).with_name("shellcheck")
 KUBERNETES = "1.35"
 LWS = yaml.safe_load(Path(__file__).with_name("leaderworkerset.yaml").read_text())
-ON_KUBERNETES = ("vllm-native", "vllm-ray", "trtllm-nodes")
+ON_KUBERNETES = ("r1", "vllm-native", "vllm-ray", "trtllm-nodes")
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -77,6 +77,18 @@ def test_r1_on_32_a100s_is_what_an_expert_writes_by_hand(rank: int) -> None:
         "NCCL_IB_GID_INDEX='3'",
     ]
     assert "sglang.launch_server" in script
+
+
+def test_ktransformers_is_arguments_of_sglang() -> None:
+    ours = options(files("ktransformers", "shell")["node-0.sh"])
+    assert {name: value for name, value in ours.items() if name.startswith("--kt-")} == {
+        "--kt-weight-path": "/models/experts-amxint4",
+        "--kt-num-gpu-experts": "8",
+        "--kt-cpuinfer": "60",
+        "--kt-threadpool-count": "2",
+        "--kt-method": "AMXINT4",
+    }
+    assert "--nnodes" not in ours  # one machine
 
 
 def test_vllm_on_every_node_has_the_heads_arguments() -> None:
@@ -169,7 +181,8 @@ def test_what_the_pods_mount_is_there_and_names_are_the_sets(case: str) -> None:
     name = group["metadata"]["name"]
     told = Deployment.model_validate(yaml.safe_load(config["data"]["deployment.yaml"]))
     assert told.cluster
-    assert [node.address for node in told.cluster.nodes] == [f"{name}-0.{name}", f"{name}-0-1.{name}"]
+    pods = [f"{name}-0", *(f"{name}-0-{rank}" for rank in range(1, len(told.cluster.nodes)))]
+    assert [node.address for node in told.cluster.nodes] == [f"{pod}.{name}" for pod in pods]
     assert service["spec"]["selector"]["leaderworkerset.sigs.k8s.io/name"] == name
     for template in ("leaderTemplate", "workerTemplate"):
         pod = group["spec"]["leaderWorkerTemplate"][template]["spec"]

@@ -11,9 +11,10 @@ import pytest
 from contract.sampling import SamplingParams, check_supported
 from contract.spec import Deployment
 from contract.tensors import FinishReason
+from python_backend.features import features_of
 from python_backend.protocol import Output
 from python_backend.trtllm.engine import TrtllmEngine, UnknownLogProbs, add_log_probs, forget_launcher, read_stats
-from python_backend.trtllm.sampling import features, sampling_call
+from python_backend.trtllm.sampling import sampling_call
 from tests.serving.stream import until
 from tests.trtllm.specs import spec
 
@@ -206,13 +207,13 @@ def test_what_a_launcher_left_is_forgotten_unless_it_is_ours(monkeypatch: pytest
 
 
 def test_features_are_those_of_the_deployment() -> None:
-    assert "seed" in features(deployment("tensorrt").engine.trtllm)
-    torch = features(deployment("pytorch").engine.trtllm)
+    assert "seed" in features_of(deployment("tensorrt").engine)
+    torch = features_of(deployment("pytorch").engine)
     assert not torch & {"seed", "min_tokens", "repetition_penalty", "return_log_probs", "lora_name"}
-    bare = features(deployment("tensorrt", guided_decoding=False, lora={"adapters": {"a": "/a"}}).engine.trtllm)
+    bare = features_of(deployment("tensorrt", guided_decoding=False, lora={"adapters": {"a": "/a"}}).engine)
     assert "lora_name" in bare
     assert not any(feature.startswith("guided") for feature in bare)
-    check_supported(SamplingParams(seed=1), features(deployment("tensorrt").engine.trtllm), "trtllm")
+    check_supported(SamplingParams(seed=1), features_of(deployment("tensorrt").engine), "trtllm")
 
 
 def test_sampling_is_said_whole() -> None:

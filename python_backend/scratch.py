@@ -1,4 +1,4 @@
-"""xgrammar as vLLM uses it, beside vLLM: it compiles a guide as the engine will, and can be lost."""
+"""xgrammar as vLLM, SGLang and LMDeploy use it, beside them: it compiles a guide as they will, and can be lost."""
 
 from pathlib import Path
 
@@ -12,9 +12,14 @@ from python_backend.guides import reason
 class ScratchCompiler:
     """Compiles guides for a model's tokenizer."""
 
-    def __init__(self, engine: Path) -> None:
+    def __init__(self, engine: Path, *, tags: bool) -> None:
+        """
+        Args:
+            tags: structural tags too; vLLM checks those itself.
+        """
         tokenizer = AutoTokenizer.from_pretrained(engine, local_files_only=True)
         self._compiler = xgrammar.GrammarCompiler(xgrammar.TokenizerInfo.from_huggingface(tokenizer), max_threads=1)
+        self._tags = tags
 
     def refusal(self, sampling: SamplingParams) -> str:
         """Why the engine would fail on this guide; '' if it would not."""
@@ -29,8 +34,8 @@ class ScratchCompiler:
                     self._compiler.compile_regex(text)
                 case "ebnf_grammar":
                     self._compiler.compile_grammar(text)
-                case _:  # vLLM itself checks a structural tag
-                    return ""
+                case _ if self._tags:
+                    self._compiler.compile_structural_tag(text)
         except (RuntimeError, ValueError) as error:
             return reason(error)
         return ""

@@ -1,0 +1,143 @@
+"""Hugging Face checkpoint → an engine that is the checkpoint: vLLM, SGLang and LMDeploy load it as it is."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from build.adapters import adapter_fault, adapters_key, place_adapters
+from build.builders import Replay, Script, replay_by_prefixes
+from build.tokenizer import load_fast_tokenizer
+from contract import lmdeploy, sglang
+from contract.errors import BuildError
+from contract.ktransformers import check_model
+from contract.manifest import this_machine
+from contract.spec import Deployment, Runtime
+
+_ROOT = Path(__file__).resolve().parent.parent
+NAMES: dict[Runtime, str] = {"vllm": "vLLM", "sglang": "SGLang", "lmdeploy": "LMDeploy"}
+# The releases whose API is spoken here; vLLM's adapter is one for several.
+_VERSIONS: dict[Runtime, str] = {"sglang": sglang.VERSION, "lmdeploy": lmdeploy.VERSION}
+
+
+@dataclass(frozen=True)
+class AsIs:
+    """The builder of one of these runtimes."""
+
+    runtime: Runtime
+    PACKAGES: ClassVar[tuple[str, ...]] = ()  # the engine's bytes are the checkpoint's
+    RECIPE: ClassVar[int] = 1  # raised whenever build() changes what it writes
+
+    @property
+    def python(self) -> Path:
+        """Where the engine is installed; this environment where it has none of its own (a container's image)."""
+        own = _ROOT / f".venv-{self.runtime}" / "bin" / "python"
+        return own if own.exists() or self.runtime == "vllm" else Path(sys.executable)
+
+    def key(self, spec: Deployment) -> tuple[Any, ...]:
+        """An engine is verified on the machine that runs it, under the options that it is served with."""
+        machine, options = this_machine(), self._options(spec)
+        return machine.arch, machine.instruction_sets, options.model_dump(exclude={"lora"}), adapters_key(options.lora)
+
+    def check(self, checkpoint: Path, spec: Deployment) -> None:
+        """Refuse to begin where nothing could verify the engine.
+
+        Raises:
+            BuildError: the engine is not installed, or is another release, or cannot use an adapter.
+            SpecError: the model has no experts that a CPU could compute.
+        """
+        if fault := adapter_fault(self._options(spec).lora, f"engine.{self.runtime}.lora"):
+            raise BuildError(fault)
+        if kt := spec.engine.sglang.kt:
+            check_model(kt, json.loads((checkpoint / "config.json").read_text(encoding="utf-8")))
+        name, fix = NAMES[self.runtime], f"Run make {self.runtime} first"
+        if not self.python.exists():
+            raise BuildError(f"no {name} at {self.python}", fix=fix)
+        if wanted := _VERSIONS.get(self.runtime, ""):
+            found = self._installed()
+            if not found:
+                raise BuildError(f"no {name} in {self.python}", fix=fix)
+            if found != wanted:
+                raise BuildError(f"{name} {found} is in {self.python}, and {name} {wanted} is wanted", fix=fix)
+
+    def command(self, checkpoint: Path, spec: Deployment, folder: Path) -> list[str]:
+        """Nothing: there is nothing to compile."""
+        return []
+
+    def built_with(self, folder: Path) -> dict[str, str]:
+        """Nothing made it: it is the checkpoint."""
+        return {}
+
+    def target(self, folder: Path, spec: Deployment) -> None:
+        """None: a checkpoint fits any GPU that has the room."""
+
+    def build(self, checkpoint: Path, spec: Deployment, folder: Path) -> None:
+        """Link to the checkpoint's files where they are; those of a conversion are shared, not copied.
+
+        Raises:
+            BuildError: the tokenizer is no fast one, which the stages need.
+        """
+        for file in sorted(checkpoint.iterdir()):
+            if file.is_symlink():
+                (folder / file.name).symlink_to(file.resolve())
+            else:
+                os.link(file, folder / file.name)
+        place_adapters(self._options(spec).lora, folder)
+        if not (folder / "tokenizer.json").exists():
+            load_fast_tokenizer(checkpoint).backend_tokenizer.save(str(folder / "tokenizer.json"))
+
+    def replay(self, config: Path, spec: Deployment, engine: Path, script: Script) -> Replay:
+        """What the very engine that will serve says along the script.
+
+        vLLM tells the probabilities of a given text; of the others every prefix is a request of its own.
+
+        Raises:
+            BuildError: it does not run the engine.
+        """
+        if self.runtime == "vllm":
+            engine_spec = spec.engine.model_dump(mode="json")
+            forced = {"spec": engine_spec, "forced": script.windows}
+            greedy = {"spec": engine_spec, "prompts": script.prompts, "max_tokens": script.max_tokens}
+            said, answers = self._ask("python_backend.vllm.raw", engine, forced, greedy)
+            return Replay([dict(enumerate(row)) for row in said["top1"]], said["loss"], answers["ids"])
+        told = spec.model_dump(mode="json", exclude_unset=True)
+
+        def ask(prompts: list[tuple[list[int], int]]) -> list[list[int]]:
+            (answer,) = self._ask("python_backend.raw", engine, {"spec": told, "prompts": prompts})
+            ids: list[list[int]] = answer["ids"]
+            return ids
+
+        return replay_by_prefixes(script, ask)
+
+    def _options(self, spec: Deployment) -> Any:
+        return getattr(spec.engine, self.runtime)
+
+    def _installed(self) -> str:
+        """The release that is installed; '' where none is."""
+        about = f"from importlib.metadata import version; print(version('{self.runtime}'))"
+        run = subprocess.run([self.python, "-c", about], capture_output=True, text=True, check=False)
+        return run.stdout.strip()
+
+    def _ask(self, module: str, engine: Path, *questions: dict[str, Any]) -> list[dict[str, Any]]:
+        """Questions to the engine, in its own environment.
+
+        Raises:
+            BuildError: it does not run the engine.
+        """
+        run = subprocess.run(
+            [self.python, "-m", module, str(engine)],
+            input="".join(json.dumps(question) + "\n" for question in questions),
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=_ROOT,
+        )
+        if run.returncode:
+            lines = run.stderr.strip().splitlines()
+            said = [line for line in lines if "rror" in line] or lines
+            reason = said[-1] if said else f"exit status {run.returncode}"
+            raise BuildError(f"{NAMES[self.runtime]} does not run the engine: {reason}")
+        return [json.loads(line) for line in run.stdout.splitlines()]

@@ -1,0 +1,1 @@
+"""LMDeploy's two engines, TurboMind and PyTorch, behind the engine protocol, in their own Python environment."""

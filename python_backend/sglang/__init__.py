@@ -1,0 +1,1 @@
+"""SGLang behind the engine protocol, in its own Python environment."""
