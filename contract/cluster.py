@@ -68,13 +68,13 @@ def _of_the_engine(spec: "Deployment", cluster: Cluster) -> Iterator[str]:
     have, parallel = many * cluster.gpus_per_node, engine.parallel
     if have != parallel.gpus:
         yield (
-            f"cluster.nodes: {many} × {cluster.gpus_per_node} GPUs (gpus_per_node) are {have}, and engine.parallel takes "
-            f"{parallel.gpus} (tensor {parallel.tensor} × pipeline {parallel.pipeline}). Make them the same"
+            f"cluster.nodes: {many} × {cluster.gpus_per_node} GPUs (gpus_per_node) are {have}, and engine.parallel "
+            f"takes {parallel.gpus} (tensor {parallel.tensor} × pipeline {parallel.pipeline}). Make them the same"
         )
     if engine.runtime == "sglang" and many % parallel.pipeline and parallel.pipeline % many:
         yield (
-            f"engine.parallel.pipeline: {parallel.pipeline} stages over {many} nodes. SGLang places whole stages on a node, "
-            "or whole nodes in a stage: one number must divide the other"
+            f"engine.parallel.pipeline: {parallel.pipeline} stages over {many} nodes. SGLang places whole stages on a "
+            "node, or whole nodes in a stage: one number must divide the other"
         )
     if engine.runtime == "trtllm" and engine.trtllm.gpus_per_node != cluster.gpus_per_node:
         yield (

@@ -11,8 +11,6 @@ from pydantic import Field, model_validator
 from contract.errors import SpecError
 from contract.frozen import Frozen
 
-# The last release of kt-kernel whose wrapper takes what SGLang 0.5.17 gives it; from 0.5.1 on it wants another argument.
-KERNEL = "kt-kernel==0.5.0.post1"
 _EXPERTS = ("n_routed_experts", "num_experts", "num_local_experts")  # what config.json calls their number
 
 

@@ -24,6 +24,7 @@ _NEXT = {
 
 def main(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="The deployment's YAML.")],
+    *,
     torch: Annotated[str, typer.Option(help="pip's requirement of the torch that builds engines on the CPU.")],
     engine: Annotated[ContainerEngine, typer.Option(help="Whose command run.sh calls.")] = "docker",
     target: Annotated[Target, typer.Option(help="What is to start the nodes of a cluster.")] = "compose",

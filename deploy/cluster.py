@@ -48,7 +48,9 @@ def render_cluster(
     chosen = server_image(spec.engine.runtime, image or image_of_spec(spec))
     if target == "kubernetes":
         requirements = laid_over(chosen, site.root / "pyproject.toml")
-        return {kubernetes.FILE: kubernetes.manifests(spec, cluster, site, chosen, requirements, config)}
+        return {
+            kubernetes.FILE: kubernetes.manifests(spec, cluster, site, chosen, requirements=requirements, config=config)
+        }
     if spec.engine.runtime == "trtllm" and len(cluster.nodes) > 1:
         raise SpecError(
             "TARGET=compose: TensorRT-LLM's ranks are started by mpirun or srun, not by a container of each node",

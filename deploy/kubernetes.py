@@ -34,7 +34,7 @@ _WHYS = {
 }
 
 
-def manifests(spec: Deployment, cluster: Cluster, site: Site, image: Image, requirements: str, config: str) -> str:
+def manifests(spec: Deployment, cluster: Cluster, site: Site, image: Image, *, requirements: str, config: str) -> str:
     """Everything to apply, as one file.
 
     Args:

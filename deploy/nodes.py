@@ -180,7 +180,10 @@ def node_environment(spec: Deployment, cluster: Cluster, at: Place) -> tuple[Set
     """The environment of everything that an engine does on a node."""
     found = environment(cluster.fabric) if cluster.fabric else ()
     if spec.engine.runtime == "vllm":
-        found = (Setting("VLLM_HOST_IP", at.own, "the address of this node by which vLLM's other nodes know it"), *found)
+        found = (
+            Setting("VLLM_HOST_IP", at.own, "the address of this node by which vLLM's other nodes know it"),
+            *found,
+        )
     if uses_ray(spec) and at.rank == "0":
         found = (*found, Setting("RAY_ADDRESS", _join(at.own, cluster.port), "the Ray that the engine joins"))
     return found
@@ -204,9 +207,7 @@ def _ray_node(cluster: Cluster, at: Place) -> tuple[Option, ...]:
 
 def reasons(*things: Option | Setting) -> dict[str, str]:
     """What to write beside an option's first word, or a variable's name."""
-    return {
-        each.words[0].partition("=")[0] if isinstance(each, Option) else each.name: each.why for each in things
-    }
+    return {each.words[0].partition("=")[0] if isinstance(each, Option) else each.name: each.why for each in things}
 
 
 def _options(spec: Deployment, cluster: Cluster, arguments: dict[str, Any]) -> tuple[Option, ...]:

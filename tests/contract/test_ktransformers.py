@@ -50,7 +50,10 @@ def test_experts_are_shared_out_once() -> None:
 @pytest.mark.parametrize(
     ("config", "said"),
     [
-        ({"architectures": ["LlamaForCausalLM"]}, r"engine\.sglang\.kt: LlamaForCausalLM has no experts .*Leave kt out"),
+        (
+            {"architectures": ["LlamaForCausalLM"]},
+            r"engine\.sglang\.kt: LlamaForCausalLM has no experts .*Leave kt out",
+        ),
         ({"num_experts": 4}, r"engine\.sglang\.kt\.num_gpu_experts: 8 are more than the 4 experts of a layer"),
     ],
 )
