@@ -46,6 +46,7 @@ _PRECISIONS: dict[Runtime, tuple[Precision, ...]] = {
     "lmdeploy": ("bf16", "fp16"),
 }
 Port = Annotated[int, Field(ge=1, le=65535)]
+Address = Annotated[str, Field(pattern=r"^(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9][A-Za-z0-9.-]*):[0-9]{1,5}$")]  # host:port
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -210,7 +211,15 @@ class Gateway(Frozen):
     max_queue_size: int = Field(default=64, ge=0)  # requests waiting for admission
     max_queue_s: float = Field(default=10.0, ge=0)  # a request that would wait longer is refused at once
     max_body_mib: int = Field(default=4, ge=1)
+    replicas: tuple[Address, ...] = ()  # gRPC doors of servers that are alike; none: the deployment's own
     cors_origins: tuple[str, ...] = ()  # browsers' origins that may call; none: CORS is off
+
+    @model_validator(mode="after")
+    def _replicas_differ(self) -> Self:
+        for address in self.replicas:
+            if self.replicas.count(address) > 1:
+                raise ValueError(f"replicas has {address} twice: name each server once")
+        return self
 
 
 class Verify(Frozen):
