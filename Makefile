@@ -23,6 +23,7 @@ WORKERS ?= 2
 # Of doctor-comm: what carries the data, and ranks on this node.
 BACKEND ?= gloo
 NPROC ?= 2
+TARGET ?= compose
 # What loadtest-aiperf compares the load test with.
 AIPERF_VERSION := 0.13.0
 AIPERF := .venv-aiperf/.ready-$(AIPERF_VERSION)
@@ -141,8 +142,8 @@ status: $(SERVE)  ## Show what the server of CONFIG is doing
 logs: $(SERVE)  ## Follow the log of CONFIG's server
 	@$(PY) -m serving logs $(CONFIG)
 
-deploy: $(SERVE)  ## Render CONFIG for containers into deploy/rendered/NAME (ARGS=--print shows it)
-	@$(PY) -m deploy $(CONFIG) --torch $(TORCH) $(ARGS)
+deploy: $(SERVE)  ## Render CONFIG into deploy/rendered/NAME; TARGET=shell|compose|slurm|kubernetes (ARGS=--print shows it)
+	@$(PY) -m deploy $(CONFIG) --torch $(TORCH) --target $(TARGET) $(ARGS)
 
 doctor: $(SERVE)  ## What of this node would keep CONFIG from running well (ARGS="--head ADDRESS --json FILE")
 	@$(PY) -m deploy.doctor $(CONFIG) $(ARGS)

@@ -13,6 +13,7 @@ from build.builders import Replay, Script, replay_by_prefixes
 from build.tokenizer import load_fast_tokenizer
 from contract import lmdeploy, sglang
 from contract.errors import BuildError
+from contract.ktransformers import check_model
 from contract.manifest import this_machine
 from contract.spec import Deployment, Runtime
 
@@ -46,9 +47,12 @@ class AsIs:
 
         Raises:
             BuildError: the engine is not installed, or is another release, or cannot use an adapter.
+            SpecError: the model has no experts that a CPU could compute.
         """
         if fault := adapter_fault(self._options(spec).lora, f"engine.{self.runtime}.lora"):
             raise BuildError(fault)
+        if kt := spec.engine.sglang.kt:
+            check_model(kt, json.loads((checkpoint / "config.json").read_text(encoding="utf-8")))
         name, fix = NAMES[self.runtime], f"Run make {self.runtime} first"
         if not self.python.exists():
             raise BuildError(f"no {name} at {self.python}", fix=fix)

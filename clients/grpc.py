@@ -129,6 +129,14 @@ class AsyncClient:
         for channel in self._channels:
             await channel.close()
 
+    async def ready(self, timeout_s: float = 5) -> bool:
+        """Whether a server answers and has the model loaded."""
+        question = service_pb2.ModelReadyRequest(name=self._model)
+        try:
+            return bool((await next(self._stubs).ModelReady(question, timeout=timeout_s)).ready)
+        except grpc.aio.AioRpcError:
+            return False
+
     async def generate(self, prompt: str | None = None, *, timeout_s: float | None = None, **options: Any) -> Answer:
         """The whole answer; see :meth:`Client.generate`."""
         inputs = inputs_of(prompt, options, stream=False)

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from contract.frozen import Frozen
+from contract.ktransformers import Ktransformers
 from contract.lora import Lora
 
 VERSION = "0.5.17"  # the release whose API is recorded (contract/sglang_api.json)
@@ -23,3 +24,5 @@ class SglangOptions(Frozen):
     guided_decoding: bool = True  # off: SGLang needs no tokenizer, and its detokenizer has nothing to do
     deterministic: bool = False  # on: a request's seed counts, and tokens are slower
     lora: Lora | None = None
+    trust_remote_code: bool = False  # on: Python code in the checkpoint may run
+    kt: Ktransformers | None = None  # none: the GPUs hold every expert

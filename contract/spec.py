@@ -11,6 +11,8 @@ from typing import Annotated, Literal, Self
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from contract.cluster import Cluster
+from contract.cluster import faults as cluster_faults
 from contract.errors import SpecError
 from contract.frozen import Frozen
 from contract.lmdeploy import LmdeployOptions
@@ -45,6 +47,7 @@ _PRECISIONS: dict[Runtime, tuple[Precision, ...]] = {
     "lmdeploy": ("bf16", "fp16"),
 }
 Port = Annotated[int, Field(ge=1, le=65535)]
+Address = Annotated[str, Field(pattern=r"^(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9][A-Za-z0-9.-]*):[0-9]{1,5}$")]  # host:port
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -139,6 +142,12 @@ class EngineSpec(Frozen):
         return self
 
     @model_validator(mode="after")
+    def _cpu_experts_are_not_spread(self) -> Self:
+        if self.sglang.kt and self.parallel.expert > 1:
+            raise ValueError("parallel.expert must be 1 with sglang.kt: each GPU has its slice of the same experts")
+        return self
+
+    @model_validator(mode="after")
     def _lmdeploy_has_no_pipeline(self) -> Self:
         if self.runtime == "lmdeploy" and self.parallel.pipeline > 1:
             raise ValueError("parallel.pipeline must be 1: runtime lmdeploy has tensor and expert parallelism only")
@@ -209,7 +218,15 @@ class Gateway(Frozen):
     max_queue_size: int = Field(default=64, ge=0)  # requests waiting for admission
     max_queue_s: float = Field(default=10.0, ge=0)  # a request that would wait longer is refused at once
     max_body_mib: int = Field(default=4, ge=1)
+    replicas: tuple[Address, ...] = ()  # gRPC doors of servers that are alike; none: the deployment's own
     cors_origins: tuple[str, ...] = ()  # browsers' origins that may call; none: CORS is off
+
+    @model_validator(mode="after")
+    def _replicas_differ(self) -> Self:
+        for address in self.replicas:
+            if self.replicas.count(address) > 1:
+                raise ValueError(f"replicas has {address} twice: name each server once")
+        return self
 
 
 class Verify(Frozen):
@@ -232,6 +249,7 @@ class Deployment(Frozen):
     ports: Ports = Ports()
     gateway: Gateway = Gateway()
     verify: Verify = Verify()
+    cluster: Cluster | None = None  # none: one machine
 
     @model_validator(mode="after")
     def _source_fits_runtime(self) -> Self:
@@ -249,6 +267,12 @@ class Deployment(Frozen):
             if self.engine.trtllm != TrtllmSpec():
                 raise ValueError(f"engine.trtllm: is of runtime trtllm, and engine.runtime is {self.engine.runtime}")
         elif found := faults(self):
+            raise ValueError("\n".join(found))
+        return self
+
+    @model_validator(mode="after")
+    def _fits_its_machines(self) -> Self:
+        if found := cluster_faults(self):
             raise ValueError("\n".join(found))
         return self
 

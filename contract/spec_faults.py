@@ -60,6 +60,10 @@ def _line_of(node: yaml.Node | None, keys: list[str]) -> int:
     """The line (from 1) of the deepest of these nested keys that the file has."""
     line = node.start_mark.line + 1 if node else 1
     for key in keys:
+        if isinstance(node, yaml.SequenceNode) and key.isdigit() and int(key) < len(node.value):
+            node = node.value[int(key)]
+            line = node.start_mark.line + 1
+            continue
         if not isinstance(node, yaml.MappingNode):
             break
         for key_node, value_node in node.value:

@@ -20,6 +20,7 @@ class VllmOptions(Frozen):
     load_format: Literal["auto", "dummy"] = "auto"  # dummy: random weights, for measuring speed alone
     prefix_caching: bool = True
     lora: Lora | None = None
+    distributed_executor_backend: Literal["mp", "ray"] = "mp"  # over the nodes of a cluster
 
     @field_validator("lora")
     @classmethod

@@ -5,9 +5,6 @@ import os
 import secrets
 import shlex
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from contract.manifest import engines_root
 from contract.spec import Deployment
@@ -15,10 +12,10 @@ from deploy import grafana, prometheus
 from deploy.images import image_of_spec, server_image
 from deploy.service import ContainerEngine, compose, run_command
 from deploy.services import Site, building, check, inside, laid_over, on_gpus, serving
+from deploy.text import to_yaml
 from deploy.watching import DASHBOARDS, DCGM, PROMETHEUS, scrape_targets, watching
 
 _STATES = ("install", "install-gateway", "engine")
-_LINE, _SHORT = 120, 90
 _WITHOUT_A_NAME = 10001  # a user that no machine has: who renders as root gets no containers of root's
 
 
@@ -52,27 +49,31 @@ def render(
     dashboard = grafana.dashboard(gateway=spec.gateway.enabled, gpus=gpus)
     requirements = laid_over(chosen, where.root / "pyproject.toml")
     return {
-        "deployment.yaml": _yaml(inside(spec)),
-        "compose.yaml": _yaml(compose(project, services, where.folder)),
+        "deployment.yaml": to_yaml(inside(spec)),
+        "compose.yaml": to_yaml(compose(project, services, where.folder)),
         "run.sh": _script([run_command(engine, project, service, rootless=where.rootless) for service in core]),
         "commands.sh": _script(_plain(spec, where, config)),
         **({"requirements.txt": requirements} if requirements else {}),
-        "prometheus/prometheus.yml": _yaml(prometheus.configuration(scrape_targets(spec))),
-        f"prometheus/{prometheus.RULES_FILE}": _yaml(prometheus.rules(spec, gpus=gpus)),
+        "prometheus/prometheus.yml": to_yaml(prometheus.configuration(scrape_targets(spec))),
+        f"prometheus/{prometheus.RULES_FILE}": to_yaml(prometheus.rules(spec, gpus=gpus)),
         "grafana/dashboards/conch.json": json.dumps(dashboard, indent=2) + "\n",
-        "grafana/provisioning/datasources/conch.yaml": _yaml(grafana.datasources(f"http://{PROMETHEUS}")),
-        "grafana/provisioning/dashboards/conch.yaml": _yaml(grafana.providers(DASHBOARDS)),
+        "grafana/provisioning/datasources/conch.yaml": to_yaml(grafana.datasources(f"http://{PROMETHEUS}")),
+        "grafana/provisioning/dashboards/conch.yaml": to_yaml(grafana.providers(DASHBOARDS)),
     }
 
 
-def write(files: dict[str, str], spec: Deployment, where: Site) -> None:
-    """Write the files, and make what the containers must find: folders of their user, and Grafana's password."""
-    uid, gid = map(int, where.user.split(":"))
+def write(files: dict[str, str], folder: Path) -> None:
+    """Write the files."""
     for name, text in files.items():
-        path = where.folder / name
+        path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
         path.chmod(0o755 if name.endswith(".sh") else 0o644)
+
+
+def prepare(spec: Deployment, where: Site) -> None:
+    """Make what the containers must find: folders of their user, and Grafana's password."""
+    uid, gid = map(int, where.user.split(":"))
     password = where.folder / "secrets" / "grafana_password"
     folders = [
         engines_root(where.root, spec.name),
@@ -116,32 +117,3 @@ def _script(commands: list[list[tuple[str, ...]]]) -> str:
         words = [shlex.join(group) if group != ("&",) else "&" for group in command if group]
         lines.append(" \\\n  ".join(words))
     return "\n".join(lines) + "\n"
-
-
-class _Dumper(yaml.SafeDumper):
-    """Readable YAML: no anchors, lists indented."""
-
-    def ignore_aliases(self, data: Any) -> bool:
-        return True
-
-    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
-        super().increase_indent(flow, False)
-
-
-def _list(dumper: yaml.SafeDumper, data: list[Any]) -> yaml.Node:
-    """Short lists of words on one line."""
-    short = all(isinstance(item, (str, int)) for item in data) and len(str(data)) < _LINE
-    return dumper.represent_sequence("tag:yaml.org,2002:seq", data, flow_style=short)
-
-
-def _mapping(dumper: yaml.SafeDumper, data: dict[str, Any]) -> yaml.Node:
-    """Short mappings on one line."""
-    return dumper.represent_mapping("tag:yaml.org,2002:map", data, flow_style=len(str(data)) < _SHORT)
-
-
-_Dumper.add_representer(list, _list)
-_Dumper.add_representer(dict, _mapping)
-
-
-def _yaml(data: dict[str, Any]) -> str:
-    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, width=_LINE, allow_unicode=True)

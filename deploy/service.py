@@ -52,6 +52,7 @@ class Service:
     user: str = ""  # '': the image's own
     capabilities: tuple[str, ...] = ()  # all others are dropped
     unconfined: bool = False  # an image that wants to be root and to write where it likes
+    devices: tuple[str, ...] = ()  # of the host
     gpus: int = 0  # -1: every one
     cpus: int = 0  # 0: no limit
     shm: str = ""  # '': the container engine's default
@@ -109,6 +110,7 @@ def _composed(service: Service, folder: Path) -> dict[str, Any]:
         "read_only": not service.unconfined,
         "cap_drop": None if service.unconfined else ["ALL"],
         "cap_add": list(service.capabilities),
+        "devices": [f"{path}:{path}" for path in service.devices],
         "security_opt": ["no-new-privileges:true"],
         "shm_size": service.shm,
         "cpus": service.cpus,
@@ -136,6 +138,7 @@ def run_command(engine: ContainerEngine, project: str, service: Service, *, root
     if engine == "podman" and rootless:
         words.append(("--userns", "keep-id"))  # the user within is the user without
     words += [("--cap-add", name) for name in service.capabilities]
+    words += [("--device", path) for path in service.devices]
     words += _resources(engine, service)
     words += [("--env", f"{name}={value}") for name, value in service.environment.items()]
     words += [("--volume", _bind(mount)) for mount in service.mounts]

@@ -4,15 +4,17 @@ import json
 import shlex
 import tomllib
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from contract.address import address, is_loopback
+from contract.cluster import Cluster
 from contract.errors import SpecError
 from contract.manifest import engines_root
 from contract.spec import Deployment, HubSource, PathSource
 from deploy import images
 from deploy.images import Image
+from deploy.nodes import Place, engine, model_path, node_environment, place, ray_head, uses_ray
 from deploy.service import SECRETS, Health, Mount, Service
 
 CODE = "/conch"  # what a container needs of the project, and no more: no environment or key of the host's
@@ -84,10 +86,14 @@ def on_gpus(spec: Deployment) -> bool:
     return spec.engine.runtime in images.ON_GPUS
 
 
-def serving(spec: Deployment, site: Site, image: Image) -> list[Service]:
-    """The server and its gateway, each after what installs the environment that it runs in."""
+def serving(spec: Deployment, site: Site, image: Image, head: Place | None = None) -> list[Service]:
+    """The server and its gateway, each after what installs the environment that it runs in.
+
+    Args:
+        head: of a cluster, where its address is not the spec's.
+    """
     install = _install("install", image, site)
-    services = [install, _server(spec, site, image, install)]
+    services = [install, _server(spec, site, image, install, head)]
     if spec.gateway.enabled:
         if image is not images.PYTHON:
             install = _install("install-gateway", images.PYTHON, site)
@@ -171,13 +177,19 @@ def _into_venv(image: Image, *lock: str) -> list[tuple[str, ...]]:
     return [(*venv, f"{_STATE}/venv"), *worker, pip]
 
 
-def _server(spec: Deployment, site: Site, image: Image, install: Service) -> Service:
+def _server(spec: Deployment, site: Site, image: Image, install: Service, head: Place | None) -> Service:
+    cluster = spec.cluster
+    head = head or (place(cluster, 0) if cluster else None)
     return Service(
         name="server",
         image=image.reference,
-        command=_shell((_PYTHON, "-m", "build.repository", SPEC), (_PYTHON, "-m", "serving", "serve", SPEC)),
+        command=_shell(
+            *([ray_head(cluster, head).command] if cluster and head and uses_ray(spec) else []),
+            (_PYTHON, "-m", "build.repository", SPEC),
+            (_PYTHON, "-m", "serving", "serve", SPEC),
+        ),
         instead=image.starts,
-        environment=_ENVIRONMENT,
+        environment=_ENVIRONMENT | (_variables(spec, cluster, head) if cluster and head else {}),
         mounts=(
             *_parts(site, _SERVER_ROOMS),
             *_read(spec, site, install),
@@ -190,6 +202,7 @@ def _server(spec: Deployment, site: Site, image: Image, install: Service) -> Ser
         ),
         scratch=_MADE_ANEW,
         user=site.user,
+        **_rdma(spec),
         gpus=_gpus(spec),
         cpus=0 if on_gpus(spec) else spec.engine.threads,
         shm=_shm(spec),
@@ -198,6 +211,37 @@ def _server(spec: Deployment, site: Site, image: Image, install: Service) -> Ser
         after={install.name: "service_completed_successfully"},
         workdir=CODE,
     )
+
+
+def further_node(spec: Deployment, cluster: Cluster, site: Site, image: Image, at: Place) -> Service:
+    """A node of a cluster that is not its head: the engine's own program, which follows the head."""
+    head = f"{at.head}:{cluster.port}"
+    program = engine(spec, cluster, model_path(spec, PurePosixPath(CODE)), at)
+    return Service(
+        name="node",
+        image=image.reference,
+        command=("python3", "-m", "serving.follow", head, *program.command),
+        instead=image.starts,
+        environment=_ENVIRONMENT | _variables(spec, cluster, at),
+        mounts=(*_parts(site, ("serving",)), _engine(spec, site), *_checkpoint(spec)),
+        scratch=(_SCRATCH,),
+        user=site.user,
+        **_rdma(spec),
+        gpus=_gpus(spec),
+        shm=_shm(spec),
+        stop_s=30,
+        workdir=CODE,
+    )
+
+
+def _variables(spec: Deployment, cluster: Cluster, at: Place) -> dict[str, str]:
+    return {each.name: each.value for each in node_environment(spec, cluster, at)}
+
+
+def _rdma(spec: Deployment) -> dict[str, Any]:
+    """What a container needs to send past the kernel: the devices, and memory that stays where it is."""
+    fabric = spec.cluster.fabric if spec.cluster else None
+    return {"devices": ("/dev/infiniband",), "capabilities": ("IPC_LOCK",)} if fabric and fabric.rdma else {}
 
 
 def _gateway(spec: Deployment, site: Site, install: Service) -> Service:
@@ -266,7 +310,9 @@ def _on_host(source: PathSource) -> Path:
 
 
 def _gpus(spec: Deployment) -> int:
-    return spec.engine.parallel.gpus if on_gpus(spec) else 0
+    """Of one machine."""
+    every = spec.cluster.gpus_per_node if spec.cluster else spec.engine.parallel.gpus
+    return every if on_gpus(spec) else 0
 
 
 def _shm(spec: Deployment) -> str:

@@ -10,6 +10,7 @@ from contract.manifest import engines_root
 from contract.spec import Deployment
 from gateway.admission import Admission, Load, PromptSizes
 from gateway.parsers import family_of, writes_reasoning
+from gateway.replicas import Client, Replicas
 
 _CONNECTIONS = 4
 
@@ -23,7 +24,7 @@ class Backend:
     family: str  # how it writes tool calls
     reasons: bool  # it writes its reasoning before the answer
     created: int  # when its engine was made, s since the epoch
-    client: AsyncClient
+    client: Client
     admission: Admission
     sizes: PromptSizes = field(default_factory=PromptSizes)
 
@@ -45,7 +46,7 @@ def connect(spec: Deployment, root: Path) -> Backend:
         family=family,
         reasons=writes_reasoning(template, family),
         created=int(engine.stat().st_mtime) if engine and engine.exists() else 0,
-        client=AsyncClient(grpc_address(spec), spec.name, connections=_CONNECTIONS),
+        client=_client(spec),
         admission=Admission(
             limit=Load(limits.max_requests or spec.limits.max_batch_size, limits.max_tokens),
             per_key=Load(limits.max_requests_per_key, limits.max_tokens_per_key),
@@ -53,6 +54,12 @@ def connect(spec: Deployment, root: Path) -> Backend:
             patience_s=limits.max_queue_s,
         ),
     )
+
+
+def _client(spec: Deployment) -> Client:
+    if spec.gateway.replicas:
+        return Replicas(spec.gateway.replicas, spec.name, _CONNECTIONS)
+    return AsyncClient(grpc_address(spec), spec.name, connections=_CONNECTIONS)
 
 
 def chat_template(engine: Path) -> str:

@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from gateway.admission import Admission
 from gateway.backend import Backend
 from gateway.journey import Journey
+from gateway.replicas import Replicas
 
 _TTFT_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _E2E_S = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
@@ -46,7 +47,11 @@ class Metrics:
         queued = Gauge(
             "conch_gateway_requests_waiting", "Requests waiting to be admitted", ("model",), registry=registry
         )
+        up = Gauge("conch_gateway_replica_up", "1: the server answers", ("model", "replica"), registry=registry)
         for backend in backends:
+            if isinstance(backend.client, Replicas):
+                for replica in backend.client.members:
+                    up.labels(backend.name, replica.address).set_function(partial(getattr, replica, "live"))
             for gauge, read in ((in_flight, _requests), (tokens, _tokens), (queued, _queued)):
                 gauge.labels(backend.name).set_function(partial(read, backend.admission))
 

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from contract.errors import EngineFailed, InvalidRequest, RequestError
-from contract.lora import ADAPTERS
 from contract.manifest import load_manifest
 from contract.sampling import SamplingParams
 from contract.sglang import VERSION
+from contract.sglang_calls import server_args
 from contract.spec import Deployment
 from contract.tensors import FinishReason
 from contract.wire import TopLogprob
@@ -17,10 +17,8 @@ from python_backend.features import features_of
 from python_backend.protocol import Output, Stats
 from python_backend.sglang.sampling import Ends, ends_of, sglang_sampling
 
-_DTYPES = {"bf16": "bfloat16", "fp16": "float16"}
 _FINISH = {"stop": FinishReason.STOP, "length": FinishReason.LENGTH, "abort": FinishReason.CANCELLED}
 _BAD_REQUEST = 400
-_RESERVED = 6  # tokens of a context that SGLang keeps to itself, prompt and answer
 
 
 def engine_args(engine: Path, spec: Deployment, positions: int) -> dict[str, Any]:
@@ -29,39 +27,12 @@ def engine_args(engine: Path, spec: Deployment, positions: int) -> dict[str, Any
     Args:
         positions: those that the model has.
     """
-    options, limits, parallel = spec.engine.sglang, spec.limits, spec.engine.parallel
-    wanted: dict[str, Any] = {
-        "model_path": str(engine),
-        "skip_tokenizer_init": not options.guided_decoding,
-        "dtype": _DTYPES[spec.engine.precision],
-        "context_length": min(limits.max_seq_len + _RESERVED, positions),
-        "max_running_requests": limits.max_batch_size + 1,  # one for the supervisor's canary
-        "chunked_prefill_size": limits.max_num_tokens,
-        "mem_fraction_static": options.mem_fraction_static,
-        "attention_backend": options.attention_backend,
-        "disable_cuda_graph": options.disable_cuda_graph,
-        "quantization": options.quantization,
-        "kv_cache_dtype": options.kv_cache_dtype,
-        "load_format": options.load_format,
-        "disable_radix_cache": not options.prefix_caching,
-        "enable_deterministic_inference": options.deterministic,
-        "grammar_backend": "xgrammar" if options.guided_decoding else "none",
-        "tp_size": parallel.tensor,
-        "pp_size": parallel.pipeline,
-        "ep_size": parallel.expert,
+    return server_args(engine, spec, positions) | {
         "sampling_defaults": "openai",  # a request's parameters are the contract's, not the checkpoint's
         "incremental_streaming_output": True,
-        "batch_notify_size": limits.max_batch_size + 1,  # a step is one wake-up of every stream
+        "batch_notify_size": spec.limits.max_batch_size + 1,  # a step is one wake-up of every stream
         "log_level": "warning",
     }
-    if lora := options.lora:
-        wanted |= {
-            "enable_lora": True,
-            "lora_paths": {name: str(engine / ADAPTERS / name) for name in lora.names},
-            "max_lora_rank": lora.max_rank,
-            "max_loras_per_batch": len(lora.names) + 1,  # those, and none
-        }
-    return wanted
 
 
 class SglangEngine(AsyncEngine):

@@ -27,48 +27,13 @@ from contract.manifest import load_manifest
 from contract.sampling import SamplingParams
 from contract.spec import Deployment
 from contract.tensors import FinishReason
-from contract.vllm import RANKS
+from contract.vllm_calls import engine_args
 from contract.wire import TopLogprob
 from python_backend.features import features_of
 from python_backend.protocol import Output, Sink, Stats
 from python_backend.vllm.sampling import vllm_sampling
 
-_DTYPES = {"fp32": "float32", "bf16": "bfloat16"}
 _FINISH = {"stop": FinishReason.STOP, "length": FinishReason.LENGTH, "abort": FinishReason.CANCELLED}
-
-
-def engine_args(engine: Path, spec: Deployment) -> dict[str, Any]:
-    """How vLLM is started, as serving and verification both do."""
-    options, limits, parallel = spec.engine.vllm, spec.limits, spec.engine.parallel
-    memory: dict[str, Any] = {"gpu_memory_utilization": options.gpu_memory_utilization}
-    if current_platform.is_cpu():
-        memory = {"kv_cache_memory_bytes": limits.kv_cache_gib << 30}
-    return {
-        "model": str(engine),
-        "dtype": _DTYPES[spec.engine.precision],
-        "max_model_len": limits.max_seq_len,
-        "max_num_seqs": limits.max_batch_size + 1,  # one for the supervisor's canary
-        "max_num_batched_tokens": max(limits.max_num_tokens, limits.max_batch_size + 1),
-        "enforce_eager": options.enforce_eager,
-        "quantization": options.quantization,
-        "kv_cache_dtype": options.kv_cache_dtype,
-        "load_format": options.load_format,
-        "enable_prefix_caching": options.prefix_caching,
-        "tensor_parallel_size": parallel.tensor,
-        "pipeline_parallel_size": parallel.pipeline,
-        "enable_expert_parallel": parallel.expert > 1,
-        "generation_config": "vllm",  # a request's parameters are the contract's, not the checkpoint's
-        **_adapters(spec),
-        **memory,
-    }
-
-
-def _adapters(spec: Deployment) -> dict[str, Any]:
-    lora = spec.engine.vllm.lora
-    if lora is None:
-        return {}
-    rank = next(rank for rank in RANKS if rank >= lora.max_rank)
-    return {"enable_lora": True, "max_loras": len(lora.names), "max_lora_rank": rank}
 
 
 class _Bell:
@@ -160,7 +125,8 @@ class VllmEngine:
 
     async def _load(self) -> None:
         os.environ.setdefault("VLLM_V1_OUTPUT_PROC_CHUNK_SIZE", "4096")  # one message a step, not one for 128 streams
-        args = AsyncEngineArgs(**engine_args(self._engine, self._spec), disable_log_stats=True)
+        arguments = engine_args(self._engine, self._spec, cpu=current_platform.is_cpu())
+        args = AsyncEngineArgs(**arguments, disable_log_stats=True)
         self._llm = AsyncLLM.from_engine_args(args, stat_loggers=[lambda *_: self._observer])
         await self._llm.get_supported_tasks()  # the first request would wait for it
         for name in self._adapters:  # a request that found one to be broken would end vLLM

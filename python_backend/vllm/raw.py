@@ -17,9 +17,10 @@ from typing import Any
 from vllm import LLM
 from vllm import SamplingParams as VllmSampling
 from vllm.inputs import TokensPrompt
+from vllm.platforms import current_platform
 
 from contract.spec import Deployment, EngineSpec, Limits
-from python_backend.vllm.engine import engine_args
+from contract.vllm_calls import engine_args
 
 
 def load(engine: Path, question: dict[str, Any]) -> LLM:
@@ -29,7 +30,7 @@ def load(engine: Path, question: dict[str, Any]) -> LLM:
         engine=EngineSpec.model_validate(question["spec"]),
         limits=Limits.model_validate(question.get("limits", {})),
     )
-    return LLM(**engine_args(engine, spec))
+    return LLM(**engine_args(engine, spec, cpu=current_platform.is_cpu()))
 
 
 def forced(llm: LLM, windows: list[list[int]]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import yaml
 from contract.errors import SpecError
 from contract.spec import Deployment
 from deploy.images import PYTHON, image_of_spec, server_image
-from deploy.render import render, write
+from deploy.render import prepare, render, write
 from deploy.services import Site
 from tests.deploy.cases import CODE, TORCH, cpu, gpu
 
@@ -67,7 +67,8 @@ def test_what_is_written_is_there_for_the_containers(tmp_path: Path) -> None:
     spec = cpu()
     where = Site(tmp_path, tmp_path / "deploy" / "rendered" / spec.name, f"{os.getuid()}:{os.getgid()}")
     for _ in range(2):
-        write(rendered(spec, tmp_path), spec, where)
+        write(rendered(spec, tmp_path), where.folder)
+        prepare(spec, where)
         password = where.folder / "secrets" / "grafana_password"
         first = password.read_text()
     assert password.read_text() == first

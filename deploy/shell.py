@@ -1,0 +1,130 @@
+"""A cluster's nodes as shell scripts: one for each, the head's first, every option under its reason."""
+
+import shlex
+import textwrap
+
+from contract.cluster import Cluster
+from contract.spec import Deployment
+from deploy.fabric import Setting
+from deploy.images import image_of_spec, server_image
+from deploy.nodes import Option, engine, model_path, mpi, node_environment, place, ray_head, uses_ray
+from deploy.services import Site
+
+ALONE = "engine"  # the head's argument
+_WIDTH = 120
+
+
+def script(rank: int) -> str:
+    """The name of a node's script."""
+    return f"node-{rank}.sh"
+
+
+def scripts(spec: Deployment, cluster: Cluster, site: Site, config: str) -> dict[str, str]:
+    """Every node's script, by its name."""
+    write = _trtllm if spec.engine.runtime == "trtllm" else _node
+    return {script(rank): write(spec, cluster, site, config, rank) for rank in range(len(cluster.nodes))}
+
+
+def _node(spec: Deployment, cluster: Cluster, site: Site, config: str, rank: int) -> str:
+    at = place(cluster, rank)
+    lines = _beginning(spec, cluster, site, config, rank) + exports(node_environment(spec, cluster, at))
+    program = engine(spec, cluster, model_path(spec, site.root), at)
+    python = f".venv-{spec.engine.runtime}/bin"
+    if rank:
+        follow = ("python3", "-m", "serving.follow", f"{at.head}:{cluster.port}")
+        lines += [
+            *array("options", program.options),
+            "# Started when the head answers, ended when it is gone, and started anew.",
+            f'exec {_line(python, follow)} {_line(python, program.words)} "${{options[@]}}"',
+        ]
+    elif uses_ray(spec):
+        start = ray_head(cluster, at)
+        lines += [
+            *array("options", start.options),
+            f'{_line(python, start.words)} "${{options[@]}}" --block &',
+            "ray=$!",
+            "trap 'kill \"$ray\"' EXIT",
+            f"until (: </dev/tcp/{at.own}/{cluster.port}) 2>/dev/null; do sleep 1; done",
+            "# The server. Its engine joins this Ray, and waits until it has the GPUs of every node.",
+            shlex.join(("make", "serve", f"CONFIG={config}")),
+        ]
+    else:
+        lines += [
+            *array("options", program.options),
+            f"# ./{script(0)} {ALONE}: the engine without Triton, to tell a fault of the cluster from one of ours.",
+            f"if [[ ${{1:-}} == {ALONE} ]]; then",
+            f'  exec {_line(python, program.words)} "${{options[@]}}"',
+            "fi",
+            "# The server. Its engine stage runs rank 0, with these options but for host and port.",
+            shlex.join(("exec", "make", "serve", f"CONFIG={config}")),
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _trtllm(spec: Deployment, cluster: Cluster, site: Site, config: str, rank: int) -> str:
+    """Inside NVIDIA's image: mpirun on the head reaches the other nodes by ssh."""
+    lines = _beginning(spec, cluster, site, config, rank)
+    if rank:
+        return "\n".join([*lines, "# The head's mpirun comes in here (cluster.port).", sshd(cluster.port)]) + "\n"
+    agent = Option(("-mca", "plm_rsh_args", f"-p {cluster.port}"), "where the other nodes' sshd listens (cluster.port)")
+    launch = mpi(spec, cluster, [node.address for node in cluster.nodes], (agent,))
+    lines += [
+        *exports(node_environment(spec, cluster, place(cluster, rank))),
+        *array("options", launch.options),
+        "# Rank 0 is the server; the launcher makes workers of all others.",
+        f'exec {shlex.join(launch.words)} "${{options[@]}}" {shlex.join(served_by_ranks(config))}',
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def served_by_ranks(config: str) -> tuple[str, ...]:
+    """What every rank of TensorRT-LLM runs."""
+    return ("trtllm-llmapi-launch", "make", "serve", f"CONFIG={config}")
+
+
+def sshd(port: int) -> str:
+    """What lets mpirun into a container."""
+    return f"mkdir -p /run/sshd && exec /usr/sbin/sshd -D -p {port}"
+
+
+def exports(settings: tuple[Setting, ...]) -> list[str]:
+    """The environment, each variable under its reason."""
+    return [line for each in settings for line in (*comment(each.why), f"export {each.name}='{each.value}'")]
+
+
+def array(name: str, options: tuple[Option, ...]) -> list[str]:
+    """The options as a bash array: no comment may stand between the lines of one command."""
+    lines = [line for each in options for line in (*comment(each.why, "  "), f"  {' '.join(map(_word, each.words))}")]
+    return [f"{name}=(", *lines, ")"]
+
+
+def _word(word: str) -> str:
+    """Quoted, where bash or a reader of arrays could take it for more than one."""
+    quoted = shlex.quote(word)
+    return f"'{word}'" if quoted == word and "," in word else quoted
+
+
+def comment(text: str, indent: str = "") -> list[str]:
+    """A comment, in lines that fit."""
+    return textwrap.wrap(text, _WIDTH, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}# ")
+
+
+def _beginning(spec: Deployment, cluster: Cluster, site: Site, config: str, rank: int) -> list[str]:
+    node = cluster.nodes[rank]
+    mpi_runs = spec.engine.runtime == "trtllm"
+    role = "the head, where Triton and the gateway run. Start it " + ("last" if mpi_runs else "first")
+    if rank:
+        role = f"to be started {'before' if mpi_runs else 'after'} the head"
+    return [
+        "#!/bin/bash",
+        f"# Node {rank} of {len(cluster.nodes)}: {node.name}, {node.address}; {role}.",
+        *(comment(f"Inside {server_image('trtllm', image_of_spec(spec)).name}.") if mpi_runs else []),
+        f"# make deploy wrote this from {config}, which is where to change it.",
+        "set -euo pipefail",
+        f"cd {shlex.quote(str(site.root))}",
+    ]
+
+
+def _line(python: str, words: tuple[str, ...]) -> str:
+    """A command of the engine's own environment."""
+    return shlex.join((f"{python}/{words[0]}", *words[1:]))

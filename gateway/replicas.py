@@ -1,0 +1,136 @@
+"""Several servers of one deployment as one client: each request goes to the live one that has the fewest.
+
+A server is live while it says so every second; what it had in flight when it went fails with a clear error, or begins
+anew on another where the client has seen nothing yet.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from contextlib import aclosing
+from typing import Protocol
+
+from clients.grpc import AsyncClient
+from clients.request import Delta, Inputs
+from clients.wire import OUTPUTS
+from contract.errors import Cancelled, DeadlineExceeded, Unavailable
+
+log = logging.getLogger("gateway")
+
+_EVERY_S = 1.0
+_PATIENCE_S = 2.0  # of one question; a server that is gone with its machine does not refuse it, it says nothing
+_MISSES = 2  # in a row
+
+
+class Client(Protocol):
+    """What the gateway asks of a deployment's server, or servers."""
+
+    def deltas(
+        self, inputs: Inputs, *, timeout_s: float | None = None, request_id: str = "", outputs: Iterable[str] = OUTPUTS
+    ) -> AsyncGenerator[Delta, None]:
+        """The deltas of one answer."""
+
+    async def close(self) -> None:
+        """Close the connections; requests in flight are cancelled."""
+
+
+class Replica:
+    """One server."""
+
+    def __init__(self, address: str, model: str, connections: int) -> None:
+        self.address = address
+        self.in_flight = 0
+        self.live = False
+        self._misses = 0
+        self._connect = lambda: AsyncClient(address, model, connections)
+        self.client = self._connect()
+
+    async def look(self) -> None:
+        """Ask whether it is ready; cut what it has in flight once it is gone."""
+        ready = await self.client.ready(_PATIENCE_S)
+        self._misses = 0 if ready else self._misses + 1
+        if ready != self.live and (ready or self._misses >= _MISSES):
+            self.live = ready
+            log.log(logging.INFO if ready else logging.WARNING, "%s is %s", self.address, "up" if ready else "down")
+            if not ready:
+                gone, self.client = self.client, self._connect()
+                await gone.close()
+
+
+class Replicas:
+    """A client of all of them; make it in the event loop that will use it."""
+
+    def __init__(self, addresses: Sequence[str], model: str, connections: int) -> None:
+        self.members = [Replica(address, model, connections) for address in addresses]
+        self._watch = asyncio.create_task(self._look())
+
+    async def close(self) -> None:
+        """Close every connection; requests in flight are cancelled."""
+        self._watch.cancel()
+        await asyncio.gather(*(replica.client.close() for replica in self.members))
+
+    async def deltas(
+        self, inputs: Inputs, *, timeout_s: float | None = None, request_id: str = "", outputs: Iterable[str] = OUTPUTS
+    ) -> AsyncGenerator[Delta, None]:
+        """As :meth:`clients.grpc.AsyncClient.deltas`, of whichever server has the fewest requests.
+
+        Raises:
+            Unavailable: no server is live, or the one that answered went in the middle.
+        """
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        tried: set[str] = set()
+        while True:
+            replica = self._fewest(tried)
+            tried.add(replica.address)
+            left_s = None if deadline is None else deadline - time.monotonic()
+            if left_s is not None and left_s <= 0:
+                raise DeadlineExceeded("the deadline passed while servers went", field="timeout_ms")
+            begun = False
+            try:
+                async with aclosing(
+                    _of(replica, inputs, timeout_s=left_s, request_id=request_id, outputs=outputs)
+                ) as deltas:
+                    async for delta in deltas:
+                        begun = True
+                        yield delta
+                return
+            except Unavailable:
+                if begun:
+                    raise Unavailable(
+                        "the server went in the middle of this answer", fix="Try again: another one takes it"
+                    ) from None
+
+    def _fewest(self, tried: set[str]) -> Replica:
+        live = [replica for replica in self.members if replica.live and replica.address not in tried]
+        if not live:
+            live_now = sum(replica.live for replica in self.members)
+            raise Unavailable(
+                f"none of the {len(self.members)} servers could take this request ({live_now} are up)",
+                fix="Try again later",
+            )
+        return min(live, key=lambda replica: replica.in_flight)
+
+    async def _look(self) -> None:
+        while True:
+            await asyncio.gather(*(replica.look() for replica in self.members), asyncio.sleep(_EVERY_S))
+
+
+async def _of(
+    replica: Replica, inputs: Inputs, *, timeout_s: float | None, request_id: str, outputs: Iterable[str]
+) -> AsyncGenerator[Delta, None]:
+    """One server's deltas; that its connection was cut is no cancellation of ours."""
+    client = replica.client
+    deltas = client.deltas(inputs, timeout_s=timeout_s, request_id=request_id, outputs=outputs)
+    replica.in_flight += 1
+    try:
+        async with aclosing(deltas):
+            async for delta in deltas:
+                yield delta
+    except (asyncio.CancelledError, Cancelled):
+        task = asyncio.current_task()
+        if replica.client is client or (task and task.cancelling()):
+            raise
+        raise Unavailable("the server is gone") from None
+    finally:
+        replica.in_flight -= 1

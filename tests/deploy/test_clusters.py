@@ -1,0 +1,235 @@
+"""What a cluster's nodes are given: what was reviewed, what an expert writes by hand, and what real readers accept."""
+
+import json
+import re
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import kubernetes_validate
+import pytest
+import yaml
+
+from contract.errors import SpecError
+from contract.spec import Deployment
+from contract.vllm_calls import engine_args
+from deploy.__main__ import ROOT
+from deploy.cluster import Target, render_cluster
+from tests.deploy.cases import CODE, GOLDEN, TORCH, cpu, site
+from tests.deploy.clusters import CASES, files, golden, over, spec
+from tests.deploy.tools import COMPOSE, run, write
+
+SHELLCHECK = Path(sys.executable).with_name("shellcheck")
+KUBERNETES = "1.35"
+LWS = yaml.safe_load(Path(__file__).with_name("leaderworkerset.yaml").read_text())
+ON_KUBERNETES = ("r1", "vllm-native", "vllm-ray", "trtllm-nodes")
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_rendered_as_reviewed(case: str) -> None:
+    reviewed = {path.name: path.read_text(encoding="utf-8") for path in (GOLDEN / case).iterdir()}
+    assert golden(case) == reviewed, "look at it, then python -m tests.deploy.clusters writes it"
+
+
+def options(script: str) -> dict[str, str]:
+    """The options of a script's array, each with its value; no line without a comment above it."""
+    lines = script.split("options=(\n")[1].split("\n)")[0].splitlines()
+    found, explained = {}, False
+    for line in map(str.strip, lines):
+        if line.startswith("#"):
+            explained = True
+            continue
+        assert explained, f"{line} has no reason"
+        explained = False
+        name, *value = shlex.split(line)
+        found[name] = " ".join(value)
+    return found
+
+
+@pytest.mark.parametrize("rank", range(4))
+def test_r1_on_32_a100s_is_what_an_expert_writes_by_hand(rank: int) -> None:
+    """As SGLang's own pages have it for four machines of eight A100s and the BF16 weights."""
+    script = files("r1", "shell")[f"node-{rank}.sh"]
+    ours = options(script)
+    by_hand = {
+        "--model-path": "/srv/conch/engines/deepseek-r1-bf16-sglang/current",
+        "--tp-size": "32",
+        "--dist-init-addr": "10.0.0.1:5000",
+        "--nnodes": "4",
+        "--node-rank": str(rank),
+        "--trust-remote-code": "",
+        "--host": "127.0.0.1",  # by hand 0.0.0.0: here the gateway is what others reach
+        "--port": "30000",
+    }
+    of_the_limits = {
+        "--dtype": "bfloat16",
+        "--context-length": "32774",
+        "--max-running-requests": "65",
+        "--chunked-prefill-size": "8192",
+    }
+    assert ours == by_hand | of_the_limits
+    assert re.findall(r"^export (\S+)", script, re.MULTILINE) == [
+        "NCCL_SOCKET_IFNAME='=eth0'",
+        "GLOO_SOCKET_IFNAME='eth0'",
+        "NCCL_IB_HCA='=mlx5_0,mlx5_1,mlx5_2,mlx5_3'",
+        "NCCL_IB_GID_INDEX='3'",
+    ]
+    assert "sglang.launch_server" in script
+
+
+def test_ktransformers_is_arguments_of_sglang() -> None:
+    ours = options(files("ktransformers", "shell")["node-0.sh"])
+    assert {name: value for name, value in ours.items() if name.startswith("--kt-")} == {
+        "--kt-weight-path": "/models/experts-amxint4",
+        "--kt-num-gpu-experts": "8",
+        "--kt-cpuinfer": "60",
+        "--kt-threadpool-count": "2",
+        "--kt-method": "AMXINT4",
+    }
+    assert "--nnodes" not in ours  # one machine
+
+
+def test_vllm_on_every_node_has_the_heads_arguments() -> None:
+    deployment = spec("vllm-native")
+    head = engine_args(Path("/srv/conch/engines/large/current"), deployment)
+    ours = options(files("vllm-native", "shell")["node-1.sh"])
+    for name, value in ours.items():
+        if not name.startswith("/") and name not in ("--headless", "--node-rank"):
+            assert str(head[name.removeprefix("--").replace("-", "_")]) == value
+    assert head["model"] in ours
+    assert (ours["--node-rank"], head["node_rank"]) == ("1", 0)
+
+
+def test_the_head_is_the_first_and_rank_0() -> None:
+    scripts = files("vllm-ray", "shell")
+    assert list(scripts) == ["node-0.sh", "node-1.sh"]
+    assert "--head" in options(scripts["node-0.sh"])
+    assert options(scripts["node-1.sh"])["--address=10.0.0.1:5000"] == ""
+    hosts = files("trtllm-nodes", "slurm")["hosts"].split()
+    assert hosts == ["gpu-1"] * 8 + ["gpu-2"] * 8
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("target", ["shell", "slurm"])
+def test_shellcheck_has_nothing_to_say(case: str, target: Target, tmp_path: Path) -> None:
+    folder = write(tmp_path, files(case, target))
+    scripts = [path for path in folder.iterdir() if path.name != "hosts"]
+    checked = run(SHELLCHECK, *scripts)
+    assert checked.returncode == 0, checked.stdout
+
+
+def documents(case: str) -> list[dict[str, Any]]:
+    return [*yaml.safe_load_all(files(case, "kubernetes")["kubernetes.yaml"])]
+
+
+def strict(schema: Any) -> Any:
+    """The schema with every field that it does not name refused, as the API server warns of them."""
+    if not isinstance(schema, dict):
+        return schema
+    closed = {"additionalProperties": False} if "properties" in schema else {}
+    return {key: strict(value) for key, value in schema.items()} | closed
+
+
+def check(document: dict[str, Any]) -> None:
+    """A document by the schema of its kind."""
+    if document["kind"] != "LeaderWorkerSet":
+        kubernetes_validate.validate(document, KUBERNETES, strict=True)
+        return
+    assert document["apiVersion"] == "leaderworkerset.x-k8s.io/v1"
+    jsonschema.validate(document["spec"], strict(LWS))
+    group = document["spec"]["leaderWorkerTemplate"]
+    for template in (group["leaderTemplate"], group["workerTemplate"]):
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "one"}, "spec": template["spec"]}
+        kubernetes_validate.validate(pod, KUBERNETES, strict=True)
+
+
+@pytest.mark.parametrize("case", ON_KUBERNETES)
+def test_kubernetes_and_the_leader_worker_set_know_every_field(case: str) -> None:
+    found = documents(case)
+    kinds = ["ConfigMap", "LeaderWorkerSet", "Service"]
+    rights = ["ServiceAccount", "Role", "RoleBinding"] if case == "trtllm-nodes" else []
+    assert [document["kind"] for document in found] == [kinds[0], *rights, *kinds[1:]]
+    for document in found:
+        check(document)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "spec.leaderWorkerTemplate.sizes",
+        "spec.startUpPolicy",
+        "spec.leaderWorkerTemplate.workerTemplate.spec.hostNetworks",
+        "spec.leaderWorkerTemplate.leaderTemplate.spec.containers.0.readinesProbe",
+    ],
+)
+def test_a_field_that_they_do_not_know_is_found(path: str) -> None:
+    (document,) = (each for each in documents("vllm-native") if each["kind"] == "LeaderWorkerSet")
+    *way, last = path.split(".")
+    at: Any = document
+    for key in way:
+        at = at[int(key)] if key.isdigit() else at[key]
+    at[last] = True
+    with pytest.raises((jsonschema.ValidationError, kubernetes_validate.ValidationError)):
+        check(document)
+
+
+@pytest.mark.parametrize("case", ON_KUBERNETES)
+def test_what_the_pods_mount_is_there_and_names_are_the_sets(case: str) -> None:
+    config, *_, group, service = documents(case)
+    name = group["metadata"]["name"]
+    told = Deployment.model_validate(yaml.safe_load(config["data"]["deployment.yaml"]))
+    assert told.cluster
+    pods = [f"{name}-0", *(f"{name}-0-{rank}" for rank in range(1, len(told.cluster.nodes)))]
+    assert [node.address for node in told.cluster.nodes] == [f"{pod}.{name}" for pod in pods]
+    assert service["spec"]["selector"]["leaderworkerset.sigs.k8s.io/name"] == name
+    for template in ("leaderTemplate", "workerTemplate"):
+        pod = group["spec"]["leaderWorkerTemplate"][template]["spec"]
+        volumes = {volume["name"] for volume in pod["volumes"]}
+        for container in (*pod.get("initContainers", []), *pod["containers"]):
+            for mount in container["volumeMounts"]:
+                assert mount["name"] in volumes
+                if mount["name"] == "config":
+                    assert mount["subPath"] in config["data"]
+            gpus = container.get("resources", {}).get("limits", {}).get("nvidia.com/gpu", 0)
+            assert gpus == (8 if container["name"] in ("server", "node") else 0)
+
+
+@pytest.mark.parametrize("case", ["vllm-native", "vllm-ray"])
+def test_compose_accepts_every_nodes_file(case: str, tmp_path: Path) -> None:
+    folder = write(tmp_path, files(case, "compose"))
+    for rank, service in enumerate(("server", "node")):
+        found = run(COMPOSE, "--file", folder / f"node-{rank}" / "compose.yaml", "config", "--format", "json")
+        assert found.returncode == 0, found.stderr
+        body = json.loads(found.stdout)["services"][service]
+        (device,) = body["deploy"]["resources"]["reservations"]["devices"]
+        assert device["count"] == 8
+        assert body["environment"]["VLLM_HOST_IP"] == f"10.0.0.{rank + 1}"
+        assert ("IPC_LOCK" in body.get("cap_add", [])) == (case == "vllm-native")
+
+
+def refused(deployment: Deployment, target: Target) -> str:
+    assert deployment.cluster
+    with pytest.raises(SpecError) as told:
+        render_cluster(
+            deployment, deployment.cluster, site("large", CODE), "c.yaml", target, engine="docker", torch=TORCH
+        )
+    return str(told.value)
+
+
+def test_a_pods_gateway_that_nobody_could_reach() -> None:
+    unreachable = over(2, "vllm", {"tensor": 16}) | {"gateway": {}}
+    assert refused(Deployment.model_validate(unreachable), "kubernetes").startswith("gateway.host: nothing outside")
+
+
+def test_no_container_of_a_node_starts_a_rank_of_tensorrt_llm() -> None:
+    assert "TARGET=shell inside the image, slurm or kubernetes" in refused(spec("trtllm-nodes"), "compose")
+
+
+def test_nodes_without_a_cluster(tmp_path: Path) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text(yaml.safe_dump(cpu().model_dump(mode="json", exclude_unset=True)))
+    found = run(sys.executable, "-m", "deploy", config, "--torch", TORCH, "--target", "slurm", PYTHONPATH=str(ROOT))
+    assert found.returncode == 1
+    assert found.stderr == f"error: TARGET=slurm starts the nodes of a cluster, and {config} has none. Add cluster:\n"

@@ -1,0 +1,142 @@
+"""Two real servers behind one gateway: the load is shared, and one that goes takes down only what it was answering."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+import yaml
+
+from serving.supervisor import Running
+from tests.e2e.servers import CODE, free_ports, synthetic
+from tests.gateway.conftest import active, until
+
+LONG = {"model": "synthetic", "prompt": "the sea " * 40, "max_tokens": 400, "stream": True, "ignore_eos": True}
+
+
+@contextmanager
+def door(tmp_path: Path, *servers: Running) -> Iterator[httpx.Client]:
+    """A gateway before these servers, and a place where none is."""
+    port, nobody = free_ports(2)
+    addresses = [f"127.0.0.1:{server.spec.ports.grpc}" for server in servers] + [f"127.0.0.1:{nobody}"]
+    spec = servers[0].spec.model_dump(mode="json", exclude_unset=True)
+    spec["ports"]["gateway"] = port
+    spec["gateway"] = {"replicas": addresses}
+    config = tmp_path / "gateway.yaml"
+    config.write_text(yaml.safe_dump(spec))
+    process = subprocess.Popen((sys.executable, "-m", "gateway", str(config)), cwd=CODE)
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False) as client:
+            until(lambda: up(client) == len(servers))
+            yield client
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def up(client: httpx.Client) -> int:
+    """How many servers the gateway finds live; -1 where it does not answer."""
+    try:
+        page = client.get("/metrics").text
+    except httpx.TransportError:
+        return -1
+    return sum(float(line.split()[-1]) for line in page.splitlines() if line.startswith("conch_gateway_replica_up{"))
+
+
+class Stream(threading.Thread):
+    """One streamed completion."""
+
+    def __init__(self, client: httpx.Client, **changed: Any) -> None:
+        super().__init__()
+        self._client, self._body = client, LONG | changed
+        self.text, self.error, self.status, self.whole = "", "", 0, False
+        self.start()
+
+    def run(self) -> None:
+        with self._client.stream("POST", "/v1/completions", json=self._body) as response:
+            self.status = response.status_code
+            if self.status != 200:
+                self.error = json.loads(response.read())["error"]["message"]
+                return
+            for line in response.iter_lines():
+                if line == "data: [DONE]":
+                    self.whole = True
+                elif line.startswith("data: "):
+                    event = json.loads(line.removeprefix("data: "))
+                    self.error = event["error"]["message"] if "error" in event else self.error
+                    self.text += "".join(choice["text"] for choice in event.get("choices", []))
+
+
+def kill(server: Running) -> None:
+    """The machine is switched off."""
+    supervisor = psutil.Process(server.supervisor_pid)
+    for process in (supervisor, *supervisor.children(recursive=True)):
+        os.kill(process.pid, signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Running, Running]]:
+    """Both live; the last test kills them."""
+    with synthetic(tmp_path_factory.mktemp("a")) as first, synthetic(tmp_path_factory.mktemp("b")) as second:
+        yield first, second
+
+
+def test_load_is_shared_and_a_server_that_says_nothing_any_more_is_left(
+    two: tuple[Running, Running], tmp_path: Path
+) -> None:
+    first, second = two
+    with door(tmp_path, first, second) as client:
+        streams = [Stream(client, max_tokens=3000) for _ in range(8)]
+        until(lambda: all(stream.text for stream in streams))
+        until(lambda: (active(first), active(second)) == (4, 4))
+        os.kill(second.pid, signal.SIGSTOP)
+        try:
+            until(lambda: up(client) == 1)
+            until(lambda: [bool(stream.error) for stream in streams].count(True) == 4)  # not whenever TCP gives up
+            late = Stream(client, max_tokens=4)
+            late.join(30)
+            assert late.whole
+        finally:
+            os.kill(second.pid, signal.SIGCONT)
+        until(lambda: up(client) == 2)  # and is taken back
+
+
+def test_a_server_that_dies_takes_only_what_it_was_streaming(two: tuple[Running, Running], tmp_path: Path) -> None:
+    first, second = two
+    with door(tmp_path, first, second) as client:
+        until(lambda: (active(first), active(second)) == (0, 0))  # of the test before
+        streams = [Stream(client) for _ in range(4)]
+        until(lambda: all(stream.text for stream in streams))
+        answers: list[httpx.Response] = []
+        unstreamed = [  # they say nothing until they are whole, so each of them can begin anew
+            threading.Thread(
+                target=lambda: answers.append(client.post("/v1/completions", json=LONG | {"stream": False}))
+            )
+            for _ in range(4)
+        ]
+        for thread in unstreamed:
+            thread.start()
+        until(lambda: (active(first), active(second)) == (4, 4))
+        kill(second)
+        for thread in (*streams, *unstreamed):
+            thread.join(60)
+        assert [stream.whole and not stream.error for stream in streams].count(True) == 2
+        broken = [stream.error for stream in streams if stream.error]
+        assert broken == ["the server went in the middle of this answer. Try again: another one takes it"] * 2
+        assert [answer.status_code for answer in answers] == [200] * 4
+        assert all(answer.json()["usage"]["completion_tokens"] == 400 for answer in answers)
+        kill(first)
+        until(lambda: up(client) == 0)
+        refused = Stream(client)
+        refused.join(30)
+        assert refused.status == 503
+        assert refused.error == "none of the 3 servers could take this request (0 are up). Try again later"
