@@ -3,6 +3,7 @@
 SHELL := /bin/bash
 CONFIG ?= configs/smollm2-135m.yaml
 PYTHON ?= python3
+SOURCE ?= huggingface
 
 # Two environments from one lock: what serves (no torch), and what builds engines (torch and exporters).
 SERVE := .venv/.ready
@@ -81,6 +82,9 @@ $(VLLM_ENV): | $(UV)
 
 engine: $(BUILD)  ## Fetch, convert, build, verify and publish the engine of CONFIG (ARGS=--dry-run: show the container)
 	@$(BUILD_PY) -m build $(CONFIG) $(ARGS)
+
+fetch: $(BUILD)  ## Download CONFIG's checkpoint, or MODEL=Qwen/Qwen3-0.6B SOURCE=huggingface|modelscope REVISION=…
+	@$(BUILD_PY) -m build.fetch_command $(if $(MODEL),--model $(MODEL) --source $(SOURCE) $(if $(REVISION),--revision $(REVISION)),$(CONFIG))
 
 contract-dump: $(BUILD)  ## Compare the recorded TensorRT-LLM API with the image's own; not yet run on the image
 	@$(BUILD_PY) -m build.contract_dump .conch/contract-dump/trtllm.json
@@ -178,6 +182,6 @@ loadtest-aiperf: $(SERVE) $(AIPERF)  ## The same load through NVIDIA's aiperf: t
 clean:  ## Remove environments and caches; engines stay
 	@rm -rf .venv .venv-* .uv .tools .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help engine vllm contract-dump check serve up gateway down status logs deploy import-repository chat webui webui-test \
+.PHONY: help engine fetch vllm contract-dump check serve up gateway down status logs deploy import-repository chat webui webui-test \
 	lint format test test-vllm bench bench-pipeline bench-peers overload soak loadtest loadtest-ui loadtest-distributed \
 	capacity loadtest-check loadtest-aiperf clean
