@@ -53,7 +53,7 @@ def exclusive(work: Path) -> Iterator[None]:
 
 
 def step(
-    work: Path, name: str, key: str, make: Callable[[Path], None], needs_bytes: int = 0, shows_itself: bool = False
+    work: Path, name: str, key: str, make: Callable[[Path], None], *, needs_bytes: int = 0, shows_itself: bool = False
 ) -> Path:
     """The finished folder of a step, made by ``make(folder)`` unless it is there already.
 

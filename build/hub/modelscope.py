@@ -127,8 +127,8 @@ def _why(error: Exception, repo: str) -> BuildError | Hiccup:
                 f"{repo} is gated or private", fix=f"Ask for access at the hub and set {TOKEN} to a token of yours"
             )
         case RateLimitError():
-            wait_s = error.retry_after if error.retry_after is not None else None
-            return Hiccup("the hub limits the rate (429)", wait_s=wait_s, fix=f"Run it again later; {TOKEN} raises limits")
+            fix = f"Run it again later; {TOKEN} raises limits"
+            return Hiccup("the hub limits the rate (429)", wait_s=error.retry_after, fix=fix)
         case APIError() if not error.retryable and error.status_code not in (408, 416):
             return BuildError(f"the hub answered: {error.message}", fix=f"Check source.repo and {ENDPOINT}")
         case APIError():

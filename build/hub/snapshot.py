@@ -1,6 +1,5 @@
 """The files of a repository that a runtime needs → the hub's cache: chosen, room made sure of, then side by side."""
 
-import errno
 import fnmatch
 import json
 from collections.abc import Iterable
@@ -11,8 +10,15 @@ from shutil import disk_usage
 from threading import Event
 
 from rich.filesize import decimal
-from rich.progress import BarColumn, DownloadColumn, Progress, TaskProgressColumn, TextColumn
-from rich.progress import TimeRemainingColumn, TransferSpeedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 
 from build.hub.download import Task, download, partial_of
 from build.hub.remote import Hiccup, Hub, RemoteFile, Snapshot, hub_of

@@ -29,6 +29,7 @@ class Faults:
     dropped: dict[str, int] = field(default_factory=dict)  # the connection ends at a random byte
     corrupt: dict[str, int] = field(default_factory=dict)  # one byte is another
     lengths: dict[str, int] = field(default_factory=dict)  # Content-Length is too large by one
+    silent: dict[str, int] = field(default_factory=dict)  # half of it comes, and nothing more for a second
     statuses: list[int] = field(default_factory=list)  # what the next requests for a file get instead
     listing_statuses: list[int] = field(default_factory=list)  # and those for the listing
     retry_after: str = "0"
@@ -155,7 +156,11 @@ def hub(repo: str, files: Path, faults: Faults | None = None) -> Iterator[str]:
                 self.send_header("Content-Range", f"bytes {start}-{size - 1}/{size}")
             self.end_headers()
             end = start + fault.below(size - start) if fault.strikes(fault.dropped, name) else size
+            silent = fault.silent.get(name, 0) > 0 and fault.strikes(fault.silent, name)
             for at in range(start, end, _BLOCK):
+                if silent and at > size // 2:
+                    time.sleep(1)
+                    return
                 block = body[at : min(end, at + _BLOCK)]
                 self.wfile.write(block)
                 fault.count(len(block))
@@ -187,7 +192,7 @@ def hub(repo: str, files: Path, faults: Faults | None = None) -> Iterator[str]:
             """A client that was killed is no news."""
 
     server = Server(("127.0.0.1", 0), Handler)
-    Thread(target=server.serve_forever, daemon=True).start()
+    Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     try:
         yield f"http://127.0.0.1:{server.server_port}"
     finally:
