@@ -84,7 +84,7 @@ engine: $(BUILD)  ## Fetch, convert, build, verify and publish the engine of CON
 	@$(BUILD_PY) -m build $(CONFIG) $(ARGS)
 
 fetch: $(BUILD)  ## Download CONFIG's checkpoint, or MODEL=Qwen/Qwen3-0.6B SOURCE=huggingface|modelscope REVISION=…
-	@$(BUILD_PY) -m build.fetch_command $(if $(MODEL),--model $(MODEL) --source $(SOURCE) $(if $(REVISION),--revision $(REVISION)),$(CONFIG))
+	@$(BUILD_PY) -m build.fetch_command $(if $(MODEL),--model $(MODEL) --source $(SOURCE),$(CONFIG)) $(if $(REVISION),--revision $(REVISION))
 
 contract-dump: $(BUILD)  ## Compare the recorded TensorRT-LLM API with the image's own; not yet run on the image
 	@$(BUILD_PY) -m build.contract_dump .conch/contract-dump/trtllm.json

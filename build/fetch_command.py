@@ -46,6 +46,8 @@ def main(
                 raise SpecError(
                     "\n".join(f"{options[str(fault['loc'][0])]}: {fault['msg']}" for fault in error.errors())
                 ) from None
+        elif revision:
+            raise SpecError("a revision goes with a model", fix="A config has its own: source.revision")
         elif config:
             spec = load_spec(config)
             if spec.source is None:

@@ -31,7 +31,7 @@ class Task:
 
     hub: Hub
     snapshot: Snapshot
-    report: Callable[[int], None]  # told of bytes as they come; fewer than 0 where some must come again
+    report: Callable[[int], None]  # told of bytes as they come; below 0: some that seemed there must come again
     stop: Event
 
     def alive(self) -> None:
@@ -40,7 +40,13 @@ class Task:
             raise Stopped
 
 
-def partial_of(place: Path) -> Path:
+def missing(hub: Hub, snapshot: Snapshot, file: RemoteFile) -> int:
+    """How many bytes of a file are still to come, as far as lengths tell."""
+    place = hub.place(snapshot, file)
+    return 0 if place.exists() else file.size - min(file.size, _size(_partial(place)))
+
+
+def _partial(place: Path) -> Path:
     """Where the bytes of a file grow."""
     return place.with_name(place.name + PARTIAL)
 
@@ -55,14 +61,12 @@ def download(task: Task, file: RemoteFile) -> None:
     place = task.hub.place(task.snapshot, file)
     if place.exists():
         if place.stat().st_size == file.size and file.digest_of(place, task.alive) == file.digest:
-            task.report(file.size)
             return
         console.print(f"[yellow]{file.name}[/yellow]: its copy on this disk is spoiled, it comes again")
+        task.report(-file.size)
         place.unlink()
     place.parent.mkdir(parents=True, exist_ok=True)
-    partial = partial_of(place)
-    if partial.exists():
-        task.report(partial.stat().st_size)
+    partial = _partial(place)
     for _ in range(TRIES):
         _complete(task, file, partial)
         found = file.digest_of(partial, task.alive)
@@ -123,7 +127,7 @@ def _receive(task: Task, file: RemoteFile, partial: Path) -> None:
     with partial.open("ab", buffering=0) as out:  # unbuffered: a kill costs what is under way, and no more
         have = out.seek(0, os.SEEK_END)
         if have > file.size:
-            task.report(-have)
+            task.report(-file.size)
             have = out.truncate(0)
         if have == file.size:
             return

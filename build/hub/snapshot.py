@@ -20,7 +20,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from build.hub.download import Task, download, partial_of
+from build.hub.download import Task, download, missing
 from build.hub.remote import Hiccup, Hub, RemoteFile, Snapshot, hub_of
 from build.steps import NO_ROOM, console, exclusive
 from contract.errors import BuildError
@@ -117,7 +117,8 @@ def _weights(snapshot: Snapshot, named: list[str] | None) -> list[RemoteFile]:
 
 def _bring(hub: Hub, snapshot: Snapshot, files: list[RemoteFile], home: Path, shown: bool = False) -> None:
     """Download files side by side; the first that fails for good ends the others."""
-    _make_room(hub, snapshot, files, home)
+    size, needed = sum(file.size for file in files), sum(missing(hub, snapshot, file) for file in files)
+    _make_room(hub, snapshot, needed, home)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -130,7 +131,7 @@ def _bring(hub: Hub, snapshot: Snapshot, files: list[RemoteFile], home: Path, sh
         Progress(*columns, console=console, transient=True, disable=not (shown and console.is_terminal)) as progress,
         ThreadPoolExecutor(WORKERS) as pool,
     ):
-        bar = progress.add_task("fetch", total=sum(file.size for file in files))
+        bar = progress.add_task("fetch", total=size, completed=size - needed)
         task = Task(hub, snapshot, lambda count: progress.advance(bar, count), Event())
         # The largest first: the last to end are small then.
         pending = [pool.submit(download, task, file) for file in sorted(files, key=lambda file: -file.size)]
@@ -149,14 +150,8 @@ def _bring(hub: Hub, snapshot: Snapshot, files: list[RemoteFile], home: Path, sh
             pool.shutdown(cancel_futures=True)
 
 
-def _make_room(hub: Hub, snapshot: Snapshot, files: list[RemoteFile], home: Path) -> None:
+def _make_room(hub: Hub, snapshot: Snapshot, needed: int, home: Path) -> None:
     """Refuse what the disk cannot hold, before the first byte."""
-    needed = 0
-    for file in files:
-        place = hub.place(snapshot, file)
-        if not place.exists():
-            partial = partial_of(place)
-            needed += file.size - min(file.size, partial.stat().st_size if partial.exists() else 0)
     free = disk_usage(home).free
     if needed > free:
         raise BuildError(

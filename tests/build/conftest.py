@@ -87,6 +87,14 @@ def refused(run: subprocess.CompletedProcess[str]) -> str:
     return said.removeprefix("✗ ")
 
 
+def read_terminal(terminal: int) -> bytes:
+    """What a program has said; nothing once it has ended."""
+    try:
+        return os.read(terminal, 1 << 16)
+    except OSError:  # nobody holds the other end
+        return b""
+
+
 @pytest.fixture(scope="session")
 def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint to read; a test that spoils one writes its own."""

@@ -9,12 +9,13 @@ import json
 import random
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Lock, Thread
+from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -29,11 +30,16 @@ class Faults:
     dropped: dict[str, int] = field(default_factory=dict)  # the connection ends at a random byte
     corrupt: dict[str, int] = field(default_factory=dict)  # one byte is another
     lengths: dict[str, int] = field(default_factory=dict)  # Content-Length is too large by one
+    unsized: dict[str, int] = field(default_factory=dict)  # no Content-Length
+    longer: dict[str, int] = field(default_factory=dict)  # a byte more than there is; give unsized too
+    wrong_parts: dict[str, str] = field(default_factory=dict)  # Content-Range of every answer that is a part
     silent: dict[str, int] = field(default_factory=dict)  # half of it comes, and nothing more for a second
     statuses: list[int] = field(default_factory=list)  # what the next requests for a file get instead
     listing_statuses: list[int] = field(default_factory=list)  # and those for the listing
     retry_after: str = "0"
     ignores_range: bool = False
+    edit: Callable[[dict[str, Any]], object] = lambda _: None  # changes a listed file
+    commit: str = COMMIT
     token: str = ""  # without it: 401, or 403 where the hub says so
     gated: bool = False
     chance: float = 0  # of each of these at every answer
@@ -103,7 +109,10 @@ def hub(repo: str, files: Path, faults: Faults | None = None) -> Iterator[str]:
             if path.startswith(api):
                 if status := fault.status(fault.listing_statuses):
                     return self._refuse(status)
-                return self._json({"id": repo, "sha": COMMIT, "siblings": [_sibling(*each) for each in _listed(files)]})
+                siblings = [_sibling(*each) for each in _listed(files)]
+                for sibling in siblings:
+                    fault.edit(sibling)
+                return self._json({"id": repo, "sha": fault.commit, "siblings": siblings})
             if fault.gated:
                 return self._refuse(403, "GatedRepo")
             if fault.token and self.headers.get("Authorization") != f"Bearer {fault.token}":
@@ -124,7 +133,9 @@ def hub(repo: str, files: Path, faults: Faults | None = None) -> Iterator[str]:
             if path == "repo/files":
                 if status := fault.status(fault.listing_statuses):
                     return self._refuse(status)
-                entries = [_entry(*each) for each in _listed(files)]
+                entries = [_entry(*each) | {"Revision": fault.commit} for each in _listed(files)]
+                for entry in entries:
+                    fault.edit(entry)
                 return self._json({"Code": 200, "Data": {"Files": entries, "LatestCommitter": {"Id": ""}}})
             if fault.gated:
                 return self._refuse(403)
@@ -151,12 +162,17 @@ def hub(repo: str, files: Path, faults: Faults | None = None) -> Iterator[str]:
                 start = int(asked[1]) if ranges and not fault.ignores_range else 0
             self.send_response(206 if start else 200)
             lie = int(fault.strikes(fault.lengths, name))
-            self.send_header("Content-Length", str(size - start + lie))
+            if not fault.strikes(fault.unsized, name):
+                self.send_header("Content-Length", str(size - start + lie))
             if start:
-                self.send_header("Content-Range", f"bytes {start}-{size - 1}/{size}")
+                part = fault.wrong_parts.get(name, f"bytes {start}-{size - 1}/{size}")
+                self.send_header("Content-Range", part)
             self.end_headers()
             end = start + fault.below(size - start) if fault.strikes(fault.dropped, name) else size
             silent = fault.silent.get(name, 0) > 0 and fault.strikes(fault.silent, name)
+            if fault.longer.get(name, 0) and fault.strikes(fault.longer, name):
+                body += b"!"
+                end += 1
             for at in range(start, end, _BLOCK):
                 if silent and at > size // 2:
                     time.sleep(1)
@@ -209,9 +225,9 @@ def _large(name: str) -> bool:
     return name.endswith((".safetensors", ".bin", ".gguf", ".pth", "tokenizer.json"))
 
 
-def _sibling(name: str, content: bytes) -> dict[str, object]:
+def _sibling(name: str, content: bytes) -> dict[str, Any]:
     header = f"blob {len(content)}\0".encode()
-    sibling: dict[str, object] = {"rfilename": name, "size": len(content)}
+    sibling: dict[str, Any] = {"rfilename": name, "size": len(content)}
     sibling["blobId"] = hashlib.sha1(header + content).hexdigest()
     if _large(name):
         sha256 = hashlib.sha256(content).hexdigest()
@@ -219,7 +235,7 @@ def _sibling(name: str, content: bytes) -> dict[str, object]:
     return sibling
 
 
-def _entry(name: str, content: bytes) -> dict[str, object]:
+def _entry(name: str, content: bytes) -> dict[str, Any]:
     return {
         "Name": Path(name).name,
         "Path": name,
@@ -227,6 +243,5 @@ def _entry(name: str, content: bytes) -> dict[str, object]:
         "Size": len(content),
         "Sha256": hashlib.sha256(content).hexdigest(),
         "IsLFS": _large(name),
-        "Revision": COMMIT,
         "CommittedDate": 1745831523,
     }

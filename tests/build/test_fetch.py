@@ -2,12 +2,16 @@
 
 import json
 import os
+import pty
+import re
 import subprocess
 import sys
+import termios
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import huggingface_hub
 import pytest
@@ -19,10 +23,11 @@ from build import fetch
 from build.fetch import read_json
 from build.hub import download, huggingface, modelscope
 from build.hub.snapshot import Fetched, collect
+from build.steps import exclusive
 from contract.errors import BuildError
 from contract.manifest import digest
 from contract.spec import HubKind, HubSource
-from tests.build.conftest import CODE
+from tests.build.conftest import CODE, read_terminal
 from tests.build.hub import BRANCHES, COMMIT, Faults, hub
 
 REPO = "conch/tiny"
@@ -164,6 +169,10 @@ def test_the_hubs_own_library_finds_them(client: Client) -> None:
         pytest.param(lambda: Faults(dropped=dict.fromkeys(NEEDED, 3)), id="connections drop"),
         pytest.param(lambda: Faults(corrupt={SHARDS[0]: 2, "config.json": 1}), id="bytes flip"),
         pytest.param(lambda: Faults(lengths=dict.fromkeys(NEEDED, 2)), id="lengths lie"),
+        pytest.param(
+            lambda: Faults(unsized=dict.fromkeys(NEEDED, 9), dropped=dict.fromkeys(SHARDS, 2)), id="no lengths"
+        ),
+        pytest.param(lambda: Faults(unsized={SHARDS[0]: 2}, longer={SHARDS[0]: 2}), id="more than there is"),
         pytest.param(lambda: Faults(ignores_range=True, dropped=dict.fromkeys(SHARDS, 2)), id="ranges are ignored"),
         pytest.param(lambda: Faults(statuses=[429, 503, 500, 502, 408]), id="the hub is busy"),
         pytest.param(lambda: Faults(listing_statuses=[503]), id="the listing is busy"),
@@ -193,7 +202,7 @@ def test_a_spoiled_copy_comes_again(client: Client, spoil: bytes, capsys: pytest
 def test_a_spoiled_beginning_does_not_pass(client: Client, spoil: bytes) -> None:
     place = (client.collect().folder / SHARDS[0]).resolve()
     place.unlink()
-    download.partial_of(place).write_bytes(spoil)
+    place.with_name(place.name + download.PARTIAL).write_bytes(spoil)
     check_exact(client.collect().folder, client.repository)
 
 
@@ -207,6 +216,76 @@ def test_a_hash_that_stays_wrong(client: Client) -> None:
 def test_a_length_that_stays_wrong(client: Client) -> None:
     said = client.refusal(Faults(lengths={SHARDS[0]: 99}))
     assert f"{SHARDS[0]}: the hub sends a file of 400001 bytes and lists one of 400000. Run it again" in said
+
+
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        ("bytes 7-399999/400000", r"asked for the bytes from \d+ on, the hub sent those from 7 on\. Run it again"),
+        ("bytes */400000", r"the hub answered with a part, and with Content-Range 'bytes \*/400000'\. Run it again"),
+    ],
+)
+def test_a_part_that_was_not_asked_for(client: Client, part: str, said: str) -> None:
+    faults = Faults(dropped={SHARDS[0]: 1}, wrong_parts={SHARDS[0]: part})
+    assert re.search(said, client.refusal(faults))
+
+
+@pytest.mark.parametrize(
+    ("statuses", "said"),
+    [
+        ([404], {"huggingface": "the hub answered 404 for http://", "modelscope": "the hub answered: HTTP 404 on GET"}),
+        (
+            [401],
+            {"huggingface": "the hub does not know the token", "modelscope": "asks for a token to show conch"},
+        ),
+        ([503] * 9, dict.fromkeys(BRANCHES, "model.safetensors.index.json: the hub answered 503. Run it again")),
+    ],
+)
+def test_a_status_that_stays(client: Client, statuses: list[int], said: dict[str, str]) -> None:
+    assert said[client.kind] in client.refusal(Faults(statuses=statuses))
+
+
+def without_hash(listed: dict[str, Any]) -> None:
+    for key in ("lfs", "blobId", "Sha256"):
+        listed.pop(key, None)
+
+
+def with_a_path_for_a_hash(listed: dict[str, Any]) -> None:
+    listed.pop("lfs", None)
+    listed |= {"blobId": "../../../.bashrc", "Sha256": "../../../.bashrc"}
+
+
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [
+        (without_hash, r"the hub tells no hash of conch/tiny's README\.md\. Check .*_ENDPOINT"),
+        (with_a_path_for_a_hash, r"the hub lists README\.md with .* '\.\./\.\./\.\./\.bashrc', which is none"),
+    ],
+)
+def test_a_listing_that_cannot_be_checked(client: Client, edit: Callable[[dict[str, Any]], None], said: str) -> None:
+    assert re.search(said, client.refusal(Faults(edit=edit)))
+
+
+def test_a_listing_without_a_commit(client: Client) -> None:
+    if client.kind == "huggingface":
+        assert "the hub tells no commit of conch/tiny@main" in client.refusal(Faults(commit=""))
+    else:  # every file has its sha256 all the same
+        fetched = client.collect(Faults(commit=""))
+        assert (fetched.snapshot.commit, fetched.folder.name) == ("master", "master")
+        check_exact(fetched.folder, client.repository)
+
+
+def test_one_fetch_of_a_repository_at_a_time(client: Client) -> None:
+    with exclusive(client.collect().folder.parents[1]):
+        assert "another build is at work in" in client.refusal()
+
+
+def test_offline(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    if client.kind == "modelscope":
+        pytest.skip("modelscope_hub has no such variable")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    said = client.refusal()
+    assert said == "HF_HUB_OFFLINE is set. Unset it, or give the downloaded folder as source.kind: path"
 
 
 def test_a_hub_that_limits_the_rate(client: Client) -> None:
@@ -329,7 +408,21 @@ class Command:
         line = [*self.line, *options]
         return subprocess.run(line, cwd=CODE, env=self.environment, capture_output=True, text=True, timeout=60)
 
-    def start(self) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            self.line, cwd=CODE, env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+    def start(self, stderr: int = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(self.line, cwd=CODE, env=self.environment, stdout=subprocess.DEVNULL, stderr=stderr)
+
+
+def test_a_terminal_sees_rate_and_time_left(repository: Path, tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 120))
+    with hub(REPO, repository, Faults(bytes_per_s=6e5)) as endpoint:
+        command = Command("huggingface", endpoint, tmp_path / "cache")
+        with command.start(stderr=theirs) as process:
+            os.close(theirs)
+            said = b""
+            while chunk := read_terminal(ours):
+                said += chunk
+    os.close(ours)
+    assert process.returncode == 0
+    shown = re.sub(rb"\x1b\[[0-9;?]*[a-zA-Z]", b"", said).decode()
+    assert re.search(r"fetch ━.* \d+% \d+\.\d/720\.\d kB [\d.]+ [kM]B/s 0:00:0\d", shown), shown

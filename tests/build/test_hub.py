@@ -95,6 +95,7 @@ def test_fetch_by_config_of_what_is_no_hub(site: Site) -> None:
     ("arguments", "said"),
     [
         ([], "neither a config nor a model is given. Give a config, or --model OWNER/NAME"),
+        (["configs/qwen3-0.6b-vllm.yaml", "--revision", "v1"], "a revision goes with a model. A config has its own"),
         (["--model", "no-owner"], "--model: String should match pattern"),
         (["--model", REPO, "--source", "github"], "--source: Input should be 'huggingface' or 'modelscope'"),
         (["configs/synthetic.yaml"], "configs/synthetic.yaml has no source: runtime synthetic needs no weights"),
