@@ -105,9 +105,9 @@ def _weights(snapshot: Snapshot, named: list[str] | None) -> list[RemoteFile]:
     """The shards that the index names; without one, model.safetensors; else every *.safetensors."""
     there = {file.name: file for file in _top(snapshot) if file.name.endswith(".safetensors")}
     if named is not None:
-        if missing := [name for name in named if name not in there]:
+        if absent := [name for name in named if name not in there]:
             raise BuildError(
-                f"{snapshot} lacks {', '.join(missing)}, which its index names", fix="Use another source.revision"
+                f"{snapshot} lacks {', '.join(absent)}, which its index names", fix="Use another source.revision"
             )
         return [there[name] for name in named]
     if not there:
@@ -117,6 +117,7 @@ def _weights(snapshot: Snapshot, named: list[str] | None) -> list[RemoteFile]:
 
 def _bring(hub: Hub, snapshot: Snapshot, files: list[RemoteFile], home: Path, shown: bool = False) -> None:
     """Download files side by side; the first that fails for good ends the others."""
+    files = list({hub.place(snapshot, file): file for file in files}.values())  # equal files may share a place
     size, needed = sum(file.size for file in files), sum(missing(hub, snapshot, file) for file in files)
     _make_room(hub, snapshot, needed, home)
     columns = (

@@ -9,8 +9,8 @@ import pytest
 
 from build.hub.download import PARTIAL
 from contract.spec import HubKind
+from tests.build.fetching import REPO, Command, check_exact, write_repository
 from tests.build.hub import Faults, hub
-from tests.build.test_fetch import REPO, Command, check_exact, write_repository
 
 KILLS = 4  # of each round
 
