@@ -4,6 +4,7 @@ SHELL := /bin/bash
 CONFIG ?= configs/smollm2-135m.yaml
 CONFIGS ?= $(CONFIG)
 PYTHON ?= python3
+SOURCE ?= huggingface
 
 # Two environments from one lock: what serves (no torch), and what builds engines (torch and exporters).
 SERVE := .venv/.ready
@@ -108,6 +109,9 @@ engine: $(BUILD)  ## Fetch, convert, build, verify and publish the engine of CON
 plan: $(SERVE)  ## What MODEL (config.json, folder, owner/name) or CONFIG needs of GPUS=h200x8x2, and what fits; no weights
 	@$(PY) -m build.plan $(if $(MODEL),--model $(MODEL),$(CONFIG)) $(if $(GPUS),--gpus $(GPUS)) \
 	  $(if $(PRECISION),--precision $(PRECISION)) $(ARGS)
+
+fetch: $(BUILD)  ## Download CONFIG's checkpoint, or MODEL=Qwen/Qwen3-0.6B SOURCE=huggingface|modelscope REVISION=…
+	@$(BUILD_PY) -m build.fetch_command $(if $(MODEL),--model $(MODEL) --source $(SOURCE),$(CONFIG)) $(if $(REVISION),--revision $(REVISION))
 
 contract-dump: $(BUILD)  ## Compare the recorded TensorRT-LLM API with the image's own; not yet run on the image
 	@$(BUILD_PY) -m build.contract_dump .conch/contract-dump/trtllm.json

@@ -68,12 +68,22 @@ class PathSource(Frozen):
     path: Path
 
 
-class HubSource(Frozen):
-    """A repository of the Hugging Face hub, or of a mirror that HF_ENDPOINT names."""
+HubKind = Literal["huggingface", "modelscope"]
+_DEFAULT_BRANCH: dict[HubKind, str] = {"huggingface": "main", "modelscope": "master"}
 
-    kind: Literal["huggingface"]
+
+class HubSource(Frozen):
+    """A repository of a hub, or of a mirror that HF_ENDPOINT or MODELSCOPE_ENDPOINT names."""
+
+    kind: HubKind
     repo: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*$")
-    revision: str = Field(default="main", pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$")  # branch, tag or commit
+    # branch, tag or commit; none: the hub's default branch
+    revision: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$")
+
+    @property
+    def wanted(self) -> str:
+        """The branch, tag or commit."""
+        return self.revision or _DEFAULT_BRANCH[self.kind]
 
 
 AnySource = PypiSource | PathSource | HubSource

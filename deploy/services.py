@@ -114,7 +114,7 @@ def building(spec: Deployment, site: Site, image: Image, torch: str) -> list[Ser
     install = _into_venv(image, "--inexact", "--group", "build")
     if not image.packages:
         install.append(("uv", "pip", "install", "--no-deps", "--python", _PYTHON, "--torch-backend", "cpu", torch))
-    hub = isinstance(spec.source, HubSource)
+    hub = isinstance(spec.source, HubSource) and spec.source.kind == "huggingface"
     mounts = (*_for_install(image, site, name), *_parts(site, _SERVER_ROOMS), _spec(site), _engine(spec, site, True))
     return [
         Service(
