@@ -117,6 +117,7 @@ class AsyncClient:
         self._model = model
         self._channels = [grpc.aio.insecure_channel(address, options=_OPTIONS) for _ in range(connections)]
         self._infer = itertools.cycle([stream_infer(channel) for channel in self._channels])
+        self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channels[0])
 
     async def __aenter__(self) -> Self:
         return self
@@ -133,7 +134,7 @@ class AsyncClient:
         """Whether a server answers and has the model loaded."""
         question = service_pb2.ModelReadyRequest(name=self._model)
         try:
-            return bool((await next(self._stubs).ModelReady(question, timeout=timeout_s)).ready)
+            return bool((await self._stub.ModelReady(question, timeout=timeout_s)).ready)
         except grpc.aio.AioRpcError:
             return False
 
