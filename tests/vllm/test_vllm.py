@@ -54,7 +54,7 @@ def tokenizer() -> Tokenizer:
 
 def test_greedy_answers_are_hugging_faces(client: Client, tokenizer: Tokenizer) -> None:
     prompts = [tokenizer.encode(prompt).ids for prompt in PROMPTS]
-    for prompt, reference in zip(prompts, greedy(ENGINE, prompts, TOKENS), strict=True):
+    for prompt, reference in zip(prompts, greedy([ENGINE], prompts, TOKENS)[0], strict=True):
         options: dict[str, Any] = {"input_ids": prompt, "max_tokens": TOKENS, "ignore_eos": True}
         whole = client.generate(**options)
         assert list(whole.output_ids) == reference
