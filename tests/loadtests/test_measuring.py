@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from contract.errors import ServeError
 from contract.spec import Deployment, load_spec
 from contract.stage import run_dir
 from loadtests.bench import figures
@@ -41,6 +42,29 @@ def test_a_soak_against_a_server_of_its_own(tmp_path: Path) -> None:
     assert (tally.errors, tally.wrong_text) == ([], 0)
     assert {"tritonserver", "soak-test_preprocess", "soak-test_engine", "soak-test_postprocess"} <= set(memory)
     assert not (run_dir(ROOT, spec.name) / "state.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("fault", "pressed"),
+    [
+        (KeyboardInterrupt(), ["build.repository", "serving up", "serving down"]),
+        (ServeError("another one of this name runs"), ["build.repository", "serving up"]),  # and is not ours to stop
+    ],
+)
+def test_a_start_that_does_not_end_leaves_nothing_of_ours(
+    fault: BaseException, pressed: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+
+    def press(module: str, *arguments: str) -> None:
+        seen.append(f"{module} {arguments[0]}" if module == "serving" else module)
+        if arguments[0] == "up":
+            raise fault
+
+    monkeypatch.setattr("loadtests.served._press", press)
+    with pytest.raises(type(fault)), served(tmp_path / "tide.yaml"):
+        pass
+    assert seen == pressed
 
 
 async def every_transport(spec: Deployment) -> None:
