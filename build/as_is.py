@@ -40,7 +40,7 @@ class AsIs:
     def key(self, spec: Deployment) -> tuple[Any, ...]:
         """An engine is verified on the machine that runs it, under the options that it is served with."""
         machine, options = this_machine(), self._options(spec)
-        return machine.arch, machine.instruction_sets, options.model_dump(exclude={"lora"}), adapters_key(options.lora)
+        return machine.arch, machine.instruction_sets, options.model_dump(exclude={"lora"}), *adapters_key(options.lora)
 
     def check(self, checkpoint: Path, spec: Deployment) -> None:
         """Refuse to begin where nothing could verify the engine.
