@@ -1,16 +1,14 @@
 """A deployment's servers on the nodes of a Ray cluster: so many as are wanted, each where one of its places is free.
 
-``python -m serving.on_ray CONFIG --replicas N`` runs in an environment that has Ray and no Triton; the servers run in the
-house's own. ``gateway.replicas`` of CONFIG names the places: gRPC addresses on the nodes' own addresses, more of them
-than servers, so that one whose node is lost comes back on another. HTTP and metrics are on the ports beside each.
+``python -m serving.on_ray CONFIG --replicas N`` runs in an environment that has Ray and no Triton; the servers run in
+the house's own. ``gateway.replicas`` of CONFIG names the places, gRPC addresses on the nodes' own addresses: more of
+them than servers, so that one whose node is lost comes back on another. HTTP and metrics are on the two ports after.
 """
 
 import argparse
-import ctypes
 import fcntl
 import os
 import shlex
-import signal
 import subprocess
 import sys
 import time
@@ -28,7 +26,6 @@ from contract.spec import Deployment, load_spec
 _ROOT = Path(__file__).resolve().parent.parent
 _PYTHON = _ROOT / ".venv" / "bin" / "python"
 _AGAIN_S = 1.0
-_DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 
 
 @ray.remote(num_cpus=1, max_restarts=-1, max_task_retries=-1, scheduling_strategy="SPREAD")
@@ -39,11 +36,17 @@ class Replica:
         """Serve at one of these places for as long as this actor lives."""
         while True:
             for place in places:
-                if place.rpartition(":")[0] == ray.util.get_node_ip_address():
+                if place.rpartition(":")[0] == here():
                     with taken(Path(root) / place.replace(":", "-")) as folder:
                         if folder:
                             start(at(spec, place), folder).wait()
             time.sleep(_AGAIN_S)
+
+
+def here() -> str:
+    """This node's address, as Ray's book has it."""
+    own = ray.get_runtime_context().get_node_id()
+    return str(next(node["NodeManagerAddress"] for node in ray.nodes() if node["NodeID"] == own))
 
 
 @contextmanager
@@ -75,16 +78,13 @@ def start(spec: dict[str, Any], root: Path) -> "subprocess.Popen[bytes]":
     write, serve = ("-m", "build.repository", str(config), str(root)), ("-m", "serving", "serve", str(config))
     python = shlex.quote(str(_PYTHON))
     command = f"{python} {shlex.join(write)} && exec {python} {shlex.join(serve)} --root {shlex.quote(str(root))}"
-    return subprocess.Popen(["sh", "-c", command], cwd=_ROOT, env=_environment(), preexec_fn=_die_with_parent)
+    ends_with_us = ("setpriv", "--pdeathsig", "TERM")
+    return subprocess.Popen([*ends_with_us, "sh", "-c", command], cwd=_ROOT, env=_environment())
 
 
 def _environment() -> dict[str, str]:
     """Without what Ray set for its own worker."""
     return {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "PYTHON", "LD_"))}
-
-
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGTERM)
 
 
 def run(spec: Deployment, count: int) -> None:

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,10 @@ import yaml
 
 from serving.supervisor import Running
 from tests.e2e.servers import CODE, free_ports, synthetic
-from tests.gateway.conftest import active, until
+from tests.gateway import conftest
+from tests.gateway.conftest import active
 
+until = partial(conftest.until, seconds=30)
 LONG = {"model": "synthetic", "prompt": "the sea " * 40, "max_tokens": 400, "stream": True, "ignore_eos": True}
 
 
@@ -95,7 +98,7 @@ def test_load_is_shared_and_a_server_that_says_nothing_any_more_is_left(
 ) -> None:
     first, second = two
     with door(tmp_path, first, second) as client:
-        streams = [Stream(client, max_tokens=3000) for _ in range(8)]
+        streams = [Stream(client, max_tokens=3500) for _ in range(8)]
         until(lambda: all(stream.text for stream in streams))
         until(lambda: (active(first), active(second)) == (4, 4))
         os.kill(second.pid, signal.SIGSTOP)

@@ -5,8 +5,9 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import httpx
 import psutil
@@ -52,6 +53,13 @@ def program(*words: str | Path, **environment: str) -> Iterator[None]:
         process.wait(60)
 
 
+def joined(address: str) -> int:
+    """How many nodes the Ray at this address has."""
+    count = f"import ray; ray.init({address!r}, log_to_driver=False); print('nodes', len(ray.nodes()))"
+    run = subprocess.run([PYTHON, "-c", count], capture_output=True, text=True, timeout=60, check=False)
+    return int(run.stdout.split()[-1]) if "nodes" in run.stdout else 0
+
+
 def places(client: httpx.Client) -> list[str]:
     """Where live servers are."""
     lines = client.get("/metrics").text.splitlines()
@@ -75,12 +83,15 @@ def test_a_node_is_killed_under_load(tmp_path: Path) -> None:
     }
     config.write_text(yaml.safe_dump(spec))
     with (
-        node(HEAD, "--head", f"--port={port}", "--include-dashboard=false", f"--temp-dir={tmp_path / 'ray'}"),
+        TemporaryDirectory(prefix="ray-") as short,  # sockets' paths are limited
+        node(HEAD, "--head", f"--port={port}", "--include-dashboard=false", f"--temp-dir={short}"),
         node(OTHER, f"--address={address}") as other,
-        program(PYTHON, "-m", "serving.on_ray", config, "--replicas", "2", RAY_ADDRESS=address),
         program(sys.executable, "-m", "gateway", config),
         httpx.Client(base_url=f"http://127.0.0.1:{gateway}", timeout=60, trust_env=False) as client,
+        ExitStack() as servers,
     ):
+        until(lambda: joined(address) == 2, 120)
+        servers.enter_context(program(PYTHON, "-m", "serving.on_ray", config, "--replicas", "2", RAY_ADDRESS=address))
         until(lambda: up(client) == 2, 120)
         assert sorted(places(client)) == [HEAD, OTHER]
         streams = [Stream(client, max_tokens=1000) for _ in range(8)]
