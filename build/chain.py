@@ -28,6 +28,29 @@ def build(config: Path, spec: Deployment, root: Path) -> Path:
         return _build(config, spec, source, home)
 
 
+def fetch_source(spec: Deployment, root: Path) -> Path:
+    """The folder of a deployment's source, which a later build takes up.
+
+    Raises:
+        BuildError: the source is not there, or not whole.
+    """
+    assert spec.source is not None
+    fetch.check_source(spec.source)
+    work = engines_root(root, spec.name) / ".work"
+    with exclusive(work):
+        return _fetch(spec.source, work)
+
+
+def _fetch(source: AnySource, work: Path) -> Path:
+    return step(
+        work,
+        "fetch",
+        fetch.source_key(source),
+        lambda folder: fetch.fetch(source, folder),
+        shows_itself=isinstance(source, HubSource),
+    )
+
+
 def show_command(spec: Deployment, root: Path) -> list[str]:
     """What the engine step would run outside this process; nothing is fetched or built.
 
@@ -84,7 +107,8 @@ def _build(config: Path, spec: Deployment, source: AnySource, home: Path) -> Pat
         with TemporaryDirectory(dir=work) as folder:
             fetch.peek(source, Path(folder))
             builder.check(Path(folder), spec)
-    fetched = step(work, "fetch", keys.source, lambda folder: fetch.fetch(source, folder))
+    fetched = _fetch(source, work)
+    commit = fetch.commit_of(fetched)
     weights = _size(fetched)
     checkpoint = step(
         work,
@@ -101,7 +125,7 @@ def _build(config: Path, spec: Deployment, source: AnySource, home: Path) -> Pat
         lambda folder: builder.build(checkpoint, spec, folder),
         needs_bytes=2 * _size(checkpoint),
     )
-    manifest = publish.write_manifest(built, spec, checkpoint, engine_version=engine_version)
+    manifest = publish.write_manifest(built, spec, checkpoint, engine_version=engine_version, commit=commit)
     measured = None
     if spec.verify.reference == "none":
         _judge(manifest, spec)
@@ -116,6 +140,7 @@ def _build(config: Path, spec: Deployment, source: AnySource, home: Path) -> Pat
         spec,
         checkpoint,
         engine_version=engine_version,
+        commit=commit,
         measured=measured,
         seconds=time.monotonic() - begun,
     )

@@ -29,7 +29,7 @@ def convert(fetched: Path, folder: Path) -> None:
     if files:
         _from_gguf(files[0].resolve(), folder)
     else:
-        for file in sorted(fetched.iterdir()):
+        for file in sorted(fetched.glob("[!.]*")):
             (folder / file.name).symlink_to(file.resolve())
     check_checkpoint(folder)
 

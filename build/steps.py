@@ -15,7 +15,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
@@ -52,11 +52,14 @@ def exclusive(work: Path) -> Iterator[None]:
         yield
 
 
-def step(work: Path, name: str, key: str, make: Callable[[Path], None], needs_bytes: int = 0) -> Path:
+def step(
+    work: Path, name: str, key: str, make: Callable[[Path], None], *, needs_bytes: int = 0, shows_itself: bool = False
+) -> Path:
     """The finished folder of a step, made by ``make(folder)`` unless it is there already.
 
     Args:
         needs_bytes: what the step will write, as far as known; refused at once if the disk has less.
+        shows_itself: whether ``make`` has a progress display of its own.
 
     Raises:
         BuildError: the step refused, or the disk is full; nothing of the step is left.
@@ -76,7 +79,7 @@ def step(work: Path, name: str, key: str, make: Callable[[Path], None], needs_by
                 f"{name} needs about {needs_bytes / 2**20:.0f} MiB in {work}, {free / 2**20:.0f} MiB are free",
                 fix="Free some space",
             )
-        with alive(name):
+        with nullcontext() if shows_itself else alive(name):
             make(unfinished)
             sync(unfinished)
         unfinished.rename(done)
@@ -94,14 +97,14 @@ def step(work: Path, name: str, key: str, make: Callable[[Path], None], needs_by
     return done
 
 
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def _no_room(error: BaseException | None) -> bool:
     """Whether a full disk is behind an error: safetensors, tokenizers and OpenVINO raise no OSError for it."""
-    signs = [*(os.strerror(code) for code in _NO_ROOM), "iostream error"]
+    signs = [*(os.strerror(code) for code in NO_ROOM), "iostream error"]
     while error:
-        if (isinstance(error, OSError) and error.errno in _NO_ROOM) or any(sign in str(error) for sign in signs):
+        if (isinstance(error, OSError) and error.errno in NO_ROOM) or any(sign in str(error) for sign in signs):
             return True
         error = error.__context__
     return False

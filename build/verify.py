@@ -9,11 +9,9 @@ Three measures, each of the very engine that will serve:
 """
 
 import math
-from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
+from build import reference
 from build.builders import Builder, Script
 from build.steps import console
 from contract.errors import VerifyError
@@ -25,35 +23,28 @@ WINDOW = 256  # tokens of text a forward pass
 GREEDY_TOKENS = 48
 
 
-@dataclass(frozen=True)
-class Reference:
-    """What the fp32 model says."""
-
-    windows: list[list[int]]  # the text, tokenized, in windows
-    top1: list[list[int]]  # most likely next token at each position
-    loss: float  # mean negative log likelihood a token, nats
-    prompts: list[list[int]]
-    greedy: list[list[int]]  # GREEDY_TOKENS after each prompt
-
-
 def measure(builder: Builder, config: Path, spec: Deployment, checkpoint: Path, engine: Path) -> Measured:
     """Compare an engine with its checkpoint.
 
     Raises:
         BuildError: the engine does not run.
     """
-    reference = _reference(checkpoint)
-    replay = builder.replay(config, spec, engine, Script(reference.windows, reference.prompts, GREEDY_TOKENS))
+    script = _script(checkpoint)
+    theirs = reference.replay(checkpoint, script)
+    ours = builder.replay(config, spec, engine, script)
     pairs = [
-        (ours, theirs[position])
-        for row, theirs in zip(replay.top1, reference.top1, strict=True)
-        for position, ours in row.items()
+        (token, said[position])
+        for row, said in zip(ours.top1, theirs.top1, strict=True)
+        for position, token in row.items()
     ]
-    agreed = sum(_common_prefix(a, b) for a, b in zip(replay.greedy, reference.greedy, strict=True))
+    agreed = sum(_common_prefix(a, b) for a, b in zip(ours.greedy, theirs.greedy, strict=True))
+    ratio = None
+    if ours.loss is not None and theirs.loss is not None:
+        ratio = round(math.exp(ours.loss - theirs.loss), 4)
     return Measured(
-        greedy_agreement=round(agreed / sum(map(len, reference.greedy)), 4),
+        greedy_agreement=round(agreed / sum(map(len, theirs.greedy)), 4),
         top1_agreement=round(sum(a == b for a, b in pairs) / len(pairs), 4),
-        perplexity_ratio=None if replay.loss is None else round(math.exp(replay.loss - reference.loss), 4),
+        perplexity_ratio=ratio,
         tokens_compared=len(pairs),
     )
 
@@ -97,52 +88,16 @@ def judge(measured: Measured, limits: Verify) -> None:
         )
 
 
-def _reference(checkpoint: Path) -> Reference:
-    """Run the checkpoint in fp32 on the CPU.
+def _script(checkpoint: Path) -> Script:
+    """The project's text in windows, and the beginnings of its paragraphs as prompts."""
+    from transformers import AutoTokenizer
 
-    Raises:
-        VerifyError: this machine has not the memory.
-    """
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    # A checkpoint in 16 bits doubles; what is quantized grows more, and transformers then says so itself.
-    needed = 2 * sum(file.stat().st_size for file in checkpoint.glob("*.safetensors"))
-    available = psutil.virtual_memory().available
-    if needed > available:
-        raise VerifyError(
-            f"the fp32 reference needs about {needed / 2**30:.0f} GiB of memory, {available / 2**30:.0f} are available",
-            fix="Use a larger machine, or publish unverified with verify.reference: none",
-        )
     tokenizer = AutoTokenizer.from_pretrained(checkpoint)
-    model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32).eval()
     paragraphs = TEXT.read_text(encoding="utf-8").split("\n\n")
     ids = tokenizer.encode("\n\n".join(paragraphs), add_special_tokens=False, verbose=False)
     windows = [ids[at : at + WINDOW] for at in range(0, len(ids) - 1, WINDOW)]
-    top1, losses = [], []
     prompts = [tokenizer.encode(" ".join(paragraph.split()[:24]), add_special_tokens=False) for paragraph in paragraphs]
-    greedy = []
-    with torch.inference_mode():
-        for window in windows:
-            logits = model(torch.tensor([window])).logits[0]
-            top1.append(logits.argmax(-1).tolist())
-            losses += torch.nn.functional.cross_entropy(
-                logits[:-1], torch.tensor(window[1:]), reduction="none"
-            ).tolist()
-        for prompt in prompts:
-            answer = model.generate(
-                torch.tensor([prompt]),
-                attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
-                max_new_tokens=GREEDY_TOKENS,
-                min_new_tokens=GREEDY_TOKENS,
-                do_sample=False,
-                eos_token_id=None,
-                pad_token_id=0,
-            )
-            greedy.append(answer[0, len(prompt) :].tolist())
-    return Reference(windows, top1, sum(losses) / len(losses), prompts, greedy)
+    return Script(windows, prompts, GREEDY_TOKENS)
 
 
 def _common_prefix(ours: list[int], theirs: list[int]) -> int:

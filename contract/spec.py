@@ -16,6 +16,7 @@ from contract.cluster import faults as cluster_faults
 from contract.errors import SpecError
 from contract.frozen import Frozen
 from contract.lmdeploy import LmdeployOptions
+from contract.lora import Lora
 from contract.sglang import SglangOptions
 from contract.spec_faults import duplicate_key, explain
 from contract.trtllm import TrtllmSpec
@@ -67,12 +68,22 @@ class PathSource(Frozen):
     path: Path
 
 
-class HubSource(Frozen):
-    """A repository of the Hugging Face hub, or of a mirror that HF_ENDPOINT names."""
+HubKind = Literal["huggingface", "modelscope"]
+_DEFAULT_BRANCH: dict[HubKind, str] = {"huggingface": "main", "modelscope": "master"}
 
-    kind: Literal["huggingface"]
+
+class HubSource(Frozen):
+    """A repository of a hub, or of a mirror that HF_ENDPOINT or MODELSCOPE_ENDPOINT names."""
+
+    kind: HubKind
     repo: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*$")
-    revision: str = Field(default="main", pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$")  # branch, tag or commit
+    # branch, tag or commit; none: the hub's default branch
+    revision: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$")
+
+    @property
+    def wanted(self) -> str:
+        """The branch, tag or commit."""
+        return self.revision or _DEFAULT_BRANCH[self.kind]
 
 
 AnySource = PypiSource | PathSource | HubSource
@@ -110,6 +121,12 @@ class EngineSpec(Frozen):
     vllm: VllmOptions = VllmOptions()
     sglang: SglangOptions = SglangOptions()
     lmdeploy: LmdeployOptions = LmdeployOptions()
+
+    @property
+    def lora(self) -> Lora | None:
+        """The adapters that requests may name."""
+        lora: Lora | None = getattr(getattr(self, self.runtime, None), "lora", None)
+        return lora
 
     @model_validator(mode="after")
     def _precision_is_known(self) -> Self:

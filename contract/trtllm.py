@@ -7,6 +7,7 @@ from pydantic import Field
 
 from contract.frozen import Frozen
 from contract.images import PINNED
+from contract.lora import Lora
 
 Backend = Literal["tensorrt", "pytorch"]
 GpuName = Literal[
@@ -14,18 +15,19 @@ GpuName = Literal[
     "a30",
     "a100-40gb",
     "a100",
+    "a800",
     "l4",
     "l40s",
     "rtx-4090",
     "h20",
     "h100",
+    "h800",
     "h200",
     "gh200",
     "b200",
     "rtx-5090",
     "rtx-pro-6000",
 ]
-AdapterName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
 Arguments = dict[str, Any]
 
 
@@ -46,13 +48,6 @@ class Calibration(Frozen):
     batches: int = Field(default=512, ge=1)
     batch_size: int = Field(default=1, ge=1)
     max_seq_len: int = Field(default=512, ge=1)
-
-
-class Lora(Frozen):
-    """Adapters that requests choose by name."""
-
-    adapters: dict[AdapterName, Path] = Field(min_length=1)  # name → folder in Hugging Face's PEFT format
-    max_rank: int = Field(default=64, ge=1)
 
 
 class Lookahead(Frozen):

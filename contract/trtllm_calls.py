@@ -4,6 +4,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from contract.calls import Call, Member
+from contract.lora import ADAPTERS
 from contract.trtllm import Eagle, Lookahead, Medusa, TrtllmSpec
 from contract.trtllm_rules import CALIBRATED
 
@@ -12,7 +13,6 @@ if TYPE_CHECKING:
 
 # What lies in an engine folder beside the tokenizer and the manifest.
 WEIGHTS = "trtllm"  # the engine, or the checkpoint of backend pytorch
-ADAPTERS = "lora"
 DRAFT = "draft"
 
 _QUANT_ALGO = {
@@ -204,7 +204,7 @@ def _adapted(spec: "Deployment", folder: PurePosixPath) -> dict[str, Any]:
     options = spec.engine.trtllm
     arguments: dict[str, Any] = {}
     if options.lora:
-        folders = [str(folder / ADAPTERS / name) for name in sorted(options.lora.adapters)]
+        folders = [str(folder / ADAPTERS / name) for name in options.lora.names]
         lora = {"lora_dir": folders, "max_lora_rank": options.lora.max_rank, "max_loras": len(folders)}
         arguments |= {"enable_lora": True, "lora_config": Call("LoraConfig", lora | {"max_cpu_loras": len(folders)})}
     match options.speculative:

@@ -5,6 +5,7 @@ from pathlib import PurePath
 from typing import Any
 
 from contract.spec import Deployment
+from contract.vllm import RANKS
 
 _DTYPES = {"fp32": "float32", "bf16": "bfloat16"}
 
@@ -34,9 +35,18 @@ def engine_args(engine: PurePath, spec: Deployment, *, cpu: bool = False) -> dic
         "pipeline_parallel_size": parallel.pipeline,
         "enable_expert_parallel": parallel.expert > 1,
         "generation_config": "vllm",  # a request's parameters are the contract's, not the checkpoint's
+        **_adapters(spec),
         **memory,
         **_over_nodes(spec),
     }
+
+
+def _adapters(spec: Deployment) -> dict[str, Any]:
+    lora = spec.engine.vllm.lora
+    if lora is None:
+        return {}
+    rank = next(rank for rank in RANKS if rank >= lora.max_rank)
+    return {"enable_lora": True, "max_loras": len(lora.names), "max_lora_rank": rank}
 
 
 def _over_nodes(spec: Deployment) -> dict[str, Any]:

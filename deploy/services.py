@@ -33,6 +33,8 @@ _UV = {
 # What NVIDIA's and the engines' own images may lack of what the server and its stages import. numpy, transformers and
 # torch are theirs, and stay as they are.
 _LAID_OVER = ("msgspec", "psutil", "pydantic", "pyyaml", "rich", "tritonclient", "typer")
+# What the worker needs beside its engine, and an engine may not bring: pip leaves alone what the image has.
+_IN_THE_WORKER = ("msgspec", "pydantic", "pyyaml")
 _SERVER_ROOMS = ("build", "contract", "python_backend", "serving")
 _GATEWAY_ROOMS = ("clients", "contract", "gateway")
 _LOCK = ("pyproject.toml", "uv.lock")
@@ -112,7 +114,7 @@ def building(spec: Deployment, site: Site, image: Image, torch: str) -> list[Ser
     install = _into_venv(image, "--inexact", "--group", "build")
     if not image.packages:
         install.append(("uv", "pip", "install", "--no-deps", "--python", _PYTHON, "--torch-backend", "cpu", torch))
-    hub = isinstance(spec.source, HubSource)
+    hub = isinstance(spec.source, HubSource) and spec.source.kind == "huggingface"
     mounts = (*_for_install(image, site, name), *_parts(site, _SERVER_ROOMS), _spec(site), _engine(spec, site, True))
     return [
         Service(
@@ -168,7 +170,10 @@ def _into_venv(image: Image, *lock: str) -> list[tuple[str, ...]]:
     # Without pip, which Ubuntu's Python cannot put into an environment; the image's own installs for it.
     venv = ("python3", "-m", "venv", "--without-pip", "--system-site-packages")
     pip = ("python3", "-m", "pip", "--python", _PYTHON, "install", "--no-cache-dir", "--requirement", _REQUIREMENTS)
-    worker = () if image.triton else ((*venv, f"{_STATE}/worker"),)
+    worker: tuple[tuple[str, ...], ...] = ()
+    if not image.triton:
+        own = ("python3", "-m", "pip", "--python", f"{_STATE}/worker/bin/python", "install", "--no-cache-dir")
+        worker = ((*venv, f"{_STATE}/worker"), (*own, *_IN_THE_WORKER))
     return [(*venv, f"{_STATE}/venv"), *worker, pip]
 
 

@@ -1,15 +1,16 @@
-"""The FastAPI application: its routes, its layers, and how every failure leaves it."""
+"""The ASGI application: its routes, its layers, and how every failure leaves it."""
 
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from fastapi import FastAPI
-from fastapi.telemetry import TelemetryConfig
 from pydantic import ValidationError
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
 from gateway import chat, responses, text
 from gateway.backend import Backend
@@ -21,93 +22,96 @@ from gateway.interrupt import ClientLeft
 from gateway.journey import journey_of
 from gateway.metrics import Metrics
 from gateway.observe import Observed
-from gateway.openapi import publish
+from gateway.openapi import describe
 from gateway.schema.chat import ChatBody
 from gateway.schema.common import Sampling
 from gateway.schema.responses import ResponsesBody
 from gateway.schema.text import TextBody
 from gateway.service import Service, Work
 
-# FastAPI would send what it sees, bodies of refused requests included, wherever OTEL_… variables say.
-_NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
-
 B = TypeVar("B", bound=Sampling)
 
 
-def make_app(service: Service) -> FastAPI:
+def make_app(service: Service) -> Starlette:
     """The application around a service."""
-
     metrics = Metrics(service.backends.values())
-    app = FastAPI(title="Conch", version="1", redoc_url=None, telemetry=_NO_TELEMETRY)
-    app.add_middleware(Guard, keys=service.keys, drain=service.drain)
-    if service.cors_origins:
-        app.add_middleware(CORSMiddleware, allow_origins=service.cors_origins, allow_headers=["*"])
-    app.add_middleware(Observed, metrics=metrics)
-    for kind, handler in _HANDLERS.items():
-        app.add_exception_handler(kind, handler)
-    _add_answers(app, service)
-    _add_models(app, service)
-    _add_state(app, service, metrics)
-    publish(app, keys_needed=service.keys.needed)
-    return app
+    routes = [*_answers(service), *_models(service), *_state(service, metrics)]
+    document = describe(routes, keys_needed=service.keys.needed)
+
+    async def openapi(request: Request) -> Response:
+        """What is accepted, field by field."""
+        journey_of(request).route = "/openapi.json"
+        return JSONResponse(document)
+
+    friends = [Middleware(CORSMiddleware, allow_origins=service.cors_origins, allow_headers=["*"])]
+    return Starlette(
+        routes=[*routes, Route("/openapi.json", openapi)],
+        middleware=[
+            Middleware(Observed, metrics=metrics),
+            *(friends if service.cors_origins else ()),
+            Middleware(Guard, keys=service.keys, drain=service.drain),
+        ],
+        exception_handlers=_HANDLERS,
+    )
 
 
-def _add_answers(app: FastAPI, service: Service) -> None:
+def _answers(service: Service) -> list[Route]:
     async def answer(request: Request, schema: type[B], understand: Callable[[B, Backend], Work]) -> Response:
         journey = journey_of(request)
-        journey.route = request.url.path
+        journey.route = request.scope["path"]
         body = await read_body(request, schema, service.most_body_bytes)
         backend = service.backend(body.model, journey)
         return await service.answer(request, backend, understand(body, backend))
 
-    @app.post("/v1/chat/completions")
     async def chat_completions(request: Request) -> Response:
         """Continue a chat."""
         return await answer(request, ChatBody, chat.understand)
 
-    @app.post("/v1/completions")
     async def completions(request: Request) -> Response:
         """Continue a text, or several."""
         return await answer(request, TextBody, text.understand)
 
-    @app.post("/v1/responses")
     async def make_response(request: Request) -> Response:
         """Make a response."""
         return await answer(request, ResponsesBody, responses.understand)
 
-    @app.post("/v1/embeddings")
     async def embeddings(request: Request) -> Response:
         """There are none: every deployment here generates text."""
         journey_of(request).route = "/v1/embeddings"
         message = f"No deployment here makes embeddings; {', '.join(service.backends)} generate text"
         raise Refused(ApiError(404, message, INVALID, "model_not_found", "model"))
 
+    return [
+        Route("/v1/chat/completions", chat_completions, methods=["POST"]),
+        Route("/v1/completions", completions, methods=["POST"]),
+        Route("/v1/responses", make_response, methods=["POST"]),
+        Route("/v1/embeddings", embeddings, methods=["POST"]),
+    ]
 
-def _add_models(app: FastAPI, service: Service) -> None:
-    @app.get("/v1/models")
+
+def _models(service: Service) -> list[Route]:
     async def models(request: Request) -> Response:
         """Every deployment."""
         journey_of(request).route = "/v1/models"
         return JSONResponse({"object": "list", "data": [_model(each) for each in service.backends.values()]})
 
-    @app.get("/v1/models/{model}")
-    async def model(request: Request, model: str) -> Response:
+    async def model(request: Request) -> Response:
         """One deployment."""
         journey = journey_of(request)
         journey.route = "/v1/models/{model}"
-        return JSONResponse(_model(service.backend(model, journey)))
+        return JSONResponse(_model(service.backend(request.path_params["model"], journey)))
+
+    return [Route("/v1/models", models), Route("/v1/models/{model}", model)]
 
 
-def _add_state(app: FastAPI, service: Service, metrics: Metrics) -> None:
+def _state(service: Service, metrics: Metrics) -> list[Route]:
     healths = {name: Health(backend) for name, backend in service.backends.items()}
 
-    @app.get("/health/live")
     async def live(request: Request) -> Response:
         """The gateway answers."""
         journey_of(request).route = "/health/live"
         return JSONResponse({"status": "ok"})
 
-    @app.get("/health/ready")
     async def ready(request: Request) -> Response:
         """Every deployment answers a one-token request, and the gateway takes new ones."""
         journey_of(request).route = "/health/ready"
@@ -117,11 +121,12 @@ def _add_state(app: FastAPI, service: Service, metrics: Metrics) -> None:
         status = 503 if any(verdicts.values()) else 200
         return JSONResponse({name: verdict or "ready" for name, verdict in verdicts.items()}, status)
 
-    @app.get("/metrics")
     async def metrics_page(request: Request) -> Response:
         """Prometheus' page."""
         journey_of(request).route = "/metrics"
         return Response(metrics.page(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    return [Route("/health/live", live), Route("/health/ready", ready), Route("/metrics", metrics_page)]
 
 
 def _model(backend: Backend) -> dict[str, object]:

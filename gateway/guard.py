@@ -9,7 +9,7 @@ from gateway.interrupt import Drain
 from gateway.journey import journey_of
 from gateway.keys import Keys
 
-_OPEN = ("/health/live", "/health/ready", "/metrics", "/openapi.json", "/docs")
+_OPEN = ("/health/live", "/health/ready", "/metrics", "/openapi.json")
 
 _NO_KEY = ApiError(401, "No API key: send the header Authorization: Bearer KEY", INVALID, "invalid_api_key")
 _WRONG_KEY = ApiError(401, "This API key is not known here", INVALID, "invalid_api_key")

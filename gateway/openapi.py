@@ -1,10 +1,11 @@
 """The published openapi.json, made from the very models that check the requests."""
 
+from collections.abc import Iterable
 from typing import Any
 
-from fastapi import FastAPI
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
+from starlette.routing import Route
 
 from gateway.ask import TIMEOUT_HEADER
 from gateway.schema.answers import ChatAnswer, ErrorAnswer, ModelAnswer, ModelList, ResponseAnswer, TextAnswer
@@ -31,20 +32,8 @@ _UNAUTHORIZED = {"401": "No API key, or a wrong one"}
 _REFS = "#/components/schemas/{model}"
 
 
-def publish(app: FastAPI, *, keys_needed: bool) -> None:
-    """Let the application publish a document that says what it really takes and gives."""
-    document: dict[str, Any] = {}
-    plain = app.openapi
-
-    def openapi() -> dict[str, Any]:
-        if not document:
-            document.update(_completed(plain(), keys_needed))
-        return document
-
-    app.openapi = openapi  # type: ignore[method-assign]
-
-
-def _completed(document: dict[str, Any], keys_needed: bool) -> dict[str, Any]:
+def describe(routes: Iterable[Route], *, keys_needed: bool) -> dict[str, Any]:
+    """The document of these routes: what they really take and give."""
     models = [model for pair in _BODIES.values() for model in pair] + [*_PLAIN.values(), ErrorAnswer]
     names, schemas = models_json_schema([(model, "validation") for model in models], ref_template=_REFS)
     components: dict[str, Any] = {"schemas": schemas["$defs"]}
@@ -52,28 +41,44 @@ def _completed(document: dict[str, Any], keys_needed: bool) -> dict[str, Any]:
         status: {"description": why, "content": _json(names[ErrorAnswer, "validation"])}
         for status, why in {**_ERRORS, **(_UNAUTHORIZED if keys_needed else {})}.items()
     }
-    for path, methods in document["paths"].items():
-        for operation in methods.values():
-            if not path.startswith("/v1/"):
-                continue
-            operation["responses"] = dict(errors)
-            if path in _BODIES:
-                body, answer = (names[model, "validation"] for model in _BODIES[path])
-                operation["requestBody"] = {"required": True, "content": _json(body)}
-                content = {**_json(answer), "text/event-stream": {}}  # what an event is, OpenAPI 3.1 cannot say
-                operation["responses"]["200"] = {"description": "The answer", "content": content}
-                operation["parameters"] = [_TIMEOUT]
-            elif path in _PLAIN:
-                operation["responses"]["200"] = {
-                    "description": "Found",
-                    "content": _json(names[_PLAIN[path], "validation"]),
-                }
-            if keys_needed:
-                operation["security"] = [{"key": []}]
+    paths: dict[str, Any] = {}
+    for route in routes:
+        path = route.path
+        operation: dict[str, Any] = {
+            "summary": route.endpoint.__doc__,
+            "operationId": route.name,
+            "responses": {"200": {"description": "The state"}},
+            "parameters": [_named(name) for name in route.param_convertors],
+        }
+        paths[path] = {"post" if "POST" in (route.methods or ()) else "get": operation}
+        if not path.startswith("/v1/"):
+            continue
+        operation["responses"] = dict(errors)
+        if path in _BODIES:
+            body, answer = (names[model, "validation"] for model in _BODIES[path])
+            operation["requestBody"] = {"required": True, "content": _json(body)}
+            content = {**_json(answer), "text/event-stream": {}}  # what an event is, OpenAPI 3.1 cannot say
+            operation["responses"]["200"] = {"description": "The answer", "content": content}
+            operation["parameters"] = [_TIMEOUT]
+        elif path in _PLAIN:
+            operation["responses"]["200"] = {
+                "description": "Found",
+                "content": _json(names[_PLAIN[path], "validation"]),
+            }
+        if keys_needed:
+            operation["security"] = [{"key": []}]
     if keys_needed:
         components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
-    document["components"] = components
-    return document
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Conch", "version": "1"},
+        "paths": paths,
+        "components": components,
+    }
+
+
+def _named(parameter: str) -> dict[str, Any]:
+    return {"name": parameter, "in": "path", "required": True, "schema": {"type": "string"}}
 
 
 def _json(schema: Any) -> dict[str, Any]:

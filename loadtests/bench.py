@@ -80,12 +80,29 @@ class RawEngine:
         if self._line() != "ready":
             raise ServeError("the raw engine did not start")
 
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self._process.pid
+
+    def answers(self, prompts: list[list[int]], max_tokens: int) -> dict[str, Any]:
+        """One round: the ``ids`` of every answer and the ``times``, from the round's start, at which they came.
+
+        Raises:
+            ServeError: the engine died.
+        """
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps({"prompts": prompts, "max_tokens": max_tokens}) + "\n")
+            self._process.stdin.flush()
+            said: dict[str, Any] = json.loads(self._line())
+        except (OSError, ValueError):
+            raise ServeError("the raw engine died") from None
+        return said
+
     def run(self, prompts: list[list[int]], max_tokens: int) -> list[Timeline]:
         """One round."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps({"prompts": prompts, "max_tokens": max_tokens}) + "\n")
-        self._process.stdin.flush()
-        times: list[list[float]] = json.loads(self._line())["times"]
+        times: list[list[float]] = self.answers(prompts, max_tokens)["times"]
         return [Timeline(0.0, [(at, 1) for at in stamps]) for stamps in times]
 
     def close(self) -> None:

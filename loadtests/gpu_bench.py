@@ -3,10 +3,13 @@
 - ``offline``: vLLM's ``LLM.generate``, which has neither server nor client;
 - ``serve``: ``vllm serve`` and its OpenAI stream;
 - ``ensemble``: ours over gRPC, and ``gateway``: ours over the OpenAI stream, taking turns;
-- ``soak``: many streams with cancels over the ensemble, for leaks.
+- ``beside``: serve, ensemble and gateway taking turns, both engines on the GPU at once, each with its own memory;
+- ``soak``: many streams with cancels over ours, for leaks (loadtests/gpu_soak.py);
+- ``same-text``: whether all give the same greedy text (loadtests/gpu_texts.py).
 
-One large model fills a GPU, so the three engines come one after the other; ``--phases`` says which, in which
-order, and a phase named twice shows how far the machine drifts. Every phase's result is on disk when it ends.
+One large model may fill a GPU, so the engines of all phases but ``beside`` come one after the other; ``--phases`` says
+which, in which order, and a phase named twice shows how far the machine drifts. Ours runs on while the next phase
+wants it too. Every phase's result is on disk when it ends.
 """
 
 import argparse
@@ -17,35 +20,30 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
-from tokenizers import Tokenizer
 
 from contract.errors import ConchError, ServeError
 from contract.manifest import this_machine
 from contract.spec import Deployment
 from loadtests.fleet import Fleet, Load
 from loadtests.gpu_deployment import deployment
+from loadtests.gpu_soak import soak
+from loadtests.gpu_texts import same_text
 from loadtests.lean import Order
-from loadtests.meter import Meter, family, memory_mib
+from loadtests.meter import Meter, family
 from loadtests.pipeline import itl, quantiles
 from loadtests.served import served
 from loadtests.shapes import SHAPES
-from loadtests.soak import active
 from loadtests.vllm_alone import VLLM, offline, vllm_serve
 
-PHASES = ("ensemble", "serve", "offline", "soak", "same-text")
-TEXTS = (
-    "The tide comes in",
-    "A short history of lighthouses:",
-    "def fibonacci(n):",
-    "The three states of water are",
-    "Dear Sir or Madam,",
-    "Once upon a time, in a village by the sea,",
-)
+PHASES = ("ensemble", "serve", "offline", "beside", "soak", "same-text")
+OURS = ("ensemble", "beside", "soak")
+
+Roots = Callable[[], list[psutil.Process]]
 
 
 class Bench:
@@ -54,6 +52,18 @@ class Bench:
     def __init__(self, options: argparse.Namespace, spec: Deployment, config: Path, engine: Path, vocab: int) -> None:
         self.options, self.spec, self.config, self.engine, self._vocab = options, spec, config, engine, vocab
         self.results: list[dict[str, Any]] = []
+        self._server, self._server_pid = ExitStack(), 0
+
+    def ours(self) -> int:
+        """Our server's process id; started unless an earlier phase left it running."""
+        if not self._server_pid:
+            self._server_pid = self._server.enter_context(served(self.config))
+        return self._server_pid
+
+    def close(self) -> None:
+        """Stop our server: its part of the GPU is free again."""
+        self._server_pid = 0
+        self._server.close()
 
     def prompts(self, way: str, streams: int, number: int) -> list[dict[str, Any]]:
         """The same for every way, but for the gateway: its engine has seen the ensemble's, and caches prefixes."""
@@ -81,13 +91,13 @@ class Bench:
             raise ServeError(f"{way}: {len(failed)} of {streams} requests failed: {failed[0]}")
         return load
 
-    def measure(self, ways: tuple[str, ...], roots: Callable[[], list[psutil.Process]]) -> None:
-        """Every way at every number of streams, turn by turn."""
+    def measure(self, ways: dict[str, Roots]) -> None:
+        """Every way, by the processes that serve it, at every number of streams, turn by turn."""
         for way in ways:
             self.load(way, min(64, max(self.options.streams)), -1)  # warms up
         for streams in self.options.streams:
             for number in range(self.options.rounds):
-                for way in ways:
+                for way, roots in ways.items():
                     with Meter(roots) as meter:
                         load = self.load(way, streams, number)
                     self._note(way, streams, load, meter.report)
@@ -121,14 +131,24 @@ class Bench:
 
     def ensemble(self) -> None:
         """Ours: gRPC and gateway."""
-        with served(self.config) as server_pid:
-            gateway = family("-m", "gateway", "--root")
-            self.measure(("ensemble", "gateway"), lambda: [psutil.Process(server_pid), *gateway()])
+        roots = self._our_roots()
+        self.measure({"ensemble": roots, "gateway": roots})
+
+    def _our_roots(self) -> Roots:
+        server_pid, gateway = self.ours(), family("-m", "gateway", str(self.config))
+        return lambda: [psutil.Process(server_pid), *gateway()]
 
     def serve(self) -> None:
         """vllm serve."""
         with vllm_serve(self.engine, self.spec, self.options.port) as process:
-            self.measure(("serve",), lambda: [psutil.Process(process.pid)])
+            self.measure({"serve": lambda: [psutil.Process(process.pid)]})
+
+    def beside(self) -> None:
+        """vllm serve and ours: what the machine does to one, it does to the others."""
+        roots = self._our_roots()
+        with vllm_serve(self.engine, self.spec, self.options.port, self.options.serve_memory) as process:
+            serve: Roots = lambda: [psutil.Process(process.pid)]  # noqa: E731
+            self.measure({"serve": serve, "ensemble": roots, "gateway": roots})
 
     def offline(self) -> None:
         """LLM.generate."""
@@ -146,73 +166,13 @@ class Bench:
                     )
 
     def soak(self) -> None:
-        """Streams with cancels for minutes: what leaks, what fails, what is left."""
-        options, ports = self.options, self.spec.ports
-        with served(self.config) as server_pid:
-            order = Order(
-                "grpc", ports.host, ports.grpc, self.spec.name, self.prompts("soak", 2048, 0), options.soak_streams,
-                options.soak_seconds, cancel_share=0.1, seed=1, brief=True,
-            )  # fmt: skip
-            fleet = Fleet(order, options.clients)
-            time.sleep(options.soak_seconds / 5)  # caches fill
-            before = memory_mib(server_pid)
-            load = fleet.wait()
-            after = memory_mib(server_pid)
-            time.sleep(5)  # a canary's step tells the KV cache's state
-            lines = load.timelines
-            self._keep(
-                {
-                    "way": "soak",
-                    "streams": options.soak_streams,
-                    "seconds": options.soak_seconds,
-                    "complete": sum(each.finish_reason == "length" for each in lines),
-                    "cancelled": sum(each.finish_reason == "cancelled" for each in lines),
-                    "errors": [each.error for each in lines if each.error][:20],
-                    "tokens_per_s": round(
-                        sum(count for each in lines for _, count in each.deltas) / options.soak_seconds, 1
-                    ),
-                    "ttft_ms": quantiles([each.deltas[0][0] - each.sent for each in lines if each.deltas]),
-                    "active_after": active(self.spec),
-                    "kv_cache_usage_after": _gauge(self.spec, "conch_kv_cache_usage_ratio"),
-                    "memory_mib": after,
-                    "memory_growth_mib": {name: round(after[name] - before.get(name, 0.0), 1) for name in after},
-                }
-            )
+        """Streams with cancels for minutes."""
+        requests = self.prompts("soak", 2048, 0)
+        self._keep(soak(self.spec, self.config, self.ours(), requests, self.options))
 
     def same_text(self) -> None:
-        """Every way's greedy text, one request at a time: a batch changes the sums' order."""
-        tokenizer = Tokenizer.from_file(str(self.engine / "tokenizer.json"))
-        prompts = [tokenizer.encode(text, add_special_tokens=False).ids for text in TEXTS]
-        requests = [{"prompt": each, "max_tokens": 48} for each in prompts]
-        ports, texts = self.spec.ports, {}
-        with served(self.config):
-            texts["ensemble"] = _texts(Order("grpc", ports.host, ports.grpc, self.spec.name, requests, 1))
-            texts["gateway"] = _texts(Order("openai", ports.host, ports.gateway, self.spec.name, requests, 1))
-        with vllm_serve(self.engine, self.spec, self.options.port):
-            texts["serve"] = _texts(Order("openai", "127.0.0.1", self.options.port, "peer", requests, 1))
-        with offline(self.engine, self.spec) as ask:
-            ids = [ask([each], 48)["ids"][0] for each in prompts]
-            texts["offline"] = [tokenizer.decode(each, skip_special_tokens=True) for each in ids]
-        same = {way: sum(a == b for a, b in zip(each, texts["offline"], strict=True)) for way, each in texts.items()}
-        self._keep(
-            {"way": "same-text", "streams": 1, "prompts": len(prompts), "equal_to_offline": same, "texts": texts}
-        )
-
-
-def _texts(order: Order) -> list[str]:
-    load = Fleet(order, 1).wait()
-    failed = [each.error for each in load.timelines if each.error]
-    if failed:
-        raise ServeError(f"{order.way}: {failed[0]}")
-    return [each.text for each in load.timelines]
-
-
-def _gauge(spec: Deployment, name: str) -> float:
-    from urllib.request import urlopen
-
-    with urlopen(f"http://{spec.ports.host}:{spec.ports.metrics}/metrics", timeout=5) as page:
-        lines = page.read().decode().splitlines()
-    return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name + "{"))
+        """Every way's greedy text."""
+        self._keep(same_text(served(self.config), self.engine, self.spec, self.options.port))
 
 
 def _machine() -> dict[str, Any]:
@@ -245,7 +205,8 @@ def main() -> int:
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="bf16")
     parser.add_argument("--context", type=int, default=2048)
     parser.add_argument("--batched-tokens", type=int, default=8192)
-    parser.add_argument("--memory", type=float, default=0.9)
+    parser.add_argument("--memory", type=float, default=0.9, help="the share of the GPU's that an engine may take")
+    parser.add_argument("--serve-memory", type=float, default=0.34, help="vllm serve's in phase beside")
     parser.add_argument("--responses", type=int, default=0, help="streaming.max_responses_per_s")
     parser.add_argument("--eager", action="store_true")
     parser.add_argument("--clients", type=int, default=4)
@@ -268,10 +229,13 @@ def main() -> int:
         begun = time.monotonic()
         print(time.strftime("%H:%M:%S"), phase, flush=True)
         try:
+            if phase not in OURS:
+                bench.close()
             {
                 "ensemble": bench.ensemble,
                 "serve": bench.serve,
                 "offline": bench.offline,
+                "beside": bench.beside,
                 "soak": bench.soak,
                 "same-text": bench.same_text,
             }[phase]()
@@ -280,6 +244,7 @@ def main() -> int:
             print(f"{phase} failed: {failure}", file=sys.stderr, flush=True)
         print(f"{phase}: {time.monotonic() - begun:.0f} s", flush=True)
         options.out.write_text(json.dumps(report, indent=1) + "\n")
+    bench.close()
     return 1 if report["failures"] else 0
 
 

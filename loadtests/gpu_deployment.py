@@ -1,68 +1,91 @@
-"""What gpu_bench serves: a shape of random weights or a checkpoint, put in an engine's place without make engine.
+"""What is measured on a GPU machine without a network: a shape of random weights or a checkpoint, without make engine.
 
-Nothing here is verified: the shape has nothing to verify, and the checkpoint's texts are compared by the bench itself.
+``python -m loadtests.gpu_deployment --shape llama-8b --runtime sglang`` puts it in an engine's place and prints its
+config, for loadtests.compare; loadtests.gpu_bench does so itself. Nothing here is verified: the shape has nothing to
+verify, and the checkpoint's texts are compared by who measures.
 """
 
 import argparse
 import json
+import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import yaml
 
+from contract.errors import ConchError
 from contract.manifest import MANIFEST, Manifest, engines_root, now, this_machine
 from contract.spec import Deployment, load_spec
 from loadtests.served import ROOT
-from loadtests.shapes import write_shape
+from loadtests.shapes import SHAPES, write_shape, write_weights
+
+PORTS = ("http", "grpc", "metrics", "gateway")
+_DUMMY = {"vllm", "sglang"}  # they make random weights themselves
+# How each says which part of the GPU it may take.
+_MEMORY = {"vllm": "gpu_memory_utilization", "sglang": "mem_fraction_static", "lmdeploy": "cache_max_entry_count"}
 
 
 def deployment(options: argparse.Namespace) -> tuple[Deployment, Path, Path, int]:
-    """The deployment of a shape of random weights, or of a checkpoint, its engine in its place."""
+    """gpu_bench's: vLLM with a shape of random weights, or a checkpoint, its engine in its place."""
     name = f"bench-{options.shape or options.checkpoint.name}".lower()
-    home = engines_root(ROOT, name)
-    engine = home / "bench"
+    engine = {
+        "runtime": "vllm",
+        "precision": options.precision,
+        "vllm": {
+            "load_format": "dummy" if options.shape else "auto",
+            "enforce_eager": options.eager,
+            "gpu_memory_utilization": options.memory,
+        },
+    }
+    limits = {
+        "max_seq_len": options.context,
+        "max_input_len": options.context - 16,
+        "max_batch_size": max(*options.streams, options.soak_streams if "soak" in options.phases else 1, 1),
+        "max_queue_size": 512,
+        "max_num_tokens": options.batched_tokens,
+    }
+    others = {
+        "streaming": {"max_responses_per_s": options.responses},
+        "ports": {name: options.ports + at for at, name in enumerate(PORTS)},
+    }
+    folder = _placed(name, options.shape, options.checkpoint)
+    return _written(name, folder, {"engine": engine, "limits": limits, **others})
+
+
+def _placed(name: str, shape: str | None, checkpoint: Path | None) -> Path:
+    """The engine's folder."""
+    engine = engines_root(ROOT, name) / "bench"
     engine.mkdir(parents=True, exist_ok=True)
-    if options.shape:
-        write_shape(options.shape, engine)
+    if shape:
+        write_shape(shape, engine)
     else:
-        for file in options.checkpoint.resolve().iterdir():
+        assert checkpoint
+        for file in checkpoint.resolve().iterdir():
             with suppress(FileExistsError):
                 (engine / file.name).symlink_to(file)
+    return engine
+
+
+def _written(name: str, engine: Path, sections: dict[str, Any]) -> tuple[Deployment, Path, Path, int]:
+    """The config and the manifest of an engine that is in its place."""
     model = json.loads((engine / "config.json").read_text())
     eos = model["eos_token_id"]
-    source = {"kind": "path", "path": str(engine)}
     data = {
         "name": name,
-        "source": source,
-        "engine": {
-            "runtime": "vllm",
-            "precision": options.precision,
-            "vllm": {
-                "load_format": "dummy" if options.shape else "auto",
-                "enforce_eager": options.eager,
-                "gpu_memory_utilization": options.memory,
-            },
-        },
-        "limits": {
-            "max_seq_len": options.context,
-            "max_input_len": options.context - 16,
-            "max_batch_size": max(*options.streams, options.soak_streams if "soak" in options.phases else 1, 1),
-            "max_queue_size": 512,
-            "max_num_tokens": options.batched_tokens,
-        },
+        "source": {"kind": "path", "path": str(engine)},
         "gateway": {"max_queue_s": 120, "max_queue_size": 512},
-        "streaming": {"max_responses_per_s": options.responses},
-        "ports": {name: options.ports + at for at, name in enumerate(("http", "grpc", "metrics", "gateway"))},
+        **sections,
     }
-    config = home / "bench.yaml"
+    config = engine.parent / "bench.yaml"
     config.write_text(yaml.safe_dump(data))
     spec = load_spec(config)
     files = {file.name: file.stat().st_size for file in engine.iterdir() if file.name != MANIFEST}
     manifest = Manifest(
         deployment=name,
         version="bench",
-        runtime="vllm",
-        precision=options.precision,
+        runtime=spec.engine.runtime,
+        precision=spec.engine.precision,
         origin=None,
         built_with={},
         built_for=this_machine(),
@@ -77,5 +100,49 @@ def deployment(options: argparse.Namespace) -> tuple[Deployment, Path, Path, int
     )
     (engine / MANIFEST).write_text(manifest.model_dump_json(indent=1))
     with suppress(FileExistsError):
-        (home / "current").symlink_to("bench")
+        (engine.parent / "current").symlink_to("bench")
     return spec, config, engine, model["vocab_size"]
+
+
+def main() -> None:
+    """Place one deployment and print its config."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--shape", choices=sorted(SHAPES), help="random weights of this shape")
+    which.add_argument("--checkpoint", type=Path, help="a Hugging Face checkpoint")
+    parser.add_argument("--runtime", choices=sorted(_MEMORY), required=True)
+    parser.add_argument("--precision", default="bf16")
+    parser.add_argument("--options", default="{}", help='further ones of engine.RUNTIME: {"backend": "pytorch"}')
+    parser.add_argument("--streams", type=int, default=256)
+    parser.add_argument("--context", type=int, default=4096)
+    parser.add_argument("--batched-tokens", type=int, default=8192)
+    parser.add_argument("--memory", type=float, default=0.85, help="of the GPU, or of what the weights leave")
+    options = parser.parse_args()
+    more: dict[str, Any] = json.loads(options.options)
+    backend = f"-{more['backend']}" if "backend" in more else ""
+    name = f"bench-{options.shape or options.checkpoint.name}-{options.runtime}{backend}".lower()
+    engine = _placed(name, options.shape, options.checkpoint)
+    own = {_MEMORY[options.runtime]: options.memory, **more}
+    if options.shape and options.runtime in _DUMMY:
+        own["load_format"] = "dummy"
+    elif options.shape:
+        write_weights(engine)
+    sections = {
+        "engine": {"runtime": options.runtime, "precision": options.precision, options.runtime: own},
+        "limits": {
+            "max_seq_len": options.context,
+            "max_input_len": options.context - 64,
+            "max_batch_size": options.streams,
+            "max_queue_size": 512,
+            "max_num_tokens": options.batched_tokens,
+        },
+        "verify": {"reference": "none" if options.shape else "cpu"},
+    }
+    print(_written(name, engine, sections)[1])
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (ConchError, ImportError) as refusal:
+        sys.exit(str(refusal))

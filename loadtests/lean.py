@@ -5,6 +5,7 @@ records. A load of several processes is several of these (loadtests/fleet.py).
 """
 
 import asyncio
+import itertools
 import json
 import random
 import sys
@@ -29,7 +30,7 @@ _OPTIONS = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_le
 class Order:
     """What to send, and how."""
 
-    way: str  # grpc: the ensemble; openai: any server's /v1/completions
+    way: str  # grpc: the ensemble; openai: any server's /v1/completions; generate: LMDeploy's own, which takes ids
     host: str
     port: int
     model: str
@@ -60,7 +61,7 @@ async def run(order: Order) -> list[Timeline]:
     """The whole load."""
     rng = random.Random(order.seed)
     kept: list[tuple[float, Raw, str] | Timeline] = []
-    read = _read_grpc if order.way == "grpc" else _read_openai
+    read = {"grpc": _read_grpc, "openai": _read_openai, "generate": _read_generate}[order.way]
     turn = iter(_turns(order))
     async with _channel(order) as channel:
         await asyncio.sleep(max(0.0, order.start_at - time.time()))
@@ -68,7 +69,7 @@ async def run(order: Order) -> list[Timeline]:
         async def user() -> None:
             for request in turn:
                 patience = rng.randint(1, 16) if rng.random() < order.cancel_share else None
-                stream = _grpc(channel, order, request) if order.way == "grpc" else _openai(order, request)
+                stream = _grpc(channel, order, request) if order.way == "grpc" else _http(order, request)
                 came = await _drain(stream, patience)
                 kept.append(_brief(read(*came)) if order.brief else came)
 
@@ -85,10 +86,13 @@ def _brief(timeline: Timeline) -> Timeline:
 
 
 def _turns(order: Order) -> Iterator[dict[str, Any]]:
-    yield from order.requests
-    ends = order.start_at + order.seconds
-    while time.time() < ends:
+    if not order.seconds:
         yield from order.requests
+        return
+    for request in itertools.cycle(order.requests):
+        if time.time() > order.start_at + order.seconds:
+            return
+        yield request
 
 
 async def _drain(stream: AsyncIterator[bytes], patience: int | None) -> tuple[float, Raw, str]:
@@ -142,8 +146,7 @@ def _message(model: str, request: dict[str, Any]) -> bytes:
 
 
 def _read_grpc(sent: float, raw: Raw, ended: str) -> Timeline:
-    timeline = Timeline(sent, finish_reason="cancelled" if ended == "cancelled" else "")
-    timeline.error = ended.removeprefix("error ") if ended.startswith("error") else ""
+    timeline = _begun(sent, ended)
     text = b""
     for now, message in raw:
         response = service_pb2.ModelStreamInferResponse.FromString(message)
@@ -162,21 +165,25 @@ def _read_grpc(sent: float, raw: Raw, ended: str) -> Timeline:
     return timeline
 
 
-async def _openai(order: Order, request: dict[str, Any]) -> AsyncIterator[bytes]:
-    body = json.dumps(
-        {
-            "model": order.model,
-            "prompt": request["prompt"],
-            "max_tokens": request["max_tokens"],
-            "temperature": 0,
-            "ignore_eos": request.get("ignore_eos", True),
-            "stream": True,
-            "stream_options": {"include_usage": True},
-        }
-    ).encode()
+def _body(order: Order, request: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The path of a POST and its JSON."""
+    body = {
+        "max_tokens": request["max_tokens"],
+        "temperature": 0,
+        "ignore_eos": request.get("ignore_eos", True),
+        "stream": True,
+    }
+    if order.way == "generate":
+        return "/generate", body | {"input_ids": request["prompt"]}
+    asked = {"model": order.model, "prompt": request["prompt"], "stream_options": {"include_usage": True}}
+    return "/v1/completions", body | asked
+
+
+async def _http(order: Order, request: dict[str, Any]) -> AsyncIterator[bytes]:
+    path, body = _body(order, request)
     reader, writer = await asyncio.open_connection(order.host, order.port, limit=1 << 20)
     try:
-        writer.write(http_request(order.host, "/v1/completions", body))
+        writer.write(http_request(order.host, path, json.dumps(body).encode()))
         while chunk := await reader.read(1 << 20):
             yield chunk
     finally:
@@ -185,10 +192,42 @@ async def _openai(order: Order, request: dict[str, Any]) -> AsyncIterator[bytes]
 
 def _read_openai(sent: float, raw: Raw, ended: str) -> Timeline:
     """OpenAI's chunks do not say how many tokens they carry: those with text share what ``usage`` tells."""
-    timeline = Timeline(sent, finish_reason="cancelled" if ended == "cancelled" else "")
-    timeline.error = ended.removeprefix("error ") if ended.startswith("error") else ""
+    timeline = _begun(sent, ended)
     arrivals: list[float] = []
-    tokens, rest = 0, b""
+    tokens = 0
+    for now, event in _events(raw, timeline):
+        for choice in event["choices"]:
+            timeline.text += choice["text"]
+            timeline.finish_reason = choice["finish_reason"] or timeline.finish_reason
+            if choice["text"]:
+                arrivals.append(now)
+        tokens = (event.get("usage") or {}).get("completion_tokens", tokens)
+    tokens = tokens or len(arrivals)
+    share, more = divmod(tokens - 1, max(1, len(arrivals) - 1))
+    timeline.deltas = [(now, share + (number <= more) if number else 1) for number, now in enumerate(arrivals)]
+    return timeline
+
+
+def _read_generate(sent: float, raw: Raw, ended: str) -> Timeline:
+    """LMDeploy's events have the ids that they bring."""
+    timeline = _begun(sent, ended)
+    for now, event in _events(raw, timeline):
+        timeline.text += event["text"]
+        if event["output_ids"]:
+            timeline.deltas.append((now, len(event["output_ids"])))
+        if reason := event["meta_info"]["finish_reason"]:
+            timeline.finish_reason = reason["type"]
+    return timeline
+
+
+def _begun(sent: float, ended: str) -> Timeline:
+    error = ended.removeprefix("error ") if ended.startswith("error") else ""
+    return Timeline(sent, finish_reason="cancelled" if ended == "cancelled" else "", error=error)
+
+
+def _events(raw: Raw, timeline: Timeline) -> Iterator[tuple[float, dict[str, Any]]]:
+    """Server-sent events with their arrivals; an error, in the stream or instead of it, is the timeline's."""
+    rest = b""
     for now, chunk in raw:
         *lines, rest = (rest + chunk).split(b"\n")
         for line in lines:
@@ -197,19 +236,11 @@ def _read_openai(sent: float, raw: Raw, ended: str) -> Timeline:
             event = json.loads(line.removeprefix(b"data: "))
             if "error" in event:
                 timeline.error = str(event["error"]["message"])
-                continue
-            for choice in event["choices"]:
-                timeline.text += choice["text"]
-                timeline.finish_reason = choice["finish_reason"] or timeline.finish_reason
-                if choice["text"]:
-                    arrivals.append(now)
-            tokens = (event.get("usage") or {}).get("completion_tokens", tokens)
-    if rest.startswith(b'{"error"'):
-        timeline.error = str(json.loads(rest)["error"]["message"])
-    tokens = tokens or len(arrivals)
-    share, more = divmod(tokens - 1, max(1, len(arrivals) - 1))
-    timeline.deltas = [(now, share + (number <= more) if number else 1) for number, now in enumerate(arrivals)]
-    return timeline
+            else:
+                yield now, event
+    if rest.startswith(b"{"):
+        said = json.loads(rest)
+        timeline.error = str((said.get("error") or said).get("message", said))
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
+from urllib.request import urlopen
 
 import psutil
 
@@ -104,3 +105,10 @@ def memory_mib(server_pid: int) -> dict[str, float]:
         with suppress(psutil.Error):
             memory[_name(process)] = memory.get(_name(process), 0.0) + process.memory_info().rss / 2**20
     return {name: round(rss, 1) for name, rss in memory.items()}
+
+
+def gauge(page: str, name: str) -> float:
+    """The sum of a metric's samples on a Prometheus page of this machine."""
+    with urlopen(page, timeout=10) as answer:  # noqa: S310  http and loopback only
+        lines = answer.read().decode().splitlines()
+    return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name + "{"))

@@ -1,6 +1,7 @@
 """A deployment's server for the length of a measurement, started and stopped through a user's own buttons."""
 
 import json
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,10 +20,16 @@ def served(config: Path) -> Iterator[int]:
     """Serve a deployment; yields the process id of its Triton server.
 
     Raises:
-        ServeError: it did not start; its own message is on stderr.
+        ServeError: it did not start, with its own message.
     """
     _press("build.repository", str(config))
-    _press("serving", "up", str(config))
+    try:
+        _press("serving", "up", str(config))
+    except ServeError:  # nothing is left running; what ran before under this name is not ours to stop
+        raise
+    except BaseException:
+        _press("serving", "down", str(config))
+        raise
     try:
         state = json.loads((run_dir(ROOT, load_spec(config).name) / "state.json").read_text())
         yield state["server_pid"]
@@ -30,7 +37,22 @@ def served(config: Path) -> Iterator[int]:
         _press("serving", "down", str(config))
 
 
+def free_ports(count: int) -> list[int]:
+    """Ports of this machine that nothing listens on now."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
 def _press(module: str, *arguments: str) -> None:
-    run = subprocess.run([sys.executable, "-m", module, *arguments], cwd=ROOT, stdout=subprocess.DEVNULL, check=False)
+    command = [sys.executable, "-m", module, *arguments]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    sys.stderr.write(run.stderr)
     if run.returncode:
-        raise ServeError(f"python -m {module} {' '.join(arguments)} failed with code {run.returncode}")
+        said = (run.stderr or run.stdout).strip()[-1000:]
+        raise ServeError(f"python -m {module} {' '.join(arguments)} failed with code {run.returncode}: {said}")

@@ -1,6 +1,7 @@
 """Models of a shape without weights: a config and a tokenizer in which every id has text, for vLLM's random weights."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -56,5 +57,58 @@ def write_shape(name: str, folder: Path) -> None:
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken("<|end|>", special=True)])
     tokenizer.save(str(folder / "tokenizer.json"))
-    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|end|>", "bos_token": "<|end|>"}
+    settings = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "eos_token": "<|end|>",
+        "bos_token": "<|end|>",
+        "chat_template": "{% for message in messages %}{{ message.content }}\n{% endfor %}",
+    }
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+
+
+def write_weights(folder: Path) -> None:
+    """Random bf16 weights for a shape's config, on the GPU where there is one; for engines that make none themselves.
+
+    It needs torch, which is in no environment of ours but in that of a GPU machine.
+    """
+    import torch
+    from safetensors.torch import save_file
+
+    config = json.loads((folder / "config.json").read_text())
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    where: dict[str, str] = {}
+    for number, tensors in enumerate(_tensors(config)):
+        made = {
+            name: torch.ones(size, dtype=torch.bfloat16)
+            if len(size) == 1
+            else torch.empty(size, dtype=torch.bfloat16, device=device).normal_(0, config["initializer_range"]).cpu()
+            for name, size in tensors.items()
+        }
+        file = f"model-{number:05}.safetensors"
+        save_file(made, folder / file, metadata={"format": "pt"})
+        where |= dict.fromkeys(made, file)
+    size = sum((folder / file).stat().st_size for file in set(where.values()))
+    index = {"metadata": {"total_size": size}, "weight_map": where}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def _tensors(config: dict[str, Any]) -> Iterator[dict[str, tuple[int, ...]]]:
+    """Names and sizes of a Llama, a file each."""
+    hidden, inner, vocabulary = config["hidden_size"], config["intermediate_size"], config["vocab_size"]
+    queries = config["num_attention_heads"] * config["head_dim"]
+    keys = config["num_key_value_heads"] * config["head_dim"]
+    ends = {"model.embed_tokens.weight": (vocabulary, hidden), "model.norm.weight": (hidden,)}
+    yield ends if config["tie_word_embeddings"] else {**ends, "lm_head.weight": (vocabulary, hidden)}
+    for layer in range(config["num_hidden_layers"]):
+        sizes = {
+            "input_layernorm": (hidden,),
+            "self_attn.q_proj": (queries, hidden),
+            "self_attn.k_proj": (keys, hidden),
+            "self_attn.v_proj": (keys, hidden),
+            "self_attn.o_proj": (hidden, queries),
+            "post_attention_layernorm": (hidden,),
+            "mlp.gate_proj": (inner, hidden),
+            "mlp.up_proj": (inner, hidden),
+            "mlp.down_proj": (hidden, inner),
+        }
+        yield {f"model.layers.{layer}.{name}.weight": size for name, size in sizes.items()}

@@ -14,13 +14,13 @@ import sys
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from urllib.request import urlopen
 
 import psutil
 
 from contract.errors import ConchError
 from contract.manifest import this_machine
 from contract.spec import Deployment, load_spec
+from loadtests.meter import gauge
 from loadtests.served import ROOT, served
 from loadtests.transports import Stub, Timeline, grpc_stub
 
@@ -98,9 +98,7 @@ def stage_memory(server_pid: int) -> dict[str, float]:
 
 def active(spec: Deployment) -> float:
     """The conch_requests_active gauge."""
-    with urlopen(f"http://{spec.ports.host}:{spec.ports.metrics}/metrics", timeout=5) as page:
-        lines = page.read().decode().splitlines()
-    return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith("conch_requests_active{"))
+    return gauge(f"http://{spec.ports.host}:{spec.ports.metrics}/metrics", "conch_requests_active")
 
 
 def main() -> int:

@@ -22,8 +22,13 @@ START_S = 1200.0
 
 
 @contextmanager
-def vllm_serve(engine: Path, spec: Deployment, port: int) -> Iterator[subprocess.Popen[bytes]]:
+def vllm_serve(
+    engine: Path, spec: Deployment, port: int, memory: float | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
     """``vllm serve`` with our deployment's limits.
+
+    Args:
+        memory: its share of the GPU's memory, where it is not to be the deployment's.
 
     Raises:
         ServeError: it does not start; the end of its log is in the message.
@@ -37,7 +42,7 @@ def vllm_serve(engine: Path, spec: Deployment, port: int) -> Iterator[subprocess
         "max-model-len": limits.max_seq_len,
         "max-num-seqs": limits.max_batch_size + 1,
         "max-num-batched-tokens": limits.max_num_tokens,
-        "gpu-memory-utilization": options.gpu_memory_utilization,
+        "gpu-memory-utilization": memory or options.gpu_memory_utilization,
         "load-format": options.load_format,
         "generation-config": "vllm",
         **({"kv-cache-memory-bytes": limits.kv_cache_gib << 30} if not Path("/dev/nvidia0").exists() else {}),

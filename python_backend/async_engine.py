@@ -102,8 +102,13 @@ class AsyncEngine(ABC):
     def stop(self) -> None:
         """End the loop and the engine's processes."""
         with contextlib.suppress(TimeoutError):  # whoever started this process ends it then
-            asyncio.run_coroutine_threadsafe(self.unload(), self._loop).result(_STOP_S)
+            asyncio.run_coroutine_threadsafe(self._halt(), self._loop).result(_STOP_S)
         self._loop.call_soon_threadsafe(self._loop.stop)
+
+    async def _halt(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await self.unload()
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
@@ -169,6 +174,7 @@ class AsyncEngine(ABC):
     async def _poll(self) -> None:
         """The engine's own statistics; an empty step carries what is new to the stage."""
         while True:
+            await asyncio.sleep(_STATS_PERIOD_S)  # first of all: whoever starts the engine wants to say so first
             try:
                 told = self.tell()
             except Exception:  # no request depends on it
@@ -177,7 +183,6 @@ class AsyncEngine(ABC):
             if told and told != self._told:
                 self._told = told
                 self._sink([])
-            await asyncio.sleep(_STATS_PERIOD_S)
 
 
 def die() -> None:

@@ -37,7 +37,7 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         """Load the engine and start its threads."""
         config = read_config(args)
-        self._limits = config.spec.limits
+        self._limits, self._lora = config.spec.limits, config.spec.engine.lora
         self._steps = 0
         self._engine = make_engine(config)
         self._outbox = Outbox(config.spec.streaming, self._engine.abort, config.spec.engine.runtime)
@@ -88,6 +88,8 @@ class TritonPythonModel:
     def _admit(self, message: EngineRequest) -> None:
         """Refuse before prefill what is over the limits or beyond the engine."""
         check_supported(message.sampling, self._engine.features, self._engine.name)
+        if self._lora:
+            self._lora.check(message.sampling.lora_name)
         room = self._limits.max_batch_size + self._limits.max_queue_size
         if len(self._outbox) >= room and not message.canary:
             raise Overloaded(

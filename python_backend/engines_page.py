@@ -1,11 +1,11 @@
 """docs/engines.md from the code's own declarations: ``python -m python_backend.engines_page`` (make engines-page).
 
-What requests may ask for is python_backend/features.py's word. What a deployment may be is asked of the spec itself: each
-cell is a small spec that is accepted or refused.
+What requests may ask for is python_backend/features.py's word. What a deployment may be is asked of the spec itself:
+each cell is a small spec that is accepted or refused.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -20,13 +20,13 @@ PAGE = Path(__file__).resolve().parent.parent / "docs" / "engines.md"
 _HEAD = """# What each engine can do
 `make engines-page` writes this page from the code that serves; a test fails where the two differ.
 
-**yes**: as the spec's defaults are. **by option**: where the deployment's spec turns it on. **–**: refused by name, a request's
-parameter before prefill and a deployment's when its config is read.
+**yes**: as the spec's defaults are. **by option**: where the deployment's spec turns it on. **–**: refused by name, a
+request's parameter before prefill and a deployment's when its config is read.
 """
 # Streams, stop strings, cancellation, deadlines, admission and metrics are above the engines.
 _EVERYWHERE = """
-Every engine with a model has `max_tokens`, `end_id`, `stop_words`, streams, cancellation, deadlines, chat templates, tools and
-metrics: those are written once, above the engines.
+Every engine with a model has `max_tokens`, `end_id`, `stop_words`, streams, cancellation, deadlines, chat templates,
+tools and metrics: those are written once, above the engines.
 """
 
 
@@ -57,20 +57,28 @@ class Column:
 
 
 _PRECISIONS: tuple[str, ...] = get_args(Precision)
-_TRTLLM_ON = {"log_probs": True, "guided_decoding": True, "lora": {"adapters": {"name": "/adapter"}}}
+_LORA = {"adapters": {"name": "/adapter"}}
+# Options that give requests more, and backends that differ like two engines.
+_MORE: dict[str, dict[str, Any]] = {
+    "trtllm": {"log_probs": True, "guided_decoding": True, "lora": _LORA},
+    "sglang": {"deterministic": True, "lora": _LORA},
+    "lmdeploy": {"lora": _LORA},
+    "vllm": {"lora": _LORA},
+}
+_BACKENDS = {"trtllm": ("tensorrt", "pytorch"), "lmdeploy": ("turbomind", "pytorch")}
 
 
 def columns() -> list[Column]:
-    """One for each runtime; TensorRT-LLM's backends differ like two engines."""
+    """One for each runtime and backend."""
     found = []
-    for runtime in get_args(Runtime):
-        if runtime == "trtllm":
-            for backend in ("tensorrt", "pytorch"):
-                trtllm = {"backend": backend}
-                on = {"trtllm": trtllm | _TRTLLM_ON}
-                found.append(Column(f"trtllm, {backend}", runtime, {"trtllm": trtllm}, on))
-        else:
-            found.append(Column(runtime, runtime, {}, {}))
+    for runtime in sorted(get_args(Runtime)):
+        for backend in _BACKENDS.get(runtime, ("",)):
+            options = {"backend": backend} if backend else {}
+            plain = Column(
+                f"{runtime}, {backend}" if backend else runtime, runtime, {runtime: options} if options else {}, {}
+            )
+            more = {runtime: options | _MORE.get(runtime, {})}
+            found.append(replace(plain, everything_on=more) if runtime in _MORE and plain.accepts(**more) else plain)
     return found
 
 

@@ -19,7 +19,6 @@ _USUAL = _CHOOSING | _ENDING | _PENALTIES | {"min_tokens", "seed"}
 SYNTHETIC = _CHOOSING | {"seed", "ignore_eos"}
 # It tells the chosen token's probability alone.
 OPENVINO = _USUAL | {"return_log_probs"} | (GUIDES - {"guided_decoding_guide_type:structural_tag"})
-VLLM = _USUAL | _WORDS | _LOG_PROBS | GUIDES
 
 
 def _trtllm(engine: EngineSpec) -> frozenset[str]:
@@ -35,11 +34,36 @@ def _trtllm(engine: EngineSpec) -> frozenset[str]:
     return found
 
 
+def _vllm(engine: EngineSpec) -> frozenset[str]:
+    found = _USUAL | _WORDS | _LOG_PROBS | GUIDES
+    return found | {"lora_name"} if engine.vllm.lora else found
+
+
+def _sglang(engine: EngineSpec) -> frozenset[str]:
+    options = engine.sglang
+    found = _CHOOSING | _ENDING | _PENALTIES | _LOG_PROBS | {"logit_bias"}
+    if options.guided_decoding:  # SGLang compiles guides, and knows what ends a sequence, by its tokenizer
+        found |= GUIDES | {"min_tokens"}
+    if options.deterministic:  # else a seed counts for nothing
+        found |= {"seed"}
+    if options.lora:
+        found |= {"lora_name"}
+    return found
+
+
+def _lmdeploy(engine: EngineSpec) -> frozenset[str]:
+    no_grammars = GUIDES - {"guided_decoding_guide_type:ebnf_grammar"}
+    found = _CHOOSING | _ENDING | _LOG_PROBS | no_grammars | {"min_tokens", "repetition_penalty", "seed"}
+    return found | {"lora_name"} if engine.lmdeploy.lora else found
+
+
 _OF: dict[Runtime, Callable[[EngineSpec], frozenset[str]]] = {
+    "lmdeploy": _lmdeploy,
     "openvino": lambda _: OPENVINO,
+    "sglang": _sglang,
     "synthetic": lambda _: SYNTHETIC,
     "trtllm": _trtllm,
-    "vllm": lambda _: VLLM,
+    "vllm": _vllm,
 }
 
 

@@ -195,7 +195,7 @@ def serve(connection: Connection, engine: Engine) -> None:
 def make_engine(config: StageConfig) -> Engine:
     """The engine of a deployment's runtime; only that one is imported."""
     assert config.engine is not None
-    if config.spec.engine.runtime == "trtllm":  # compiles a guide on a thread of its own
+    if config.spec.engine.runtime == "trtllm":
         return bare_engine(config.engine, config.spec)
     from python_backend.gate import GatedEngine
     from python_backend.guides import GuideProcess

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from build import interrupt
+from build.adapters import adapters_key, place_adapters
 from build.builders import Replay, Script, replay_by_prefixes
 from build.fetch import read_json, source_key
 from build.steps import console, key_of, quiet, reason
@@ -25,7 +26,7 @@ from contract.manifest import GpuTarget
 from contract.spec import Deployment, PathSource
 from contract.trtllm import Eagle, Medusa, TrtllmSpec
 from contract.trtllm_api import version
-from contract.trtllm_calls import ADAPTERS, DRAFT, WEIGHTS, build_call, serve_call
+from contract.trtllm_calls import DRAFT, WEIGHTS, build_call, serve_call
 from contract.trtllm_check import wanted_options
 
 PACKAGES: tuple[str, ...] = ()  # of the image; its name is in the key
@@ -53,9 +54,8 @@ def key(spec: Deployment) -> tuple[Any, ...]:
         BuildError: an engine is for one kind of GPU, and neither the spec nor this machine names one.
     """
     options = spec.engine.trtllm
-    adapters = sorted(options.lora.adapters.items()) if options.lora else []
-    draft = [("", options.speculative.model)] if isinstance(options.speculative, Eagle | Medusa) else []
-    beside = [(name, source_key(PathSource(kind="path", path=path))) for name, path in [*adapters, *draft]]
+    draft = options.speculative.model if isinstance(options.speculative, Eagle | Medusa) else None
+    beside = [*adapters_key(options.lora), *([source_key(PathSource(kind="path", path=draft))] if draft else [])]
     gpu = _sm(options) if options.backend == "tensorrt" else ""
     image = "" if in_place() else options.container.image
     return options.backend, version(), image, gpu, wanted_options(spec), beside
@@ -86,8 +86,7 @@ def build(checkpoint: Path, spec: Deployment, folder: Path) -> None:
     """
     options = spec.engine.trtllm
     _copy_tokenizer(checkpoint, folder)
-    for name, path in (options.lora.adapters if options.lora else {}).items():
-        shutil.copytree(path.expanduser(), folder / ADAPTERS / name)
+    place_adapters(options.lora, folder)
     if isinstance(options.speculative, Eagle | Medusa):
         shutil.copytree(options.speculative.model.expanduser(), folder / DRAFT)
     if options.backend == "pytorch":

@@ -9,15 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from build.adapters import adapter_fault
 from build.fetch import check_config, read_json
+from build.plan.caches import cache_of
+from build.plan.config import Config
+from build.plan.machines import GIB
+from build.plan.memory import CACHE_BYTES
 from contract.errors import BuildError
-from contract.gpus import GPUS
+from contract.gpus import GPUS, USABLE
 from contract.spec import Deployment
 from contract.trtllm import Eagle, Medusa
 from contract.trtllm_api import version
 from contract.trtllm_calls import quant_algo
-
-GIB = 2**30
 
 # Hugging Face architectures that 1.2.1 has a TensorRT network for.
 _CAUSAL = (
@@ -42,7 +45,6 @@ _WIDTH = {
 }
 _STORED = {"float32": 4, "float16": 2, "bfloat16": 2}
 _GROUP = 128  # of input channels, which int4_awq and w4a8_awq scale together
-_SPARE = 0.9  # of a GPU's memory, for weights and cache; the rest is activations and CUDA itself
 
 
 @dataclass(frozen=True)
@@ -196,18 +198,7 @@ def _groups(model: Model, spec: Deployment) -> str:
 
 
 def _adapters(model: Model, spec: Deployment) -> str:
-    lora = spec.engine.trtllm.lora
-    for name, path in (lora.adapters if lora else {}).items():
-        described = path.expanduser() / "adapter_config.json"
-        if not described.exists():
-            return f"engine.trtllm.lora.adapters.{name}: no adapter_config.json in {path}. Name an adapter of PEFT"
-        rank = int(read_json(described).get("r", 0))
-        if lora and rank > lora.max_rank:
-            return (
-                f"engine.trtllm.lora.adapters.{name} has rank {rank}, engine.trtllm.lora.max_rank is {lora.max_rank}. "
-                "Raise it"
-            )
-    return ""
+    return adapter_fault(spec.engine.trtllm.lora, "engine.trtllm.lora")
 
 
 def _draft(model: Model, spec: Deployment) -> str:
@@ -224,7 +215,7 @@ def _memory(model: Model, spec: Deployment) -> str:
     if gpu is None or not model.total_bytes:
         return ""
     weights, cache = sizes(model, spec)
-    room = GPUS[gpu].memory_gib * GIB * _SPARE
+    room = GPUS[gpu].memory_gib * GIB * USABLE
     if weights + cache <= room:
         return ""
     return (
@@ -241,17 +232,11 @@ def sizes(model: Model, spec: Deployment) -> tuple[float, float]:
     weights = float(model.total_bytes)
     if not model.quantized:
         weights *= _WIDTH.get(spec.engine.precision, 2.0) / stored
-    if model.number("kv_lora_rank"):  # DeepSeek's compressed cache, which every GPU has whole
-        per_token = float(model.number("kv_lora_rank") + model.number("qk_rope_head_dim"))
-        split = 1
-    else:
-        heads = model.number("num_key_value_heads", model.number("num_attention_heads"))
-        width = model.number("head_dim") or model.number("hidden_size") // model.number("num_attention_heads", 1)
-        per_token = 2.0 * heads * width
-        split = min(parallel.tensor, heads)
-    bytes_ = {"auto": 2, "nvfp4": 0.57}.get(spec.engine.trtllm.kv_cache.precision, 1)
+    cache = cache_of(Config("config.json", model.config, model.architecture, {}))
+    width = CACHE_BYTES[spec.engine.trtllm.kv_cache.precision] or 2
     layers = -(-model.number("num_hidden_layers") // parallel.pipeline)
-    return weights / parallel.gpus, per_token * bytes_ * layers * spec.limits.max_seq_len / split
+    per_token = cache.numbers(parallel.tensor) * width * layers
+    return weights / parallel.gpus, per_token * spec.limits.max_seq_len
 
 
 RULES: tuple[Callable[[Model, Deployment], str], ...] = (

@@ -1,6 +1,6 @@
 """The body of POST /v1/completions."""
 
-from typing import Annotated, Self
+from typing import Annotated, Self, cast
 
 from annotated_types import Ge, Le
 from pydantic import Field, model_validator
@@ -21,11 +21,8 @@ class TextBody(Choices):
     @property
     def prompts(self) -> list[str | list[int]]:
         """Every prompt of the request."""
-        prompt = self.prompt
-        if isinstance(prompt, str):
-            return [prompt]
-        whole = [token for token in prompt if isinstance(token, int)]
-        return [whole] if whole else [part for part in prompt if not isinstance(part, int)]
+        whole = isinstance(self.prompt, str) or isinstance(self.prompt[0], int)
+        return cast("list[str | list[int]]", [self.prompt] if whole else self.prompt)
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:

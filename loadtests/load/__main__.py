@@ -18,7 +18,7 @@ from contract.errors import ConchError
 from contract.spec import Deployment, load_spec
 from loadtests.load.fault import LoadError
 from loadtests.load.options import add_arguments, plan_of
-from loadtests.served import ROOT, served
+from loadtests.served import ROOT, free_ports, served
 
 LOCUSTFILE = Path(__file__).with_name("locustfile.py")
 _DCGM_PORT = 9400  # dcgm-exporter's own default
@@ -98,7 +98,7 @@ def _locust(options: argparse.Namespace, rest: Sequence[str], out: IO[str] | Non
     page = ["--web-host", "127.0.0.1"] if options.ui else ["--headless", "--only-summary"]
     if not options.workers:
         return _waited([*program, *told, *page, *rest], out)
-    port = str(_free_port())
+    port = str(free_ports(1)[0])
     master = ["--master", "--master-bind-host", "127.0.0.1", "--master-bind-port", port]
     expects = ["--expect-workers", str(options.workers), "--expect-workers-max-wait", "60"]
     joins = ["--worker", "--master-host", "127.0.0.1", "--master-port", port, "--loglevel", "WARNING"]
@@ -182,13 +182,6 @@ def _told(options: argparse.Namespace) -> list[str]:
 def _listens(spec: Deployment) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex((reachable(spec.ports.host), spec.ports.grpc)) == 0
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def ended(main: Callable[[Sequence[str]], int]) -> NoReturn:

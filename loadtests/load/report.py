@@ -158,10 +158,11 @@ def _html(result: Result, report: dict[str, Any]) -> str:
     )
 
 
-def rendered(template: str, **values: Any) -> str:
-    """A page from a template of this folder."""
-    folder = jinja2.FileSystemLoader(Path(__file__).parent)
-    return jinja2.Environment(loader=folder, autoescape=True).get_template(template).render(**values)
+def rendered(template: str, *folders: Path, **values: Any) -> str:
+    """A page from a template of this folder, or of others that build on this one's."""
+    loader = jinja2.FileSystemLoader([Path(__file__).parent, *folders])
+    environment = jinja2.Environment(loader=loader, autoescape=True)
+    return environment.get_template(template).render(**values)
 
 
 def _canary(sightings: Sequence[Sighting]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ def surroundings(deployment: Path | None) -> dict[str, Any]:
         "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "machine": {**this_machine().model_dump(), "cores": os.cpu_count(), "kernel": platform.release()},
         "python": platform.python_version(),
-        "packages": {name: version for name in _PACKAGES if (version := _version(name))},
+        "packages": packages(),
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "load_average": [round(load, 2) for load in os.getloadavg()],
     }
@@ -37,6 +37,11 @@ def surroundings(deployment: Path | None) -> dict[str, Any]:
         except ConchError as error:
             found["engine"] = {"unknown": str(error)}
     return found
+
+
+def packages() -> dict[str, str]:
+    """Versions of what serves and what loads."""
+    return {name: version for name in _PACKAGES if (version := _version(name))}
 
 
 def _version(package: str) -> str:

@@ -20,7 +20,8 @@ from contract.spec import Deployment
 from contract.tensors import FinishReason
 from contract.wire import TopLogprob
 from python_backend.async_engine import AsyncEngine, check_version
-from python_backend.lmdeploy.sampling import ends_of, features, lmdeploy_sampling
+from python_backend.features import features_of
+from python_backend.lmdeploy.sampling import ends_of, lmdeploy_sampling
 from python_backend.protocol import Output, Stats
 
 _DTYPES = {"bf16": "bfloat16", "fp16": "float16"}
@@ -61,7 +62,7 @@ class LmdeployEngine(AsyncEngine):
         self._handles: asyncio.Queue[Any] = asyncio.Queue()
         self._lent: dict[int, tuple[Any, int]] = {}  # key → handle and session
         self._sessions = itertools.count(1)
-        self.features = features(spec.engine.lmdeploy)
+        self.features = features_of(spec.engine)
 
     def load(self) -> None:
         """Load the model.

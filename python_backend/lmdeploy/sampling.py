@@ -4,32 +4,7 @@ import json
 from typing import Any
 
 from contract.errors import InvalidRequest
-from contract.lmdeploy import LmdeployOptions
 from contract.sampling import SamplingParams
-
-_ALWAYS = frozenset(
-    {
-        "min_tokens",
-        "temperature",
-        "top_k",
-        "top_p",
-        "repetition_penalty",
-        "seed",
-        "ignore_eos",
-        "stop_token_ids",
-        "return_log_probs",
-        "logprobs",
-        "guided_decoding_guide_type:json",
-        "guided_decoding_guide_type:json_schema",
-        "guided_decoding_guide_type:regex",
-        "guided_decoding_guide_type:structural_tag",
-    }
-)
-
-
-def features(options: LmdeployOptions) -> frozenset[str]:
-    """What a deployment's requests may ask for."""
-    return _ALWAYS | {"lora_name"} if options.lora else _ALWAYS
 
 
 def ends_of(sampling: SamplingParams, eos_token_ids: tuple[int, ...]) -> list[int]:

@@ -17,10 +17,12 @@ def generation_config(sampling: SamplingParams, eos_token_ids: tuple[int, ...], 
     config = genai.GenerationConfig()
     config.max_new_tokens = sampling.max_tokens or 1
     config.min_new_tokens = sampling.min_tokens
+    stops = {*sampling.stop_token_ids, *(() if sampling.ignore_eos else ends)}
     if ends:
-        config.eos_token_id = ends[0]
-    config.ignore_eos = sampling.ignore_eos
-    config.stop_token_ids = {*sampling.stop_token_ids, *(() if sampling.ignore_eos else ends)}
+        # Its ignore_eos would pass over the request's own stop tokens too, and the end must be among the stop tokens.
+        config.eos_token_id = ends[0] if ends[0] in stops or not stops else min(stops)
+    config.ignore_eos = not stops
+    config.stop_token_ids = stops
     config.do_sample = not sampling.greedy
     if config.do_sample:
         config.temperature = 1.0 if sampling.temperature is None else sampling.temperature

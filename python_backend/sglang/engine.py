@@ -13,8 +13,9 @@ from contract.spec import Deployment
 from contract.tensors import FinishReason
 from contract.wire import TopLogprob
 from python_backend.async_engine import AsyncEngine, check_version
+from python_backend.features import features_of
 from python_backend.protocol import Output, Stats
-from python_backend.sglang.sampling import Ends, ends_of, features, sglang_sampling
+from python_backend.sglang.sampling import Ends, ends_of, sglang_sampling
 
 _FINISH = {"stop": FinishReason.STOP, "length": FinishReason.LENGTH, "abort": FinishReason.CANCELLED}
 _BAD_REQUEST = 400
@@ -43,7 +44,7 @@ class SglangEngine(AsyncEngine):
         super().__init__()
         self._engine = engine
         self._spec = spec
-        self.features = features(spec.engine.sglang)
+        self.features = features_of(spec.engine)
 
     def load(self) -> None:
         """Start SGLang's processes and wait until the model is loaded.

@@ -5,40 +5,8 @@ from typing import Any
 
 from contract.errors import UnsupportedByEngine
 from contract.sampling import SamplingParams
-from contract.sglang import SglangOptions
 
-_ALWAYS = frozenset(
-    {
-        "temperature",
-        "top_k",
-        "top_p",
-        "repetition_penalty",
-        "presence_penalty",
-        "frequency_penalty",
-        "ignore_eos",
-        "stop_token_ids",
-        "logit_bias",
-        "return_log_probs",
-        "logprobs",
-    }
-)
-# SGLang compiles guides, and knows what ends a sequence, by its tokenizer.
-_BY_TOKENIZER = frozenset({"min_tokens"}) | {
-    f"guided_decoding_guide_type:{kind}" for kind in ("json", "json_schema", "regex", "ebnf_grammar", "structural_tag")
-}
 _GUIDES = {"json": "json_schema", "json_schema": "json_schema", "regex": "regex", "ebnf_grammar": "ebnf"}
-
-
-def features(options: SglangOptions) -> frozenset[str]:
-    """What a deployment's requests may ask for; a seed counts for nothing where SGLang is not deterministic."""
-    found = _ALWAYS
-    if options.guided_decoding:
-        found |= _BY_TOKENIZER
-    if options.deterministic:
-        found |= {"seed"}
-    if options.lora:
-        found |= {"lora_name"}
-    return found
 
 
 @dataclass(frozen=True)

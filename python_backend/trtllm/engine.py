@@ -17,11 +17,12 @@ from typing import Any
 
 from contract.calls import find, make
 from contract.errors import Unavailable
+from contract.lora import ADAPTERS
 from contract.manifest import load_manifest
 from contract.sampling import SamplingParams
 from contract.spec import Deployment
 from contract.tensors import FinishReason
-from contract.trtllm_calls import ADAPTERS, serve_call
+from contract.trtllm_calls import serve_call
 from contract.wire import TopLogprob
 from python_backend.features import features_of
 from python_backend.protocol import Output, Sink, Stats
@@ -45,7 +46,7 @@ class TrtllmEngine:
     def __init__(self, engine: Path, spec: Deployment) -> None:
         self._engine = engine
         self._spec = spec
-        self._adapters = sorted(spec.engine.trtllm.lora.adapters) if spec.engine.trtllm.lora else []
+        self._adapters = spec.engine.trtllm.lora.names if spec.engine.trtllm.lora else []
         self.features = features_of(spec.engine)
         self._results: dict[int, Any] = {}  # in flight, by key; touched on the loop only
         self._gained: list[Output] = []
@@ -110,10 +111,6 @@ class TrtllmEngine:
 
     def _begin(self, key: int, input_ids: list[int], sampling: SamplingParams) -> None:
         """Hand a request to TensorRT-LLM; what it refuses is that request's error."""
-        if sampling.lora_name and sampling.lora_name not in self._adapters:
-            known = ", ".join(self._adapters)
-            self._gain(_error(key, f"there is no adapter {sampling.lora_name!r}; there are {known}", "lora_name"))
-            return
         try:
             result = self._llm.generate_async(
                 inputs=input_ids,

@@ -15,19 +15,21 @@ from typing import Any
 
 from vllm import AsyncEngineArgs
 from vllm.inputs import tokens_input
+from vllm.lora.request import LoRARequest
 from vllm.outputs import RequestOutput
 from vllm.platforms import current_platform
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.output_processor import RequestOutputCollector
 from vllm.v1.metrics.loggers import StatLoggerBase
 
+from contract.lora import ADAPTERS
 from contract.manifest import load_manifest
 from contract.sampling import SamplingParams
 from contract.spec import Deployment
 from contract.tensors import FinishReason
 from contract.vllm_calls import engine_args
 from contract.wire import TopLogprob
-from python_backend.features import VLLM
+from python_backend.features import features_of
 from python_backend.protocol import Output, Sink, Stats
 from python_backend.vllm.sampling import vllm_sampling
 
@@ -84,11 +86,12 @@ class VllmEngine:
     """Continuous batching on GPUs; on a CPU for tests."""
 
     name = "vllm"
-    features = VLLM
 
     def __init__(self, engine: Path, spec: Deployment) -> None:
         self._engine = engine
         self._spec = spec
+        self._adapters = spec.engine.vllm.lora.names if spec.engine.vllm.lora else []
+        self.features = features_of(spec.engine)
         self._runs: dict[int, _Run] = {}  # touched on the loop only
         self._rung: list[int] = []
         self._observer = _Observer()
@@ -126,6 +129,8 @@ class VllmEngine:
         args = AsyncEngineArgs(**arguments, disable_log_stats=True)
         self._llm = AsyncLLM.from_engine_args(args, stat_loggers=[lambda *_: self._observer])
         await self._llm.get_supported_tasks()  # the first request would wait for it
+        for name in self._adapters:  # a request that found one to be broken would end vLLM
+            await self._llm.add_lora(self._adapter(name))
 
     def _begin(self, key: int, input_ids: list[int], sampling: SamplingParams) -> None:
         self._runs[key] = run = _Run(key, sampling)
@@ -135,7 +140,8 @@ class VllmEngine:
     async def _add(self, key: int, run: _Run, input_ids: list[int]) -> None:
         try:
             params = vllm_sampling(run.sampling, self._eos)
-            collector = await self._llm.add_request(run.request_id, tokens_input(input_ids), params)
+            lora = self._adapter(run.sampling.lora_name) if run.sampling.lora_name else None
+            collector = await self._llm.add_request(run.request_id, tokens_input(input_ids), params, lora_request=lora)
         except ValueError as refusal:  # vLLM's validation errors are ValueErrors
             self._runs.pop(key, None)
             at_fault = "guided_decoding_guide" if run.sampling.guided_decoding_guide_type else ""
@@ -148,6 +154,9 @@ class VllmEngine:
         collector.ready = _Bell(lambda: self._ring(key))
         if collector.output is not None:
             self._ring(key)
+
+    def _adapter(self, name: str) -> LoRARequest:
+        return LoRARequest(name, 1 + self._adapters.index(name), str(self._engine / ADAPTERS / name))
 
     def _ring(self, key: int) -> None:
         """Something came for a request: fetch it, with all else that this step brought."""

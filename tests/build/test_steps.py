@@ -18,7 +18,7 @@ from build.steps import console, exclusive, quiet, step, swap_link
 from contract.errors import BuildError
 from tests import tiny
 from tests import tokenizers_zoo as zoo
-from tests.build.conftest import CODE
+from tests.build.conftest import CODE, read_terminal
 
 
 def test_a_finished_step_is_not_done_again(tmp_path: Path) -> None:
@@ -128,19 +128,12 @@ def test_a_terminal_sees_the_seconds_pass(tmp_path: Path) -> None:
     )
     os.close(theirs)
     said = b""
-    while chunk := _read(ours):
+    while chunk := read_terminal(ours):
         said += chunk
     os.close(ours)
     assert b"convert 0:00:01" in said.replace(b"\x1b[33m", b"").replace(b"\x1b[0m", b"")
     assert "✓" in said.decode()
     assert b"chatter" not in said
-
-
-def _read(terminal: int) -> bytes:
-    try:
-        return os.read(terminal, 1 << 16)
-    except OSError:  # nobody holds the other end
-        return b""
 
 
 def test_a_log_gets_a_plain_line(tmp_path: Path) -> None:

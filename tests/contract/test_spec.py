@@ -76,6 +76,10 @@ def test_a_good_spec_is_read_and_frozen(tmp_path: Path) -> None:
             ("  precision: int8\n", "  runtime: vllm\n  vllm: {gpu_memory_utilization: 2}\n"),
             "c.yaml:7: engine.vllm.gpu_memory_utilization: input should be less than or equal to 1, got 2",
         ),
+        (
+            ("  precision: int8\n", "  runtime: vllm\n  vllm: {lora: {adapters: {sea: /sea}, max_rank: 1024}}\n"),
+            "c.yaml:7: engine.vllm.lora: max_rank 1024 is above 512, the highest that vLLM has",
+        ),
         (("precision:", "precison:"), "c.yaml:6: engine.precison: unknown key; did you mean precision?"),
         (("max_seq_len:", "max_seqlen:"), "c.yaml:8: limits.max_seqlen: unknown key; did you mean max_seq_len?"),
         (("limits:", "limit:"), "c.yaml:7: limit: unknown key; did you mean limits?"),

@@ -1,6 +1,7 @@
 """Real servers for the tests: a deployment of its own, in a root of its own, on ports of its own."""
 
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,14 @@ from serving.supervisor import PROGRAM, Running, running
 CODE = Path(__file__).resolve().parents[2]
 QUIET = (sys.executable, "-m", "tests.e2e.without_canaries")
 DEFAULT = CODE / "configs" / "smollm2-135m.yaml"
+
+
+def build(config: Path, root: Path) -> str:
+    """What make engine says."""
+    command = [str(CODE / ".venv-build" / "bin" / "python"), "-m", "build", str(config), "--root", str(root)]
+    run = subprocess.run(command, cwd=CODE, capture_output=True, text=True, timeout=280, check=False)
+    assert run.returncode == 0, run.stderr
+    return run.stderr
 
 
 def free_ports(count: int) -> list[int]:

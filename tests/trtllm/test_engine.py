@@ -164,12 +164,6 @@ def test_what_tensorrt_llm_refuses_is_that_requests_error(bench: Bench) -> None:
     assert ids(bench.ask())
 
 
-def test_an_adapter_that_is_not_there(bench: Bench) -> None:
-    outputs = bench.ask(lora_name="moon")
-    assert (outputs[-1].finish, outputs[-1].field) == (FinishReason.ERROR, "lora_name")
-    assert "no adapter 'moon'" in outputs[-1].error
-
-
 def test_statistics_reach_the_stage(bench: Bench) -> None:
     key = bench.begin(max_tokens=1500, ignore_eos=True)
     bench.next(key)

@@ -172,8 +172,8 @@ WRONG = (
     ),
     Wrong(
         "A GPU without a name here",
-        "engine.trtllm.gpu: input should be 'a10', 'a30', 'a100-40gb', 'a100', 'l4', 'l40s', 'rtx-4090', 'h20', "
-        "'h100', 'h200', 'gh200', 'b200', 'rtx-5090' or 'rtx-pro-6000', got 'v100'",
+        "engine.trtllm.gpu: input should be 'a10', 'a30', 'a100-40gb', 'a100', 'a800', 'l4', 'l40s', 'rtx-4090', "
+        "'h20', 'h100', 'h800', 'h200', 'gh200', 'b200', 'rtx-5090' or 'rtx-pro-6000', got 'v100'",
         {"gpu": "v100"},
     ),
     Wrong(

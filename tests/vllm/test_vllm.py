@@ -19,27 +19,15 @@ from contract.tensors import FinishReason
 from serving.supervisor import PROGRAM, Running, running
 from tests.e2e.servers import CODE, metric, on_free_ports
 from tests.serving.stream import until
+from tests.vllm.reference import PYTHON, greedy
 
 pytestmark = pytest.mark.long
 
 CONFIG = CODE / "configs" / "smollm2-135m-vllm.yaml"
 ENGINE = CODE / "engines" / "smollm2-135m-vllm" / "current"
-PYTHON = str(CODE / ".venv-vllm" / "bin" / "python")
 FRANCE = "The capital of France is"
 PROMPTS = (FRANCE, "def fibonacci(n):\n\tif n < 2:\n", "日本語の文章：今日は天気が", "L'été à la plage, ")
 TOKENS = 32
-# Hugging Face's own answer, from the environment that has torch.
-REFERENCE = """
-import json, sys, torch
-from transformers import AutoModelForCausalLM
-model = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=torch.float32).eval()
-for line in sys.stdin:
-    ids = torch.tensor([json.loads(line)])
-    with torch.inference_mode():
-        made = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=int(sys.argv[2]),
-                              do_sample=False, eos_token_id=None, pad_token_id=0)
-    print(json.dumps(made[0, ids.shape[1]:].tolist()))
-"""
 
 
 @pytest.fixture(scope="module")
@@ -66,11 +54,7 @@ def tokenizer() -> Tokenizer:
 
 def test_greedy_answers_are_hugging_faces(client: Client, tokenizer: Tokenizer) -> None:
     prompts = [tokenizer.encode(prompt).ids for prompt in PROMPTS]
-    asked = "".join(json.dumps(prompt) + "\n" for prompt in prompts)
-    command = [PYTHON, "-c", REFERENCE, str(ENGINE.resolve()), str(TOKENS)]
-    said = subprocess.run(command, input=asked, capture_output=True, text=True, check=True).stdout
-    for prompt, line in zip(prompts, said.splitlines(), strict=True):
-        reference = json.loads(line)
+    for prompt, reference in zip(prompts, greedy(ENGINE, prompts, TOKENS), strict=True):
         options: dict[str, Any] = {"input_ids": prompt, "max_tokens": TOKENS, "ignore_eos": True}
         whole = client.generate(**options)
         assert list(whole.output_ids) == reference

@@ -1,0 +1,60 @@
+"""What the doctor is asked about, and how it asks the machine's programs."""
+
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from contract.spec import Deployment
+from deploy.images import ON_GPUS
+
+
+@dataclass(frozen=True)
+class Case:
+    """One node and the deployment that shall run on it.
+
+    Args:
+        head: the address of the first node; '' for a deployment of one node.
+        engines: the folder that engines are read from.
+    """
+
+    spec: Deployment
+    head: str
+    engines: Path
+
+    @property
+    def on_gpus(self) -> bool:
+        """Whether the deployment needs GPUs at all."""
+        return self.spec.engine.runtime in ON_GPUS
+
+    @property
+    def gpus(self) -> int:
+        """How many its engine takes."""
+        return self.spec.engine.parallel.gpus if self.on_gpus else 0
+
+    @property
+    def several_gpus(self) -> bool:
+        """Whether its GPUs talk to each other."""
+        return self.gpus > 1
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a program said."""
+
+    text: str = ""
+    error: str = ""  # why it said nothing: '' where it did
+    absent: bool = False  # it is not installed
+
+
+def ask(*words: str) -> Answer:
+    """Run a program that reads something, and no more, for at most twenty seconds."""
+    try:
+        run = subprocess.run(words, capture_output=True, text=True, timeout=20, check=False)
+    except FileNotFoundError:
+        return Answer(error=f"{words[0]} is not installed", absent=True)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return Answer(error=f"{words[0]}: {error}")
+    if run.returncode:
+        last = (run.stderr or run.stdout).strip().splitlines() or [f"exit status {run.returncode}"]
+        return Answer(error=f"{words[0]}: {last[-1]}")
+    return Answer(text=run.stdout)

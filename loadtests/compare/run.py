@@ -1,0 +1,217 @@
+"""The order of a comparison: round by round every server is started, measured and stopped, the next round backwards.
+
+So each engine has the machine to itself, and a slow quarter of an hour falls on all of them. What fails has its reason
+in the record, and the others go on.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from contract.errors import ConchError
+from contract.manifest import this_machine
+from loadtests.compare import correct, doors, rates, speed
+from loadtests.compare.doors import ALONE, ENSEMBLE, GATEWAY, Absent, Door, Visit
+from loadtests.compare.effort import Effort
+from loadtests.compare.entrants import Entrant
+from loadtests.compare.memory import memory
+from loadtests.compare.record import Cell, Record, key_of
+from loadtests.compare.reference import Reference, reference_of
+from loadtests.compare.structured import structured
+
+START = "start"
+ONCE = ("greedy", "top1", "json", "recall", "capacity")  # a second round would say the same, or take too long
+_FAULTS = (ConchError, OSError, psutil.Error, ValueError, LookupError)
+
+
+@dataclass(frozen=True)
+class Stop:
+    """A server that is started in each round."""
+
+    entrant: Entrant
+    ways: tuple[str, ...]
+    open: Callable[[], AbstractContextManager[Visit]]
+
+
+class Comparison:
+    """Everything that is measured, into one record.
+
+    Args:
+        changed: called after each cell.
+    """
+
+    def __init__(
+        self, entrants: list[Entrant], effort: Effort, folder: Path, record: Record, changed: Callable[[], None]
+    ) -> None:
+        self.entrants, self.effort, self._folder, self.record, self._changed = entrants, effort, folder, record, changed
+        self._references: dict[str, Reference | ConchError] = {}
+        self._kept: set[str] = set()  # keys of this run
+        self.failed = False  # whether a cell has no result that might have had one
+
+    def run(self) -> None:
+        """All rounds."""
+        for entrant in self.entrants:
+            self._refer(entrant)
+        stops = [stop for entrant in self.entrants for stop in self._stops(entrant)]
+        for number in range(self.effort.rounds):
+            for stop in stops if number % 2 == 0 else reversed(stops):
+                self._visit(stop, number)
+
+    def measures(self, number: int) -> Iterator[str]:
+        """What a round measures, in its order."""
+        yield "burst-1"
+        yield "ttft"
+        yield from (f"burst-{streams}" for streams in self.effort.streams if streams > 1)
+        yield "memory"  # after the same work for every way
+        if number == 0:
+            yield from ONCE
+
+    def ways(self, entrant: Entrant) -> list[str]:
+        """The ways to ask an entrant, in the table's order."""
+        return [way for stop in self._stops(entrant) for way in stop.ways]
+
+    def key(self, entrant: Entrant, way: str, number: int, measure: str) -> str:
+        """Under which a cell is found again."""
+        return key_of(
+            entrant.spec.model_dump(mode="json", exclude={"ports"}),
+            entrant.manifest.version if entrant.manifest else "",
+            entrant.versions,
+            this_machine().cpu,
+            self.effort.measured(),
+            way,
+            number,
+            measure,
+        )
+
+    def _stops(self, entrant: Entrant) -> list[Stop]:
+        log = self._folder / f"{entrant.name}-{ALONE}.log"
+        gateway = (GATEWAY,) if entrant.spec.gateway.enabled else ()
+        return [
+            Stop(entrant, (ALONE,), lambda: doors.alone(entrant, self.effort.clients, log)),
+            Stop(entrant, (ENSEMBLE, *gateway), lambda: doors.ours(entrant, self.effort.clients)),
+        ]
+
+    def _visit(self, stop: Stop, number: int) -> None:
+        wanted = [
+            (way, measure)
+            for measure in (START, *self.measures(number))
+            for way in stop.ways
+            if not self.record.settled(self.key(stop.entrant, way, number, measure))
+        ]
+        if not wanted:
+            print(f"{stop.entrant.name}, {' and '.join(stop.ways)}, round {number + 1}: kept from before", flush=True)
+            return
+        try:
+            with stop.open() as visit:
+                self._measure(stop.entrant, visit, number, wanted)
+        except Absent as reason:
+            for way, measure in wanted:
+                self._keep(stop.entrant, way, number, measure, absent=str(reason))
+        except _FAULTS as fault:  # of the start; a server that ends badly was measured all the same
+            for way, measure in wanted:
+                if self.key(stop.entrant, way, number, measure) not in self._kept:
+                    self._keep(stop.entrant, way, number, measure, failed=str(fault) or repr(fault))
+
+    def _measure(self, entrant: Entrant, visit: Visit, number: int, wanted: list[tuple[str, str]]) -> None:
+        by_way = {door.way: door for door in visit.doors}
+        for way, measure in wanted:
+            if measure == START:
+                self._keep(
+                    entrant, way, number, START, result={"seconds": visit.start_s, "command": by_way[way].command}
+                )
+                continue
+            try:
+                result = self._one(entrant, by_way[way], number, measure)
+            except Absent as reason:
+                self._keep(entrant, way, number, measure, absent=str(reason))
+            except _FAULTS as fault:
+                self._keep(entrant, way, number, measure, failed=str(fault) or repr(fault))
+            else:
+                self._keep(entrant, way, number, measure, result=result)
+
+    def _one(self, entrant: Entrant, door: Door, number: int, measure: str) -> dict[str, Any]:
+        kind, _, count = measure.partition("-")
+        fresh = speed.Fresh(entrant, door.way, number, measure)
+        match kind:
+            case "burst":
+                return speed.burst(door, fresh, self.effort, int(count))
+            case "ttft":
+                return speed.first_token(door, fresh, self.effort, entrant)
+            case "greedy":
+                return correct.greedy(door, self._reference(entrant))
+            case "top1":
+                return correct.top1(door, self._reference(entrant))
+            case "recall":
+                return correct.recall(door, self._reference(entrant))
+            case "json":
+                return self._structured(entrant, door)
+            case "capacity":
+                folder = self._folder / "capacity" / f"{entrant.name}-{door.way}"
+                return rates.capacity(door, self.effort, self._first_rate(entrant, door.way, number), folder)
+            case _:
+                return memory(door)
+
+    def _structured(self, entrant: Entrant, door: Door) -> dict[str, Any]:
+        if entrant.manifest is None:
+            raise Absent(f"runtime {entrant.spec.engine.runtime} has no structured output")
+        return structured(door, self.effort.schemas)
+
+    def _refer(self, entrant: Entrant) -> None:
+        """Ask the reference while nothing else runs, unless its answers are compared already."""
+        compared = [
+            self.key(entrant, way, 0, measure)
+            for stop in self._stops(entrant)
+            for way in stop.ways
+            for measure in ("greedy", "top1", "recall")
+        ]
+        if all(self.record.settled(key) for key in compared):
+            return
+        try:
+            self._references[entrant.name] = reference_of(entrant, self.effort, self._folder)
+        except ConchError as reason:
+            self._references[entrant.name] = reason
+
+    def _reference(self, entrant: Entrant) -> Reference:
+        found = self._references[entrant.name]
+        if isinstance(found, ConchError):
+            raise found
+        return found
+
+    def _first_rate(self, entrant: Entrant, way: str, number: int) -> float:
+        """Half of what the most streams at once brought."""
+        cell = self.record.get(self.key(entrant, way, number, f"burst-{max(self.effort.streams)}"))
+        speed_ = cell.result["tokens_per_s"] if cell and cell.result else 2.0 * self.effort.output_tokens
+        return float(0.5 * speed_ / self.effort.output_tokens)
+
+    def _keep(
+        self,
+        entrant: Entrant,
+        way: str,
+        number: int,
+        measure: str,
+        *,
+        result: dict[str, Any] | None = None,
+        failed: str = "",
+        absent: str = "",
+    ) -> None:
+        key = self.key(entrant, way, number, measure)
+        self._kept.add(key)
+        self.failed |= bool(failed)
+        self.record.keep(Cell(key, entrant.name, way, number, measure, result, failed, absent))
+        said = absent or failed or _brief(measure, result or {})
+        mark = "–" if absent else "failed:" if failed else ""
+        print(time.strftime("%H:%M:%S"), f"{entrant.name} {way} {measure}", mark, said.splitlines()[-1], flush=True)
+        self._changed()
+
+
+def _brief(measure: str, result: dict[str, Any]) -> str:
+    """A line for people who watch."""
+    if measure == "capacity":
+        return str(result["sentence"])
+    shown = {name: value for name, value in result.items() if name not in ("command", "itl_ms", "gap_ms", "faults")}
+    return ", ".join(f"{name} {value}" for name, value in shown.items())

@@ -1,0 +1,1 @@
+"""LMDeploy's double: see tests/doubles/README.md."""

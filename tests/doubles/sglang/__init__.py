@@ -1,0 +1,1 @@
+"""SGLang's double: see tests/doubles/README.md."""
