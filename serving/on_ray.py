@@ -28,7 +28,6 @@ _PYTHON = _ROOT / ".venv" / "bin" / "python"
 _AGAIN_S = 1.0
 
 
-@ray.remote(num_cpus=1, max_restarts=-1, max_task_retries=-1, scheduling_strategy="SPREAD")
 class Replica:
     """One server; Ray makes it again on a node that lives when its own does not."""
 
@@ -102,7 +101,8 @@ def run(spec: Deployment, count: int) -> None:
     ray.init(address="auto", log_to_driver=True, logging_level="warning")
     told = spec.model_dump(mode="json", exclude_unset=True)
     root = str(_ROOT / ".conch" / "replicas" / spec.name)
-    servers = [Replica.remote() for _ in range(count)]
+    actor = ray.remote(num_cpus=1, max_restarts=-1, max_task_retries=-1, scheduling_strategy="SPREAD")(Replica)
+    servers = [actor.remote() for _ in range(count)]
     ray.get([server.serve.remote(told, places, root) for server in servers])
 
 

@@ -52,7 +52,9 @@ def up(client: httpx.Client) -> int:
         page = client.get("/metrics").text
     except httpx.TransportError:
         return -1
-    return sum(float(line.split()[-1]) for line in page.splitlines() if line.startswith("conch_gateway_replica_up{"))
+    return sum(
+        int(float(line.split()[-1])) for line in page.splitlines() if line.startswith("conch_gateway_replica_up{")
+    )
 
 
 class Stream(threading.Thread):

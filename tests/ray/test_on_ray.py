@@ -34,7 +34,7 @@ def end(process: "subprocess.Popen[bytes]") -> None:
 def node(address: str, *words: str) -> Iterator["subprocess.Popen[bytes]"]:
     """A Ray node at an address of this machine."""
     own = (f"--node-ip-address={address}", "--num-cpus=2", "--object-store-memory=100000000", "--block")
-    command = [PYTHON.with_name("ray"), "start", *own, "--disable-usage-stats", *words]
+    command = [str(PYTHON.with_name("ray")), "start", *own, "--disable-usage-stats", *words]
     process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL)
     try:
         yield process
