@@ -110,3 +110,14 @@ def test_a_node_is_killed_under_load(tmp_path: Path) -> None:
         for stream in again:
             stream.join(30)
         assert all(stream.whole for stream in again)
+
+
+def test_fewer_places_than_servers(tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+    places = ["127.0.0.2:8001"]
+    spec = {"name": "few", "engine": {"runtime": "synthetic"}, "gateway": {"replicas": places}}
+    config.write_text(yaml.safe_dump(spec))
+    command = [str(PYTHON), "-m", "serving.on_ray", str(config), "--replicas", "2"]
+    run = subprocess.run(command, cwd=CODE, capture_output=True, text=True, timeout=60, check=False)
+    assert run.returncode == 1
+    assert run.stderr.startswith("error: gateway.replicas: 1 places for 2 servers. Name as many on every node")
