@@ -5,7 +5,7 @@ from typing import Any
 
 from contract.spec import Deployment
 from deploy.service import SECRETS, Health, Mount, Service
-from deploy.services import Site
+from deploy.site import Site
 
 OWN_IP = "$(POD_IP)"  # in an environment or a command: the pod's address
 _CONFIG = "config"  # the volume of the ConfigMap
