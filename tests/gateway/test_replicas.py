@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -67,7 +67,10 @@ class Stream(threading.Thread):
         self.start()
 
     def run(self) -> None:
-        with self._client.stream("POST", "/v1/completions", json=self._body) as response:
+        with (
+            suppress(httpx.TransportError),
+            self._client.stream("POST", "/v1/completions", json=self._body) as response,
+        ):
             self.status = response.status_code
             if self.status != 200:
                 self.error = json.loads(response.read())["error"]["message"]
