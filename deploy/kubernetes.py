@@ -15,8 +15,9 @@ from deploy.images import Image
 from deploy.nodes import Option, Place, engine, model_path, mpi, node_environment, reasons
 from deploy.pods import OWN_IP, Made, pod
 from deploy.service import Mount, Service
-from deploy.services import CODE, Site, further_node, inside, serving
+from deploy.services import further_node, inside, serving
 from deploy.shell import array
+from deploy.site import CODE, Site
 from deploy.text import annotated, to_yaml
 
 FILE = "kubernetes.yaml"

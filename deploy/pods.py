@@ -5,7 +5,7 @@ from typing import Any
 
 from contract.spec import Deployment
 from deploy.service import SECRETS, Health, Mount, Service
-from deploy.services import Site
+from deploy.site import Site
 
 OWN_IP = "$(POD_IP)"  # in an environment or a command: the pod's address
 _CONFIG = "config"  # the volume of the ConfigMap
@@ -109,9 +109,10 @@ def _mount(name: str, mount: Mount, site: Site, volumes: dict[str, Made]) -> Mad
     if source.parent == site.folder:
         volumes[_CONFIG] = {"configMap": {"name": name, "defaultMode": 0o555}}
         return {"name": _CONFIG, "subPath": source.name} | made
-    if source.parent == site.folder / "state":
-        volumes[source.name] = {"emptyDir": {}}
-        return {"name": source.name} | made
+    if source.is_relative_to(site.folder / "state"):
+        volume, *inner = source.relative_to(site.folder / "state").parts
+        volumes[volume] = {"emptyDir": {}}
+        return {"name": volume} | ({"subPath": "/".join(inner)} if inner else {}) | made
     if source.is_relative_to(site.root):
         volumes["checkout"] = {"hostPath": {"path": str(site.root), "type": "Directory"}}
         return {"name": "checkout", "subPath": str(source.relative_to(site.root))} | made

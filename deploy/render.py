@@ -11,7 +11,8 @@ from contract.spec import Deployment
 from deploy import grafana, prometheus
 from deploy.images import image_of_spec, server_image
 from deploy.service import ContainerEngine, compose, run_command
-from deploy.services import Site, building, check, inside, laid_over, on_gpus, serving
+from deploy.services import building, check, inside, laid_over, on_gpus, serving
+from deploy.site import Site
 from deploy.text import to_yaml
 from deploy.watching import DASHBOARDS, DCGM, PROMETHEUS, scrape_targets, watching
 

@@ -3,22 +3,30 @@
 import json
 import shlex
 import tomllib
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from contract.address import address, is_loopback
 from contract.cluster import Cluster
 from contract.errors import SpecError
-from contract.manifest import engines_root
 from contract.spec import Deployment, HubSource, PathSource
 from deploy import images
 from deploy.images import Image
 from deploy.nodes import Place, engine, model_path, node_environment, place, ray_head, uses_ray
 from deploy.service import SECRETS, Health, Mount, Service
+from deploy.site import (
+    CODE,
+    SPEC,
+    Site,
+    checkpoint,
+    engine_folder,
+    on_host,
+    own_environment,
+    parts,
+    spec_file,
+    state_folder,
+)
 
-CODE = "/conch"  # what a container needs of the project, and no more: no environment or key of the host's
-SPEC = "/etc/conch/deployment.yaml"
 _REQUIREMENTS = "/etc/conch/requirements.txt"
 
 _STATE = "/state"
@@ -42,23 +50,6 @@ _LOCK = ("pyproject.toml", "uv.lock")
 _MADE_ANEW = (_SCRATCH, f"{CODE}/.conch", f"{CODE}/model_repository")
 
 
-@dataclass(frozen=True)
-class Site:
-    """Where a deployment is rendered for.
-
-    Args:
-        root: the project.
-        folder: of the rendered files.
-        user: who the containers run as, ``UID:GID``.
-        rootless: that is whoever renders, and no other.
-    """
-
-    root: Path
-    folder: Path
-    user: str
-    rootless: bool = True
-
-
 def check(spec: Deployment) -> None:
     """Refuse what must not be started.
 
@@ -77,7 +68,7 @@ def inside(spec: Deployment) -> dict[str, Any]:
     keys = {"keys": Path(SECRETS, "api_keys")} if spec.gateway.keys else {}
     found: dict[str, Any] = {"gateway": spec.gateway.model_copy(update={"enabled": False, **keys})}
     if isinstance(spec.source, PathSource):
-        found["source"] = spec.source.model_copy(update={"path": _on_host(spec.source)})
+        found["source"] = spec.source.model_copy(update={"path": on_host(spec.source)})
     return spec.model_copy(update=found).model_dump(mode="json", exclude_unset=True)
 
 
@@ -115,7 +106,8 @@ def building(spec: Deployment, site: Site, image: Image, torch: str) -> list[Ser
     if not image.packages:
         install.append(("uv", "pip", "install", "--no-deps", "--python", _PYTHON, "--torch-backend", "cpu", torch))
     hub = isinstance(spec.source, HubSource) and spec.source.kind == "huggingface"
-    mounts = (*_for_install(image, site, name), *_parts(site, _SERVER_ROOMS), _spec(site), _engine(spec, site, True))
+    rooms = (*parts(site, _SERVER_ROOMS), spec_file(site), engine_folder(spec, site, True))
+    mounts = (*_for_install(image, site, name), *rooms)
     return [
         Service(
             name=name,
@@ -125,7 +117,7 @@ def building(spec: Deployment, site: Site, image: Image, torch: str) -> list[Ser
             environment=_ENVIRONMENT
             | ({} if image.packages else _UV)
             | ({"HF_TOKEN_PATH": f"{SECRETS}/hf_token"} if hub else {}),
-            mounts=(*mounts, *_checkpoint(spec)),
+            mounts=(*mounts, *checkpoint(spec)),
             scratch=_MADE_ANEW,
             secrets={"hf_token": site.folder / "secrets" / "hf_token"} if hub else {},
             user=site.user,
@@ -191,14 +183,14 @@ def _server(spec: Deployment, site: Site, image: Image, install: Service, head: 
         instead=image.starts,
         environment=_ENVIRONMENT | (_variables(spec, cluster, head) if cluster and head else {}),
         mounts=(
-            *_parts(site, _SERVER_ROOMS),
+            *parts(site, _SERVER_ROOMS),
             *_read(spec, site, install),
             *(
-                [Mount(_state(site, install.name) / "worker", _own(spec))]
+                [Mount(state_folder(site, install.name) / "worker", own_environment(spec))]
                 if image.packages and not image.triton
                 else []
             ),
-            *(_checkpoint(spec) if on_gpus(spec) else ()),  # which an engine for one of them may only link to
+            *(checkpoint(spec) if on_gpus(spec) else ()),  # which an engine for one of them may only link to
         ),
         scratch=_MADE_ANEW,
         user=site.user,
@@ -223,7 +215,7 @@ def further_node(spec: Deployment, cluster: Cluster, site: Site, image: Image, a
         command=("python3", "-m", "serving.follow", head, *program.command),
         instead=image.starts,
         environment=_ENVIRONMENT | _variables(spec, cluster, at),
-        mounts=(*_parts(site, ("serving",)), _engine(spec, site), *_checkpoint(spec)),
+        mounts=(*parts(site, ("serving",)), engine_folder(spec, site), *checkpoint(spec)),
         scratch=(_SCRATCH,),
         user=site.user,
         **_rdma(spec),
@@ -251,7 +243,7 @@ def _gateway(spec: Deployment, site: Site, install: Service) -> Service:
         image=install.image,
         command=(_PYTHON, "-m", "gateway", SPEC),
         environment=_ENVIRONMENT,
-        mounts=(*_parts(site, _GATEWAY_ROOMS), *_read(spec, site, install)),
+        mounts=(*parts(site, _GATEWAY_ROOMS), *_read(spec, site, install)),
         scratch=(_SCRATCH,),
         secrets={"api_keys": (site.root / spec.gateway.keys).resolve()} if spec.gateway.keys else {},
         user=site.user,
@@ -266,47 +258,14 @@ def _gateway(spec: Deployment, site: Site, install: Service) -> Service:
 
 def _for_install(image: Image, site: Site, state: str) -> tuple[Mount, ...]:
     """What says what to install, and where it goes."""
-    wanted = (Mount(site.folder / "requirements.txt", _REQUIREMENTS),) if image.packages else _parts(site, _LOCK)
-    return (*wanted, Mount(_state(site, state), _STATE, writable=True))
+    wanted = (Mount(site.folder / "requirements.txt", _REQUIREMENTS),) if image.packages else parts(site, _LOCK)
+    return (*wanted, Mount(state_folder(site, state), _STATE, writable=True))
 
 
 def _read(spec: Deployment, site: Site, install: Service) -> tuple[Mount, ...]:
     """The spec, the environment, and the engine where there is one."""
-    engine = (_engine(spec, site),) if spec.source else ()
-    return (_spec(site), Mount(_state(site, install.name), _STATE), *engine)
-
-
-def _parts(site: Site, names: tuple[str, ...]) -> tuple[Mount, ...]:
-    return tuple(Mount(site.root / name, f"{CODE}/{name}") for name in names)
-
-
-def _spec(site: Site) -> Mount:
-    return Mount(site.folder / "deployment.yaml", SPEC)
-
-
-def _engine(spec: Deployment, site: Site, writable: bool = False) -> Mount:
-    return Mount(engines_root(site.root, spec.name), str(engines_root(Path(CODE), spec.name)), writable)
-
-
-def _own(spec: Deployment) -> str:
-    """Where python_backend.worker looks for an engine's own environment: the image's, as Triton's needs numpy 1."""
-    return f"{CODE}/.venv-{spec.engine.runtime}"
-
-
-def _state(site: Site, name: str) -> Path:
-    return site.folder / "state" / name
-
-
-def _checkpoint(spec: Deployment) -> tuple[Mount, ...]:
-    """A checkpoint of the host, where the host has it."""
-    if not isinstance(spec.source, PathSource):
-        return ()
-    path = _on_host(spec.source)
-    return (Mount(path, str(path)),)
-
-
-def _on_host(source: PathSource) -> Path:
-    return source.path.expanduser().resolve()
+    engine = (engine_folder(spec, site),) if spec.source else ()
+    return (spec_file(site), Mount(state_folder(site, install.name), _STATE), *engine)
 
 
 def _gpus(spec: Deployment) -> int:

@@ -8,7 +8,7 @@ from contract.spec import Deployment
 from deploy.fabric import Setting
 from deploy.images import image_of_spec, server_image
 from deploy.nodes import Option, engine, model_path, mpi, node_environment, place, ray_head, uses_ray
-from deploy.services import Site
+from deploy.site import Site
 
 ALONE = "engine"  # the head's argument
 _WIDTH = 120

@@ -6,8 +6,8 @@ from contract.cluster import Cluster
 from contract.spec import Deployment
 from deploy.images import image_of_spec, server_image
 from deploy.nodes import Option, node_environment, place
-from deploy.services import Site
 from deploy.shell import array, comment, exports, script, scripts, served_by_ranks
+from deploy.site import Site
 
 JOB = "job.sbatch"
 HOSTS = "hosts"

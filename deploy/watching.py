@@ -6,7 +6,8 @@ from contract.address import address
 from contract.spec import Deployment
 from deploy import images
 from deploy.service import SECRETS, Health, Mount, Service
-from deploy.services import Site, on_gpus
+from deploy.services import on_gpus
+from deploy.site import Site
 
 DASHBOARDS = "/etc/grafana/dashboards"
 LOOPBACK = "127.0.0.1"

@@ -43,8 +43,11 @@ class Replica:
         self.in_flight = 0
         self.live = False
         self._misses = 0
-        self._connect = lambda: AsyncClient(address, model, connections)
+        self._model, self._connections = model, connections
         self.client = self._connect()
+
+    def _connect(self) -> AsyncClient:
+        return AsyncClient(self.address, self._model, self._connections)
 
     async def look(self) -> None:
         """Ask whether it is ready; cut what it has in flight once it is gone."""

@@ -116,3 +116,14 @@ def test_ray_holds_nodes_together_and_one_machine_needs_none(tmp_path: Path) -> 
     assert read(tmp_path, ray) == ""
     alone = read(tmp_path, ray, (GOOD[GOOD.index("cluster:") : GOOD.index("verify:")], ""))
     assert "engine.vllm.distributed_executor_backend: ray is of a cluster" in alone
+
+
+@pytest.mark.parametrize(
+    ("replicas", "said"),
+    [
+        ("[10.0.0.1:8001, 10.0.0.1:8001]", "gateway: replicas has 10.0.0.1:8001 twice: name each server once"),
+        ("[10.0.0.1]", "gateway.replicas.0: string should match pattern"),
+    ],
+)
+def test_servers_behind_a_gateway(replicas: str, said: str, tmp_path: Path) -> None:
+    assert said in read(tmp_path, ("verify:", f"gateway: {{replicas: {replicas}}}\nverify:"))

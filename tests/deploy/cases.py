@@ -6,7 +6,7 @@ from typing import Any
 from contract.spec import Deployment, HubSource, Parallel
 from deploy.render import render
 from deploy.service import ContainerEngine
-from deploy.services import Site
+from deploy.site import Site
 
 CODE = Path(__file__).resolve().parents[2]
 GOLDEN = Path(__file__).with_name("golden")

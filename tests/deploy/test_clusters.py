@@ -190,6 +190,8 @@ def test_what_the_pods_mount_is_there_and_names_are_the_sets(case: str) -> None:
         for container in (*pod.get("initContainers", []), *pod["containers"]):
             for mount in container["volumeMounts"]:
                 assert mount["name"] in volumes
+                if mount["name"] == "checkout":  # nothing of what is rendered comes from a node's disk
+                    assert not mount["subPath"].startswith("deploy/")
                 if mount["name"] == "config":
                     assert mount["subPath"] in config["data"]
             gpus = container.get("resources", {}).get("limits", {}).get("nvidia.com/gpu", 0)

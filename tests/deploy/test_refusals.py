@@ -13,7 +13,7 @@ from contract.errors import SpecError
 from contract.spec import Deployment
 from deploy.images import PYTHON, image_of_spec, server_image
 from deploy.render import prepare, render, write
-from deploy.services import Site
+from deploy.site import Site
 from tests.deploy.cases import CODE, TORCH, cpu, gpu
 
 

@@ -15,7 +15,7 @@ import yaml
 from clients.grpc import Client
 from contract.spec import Deployment
 from deploy.render import render
-from deploy.services import Site
+from deploy.site import Site
 from tests.deploy.cases import CODE, TORCH
 from tests.deploy.tools import PROMETHEUS, needs_prometheus, write
 from tests.e2e.servers import free_ports, synthetic

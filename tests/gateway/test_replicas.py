@@ -7,7 +7,8 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,10 @@ import yaml
 
 from serving.supervisor import Running
 from tests.e2e.servers import CODE, free_ports, synthetic
-from tests.gateway.conftest import active, until
+from tests.gateway import conftest
+from tests.gateway.conftest import active
 
+until = partial(conftest.until, seconds=30)
 LONG = {"model": "synthetic", "prompt": "the sea " * 40, "max_tokens": 400, "stream": True, "ignore_eos": True}
 
 
@@ -39,8 +42,8 @@ def door(tmp_path: Path, *servers: Running) -> Iterator[httpx.Client]:
             until(lambda: up(client) == len(servers))
             yield client
     finally:
-        process.terminate()
-        process.wait(60)
+        process.kill()  # without draining
+        process.wait()
 
 
 def up(client: httpx.Client) -> int:
@@ -49,7 +52,9 @@ def up(client: httpx.Client) -> int:
         page = client.get("/metrics").text
     except httpx.TransportError:
         return -1
-    return sum(float(line.split()[-1]) for line in page.splitlines() if line.startswith("conch_gateway_replica_up{"))
+    return sum(
+        int(float(line.split()[-1])) for line in page.splitlines() if line.startswith("conch_gateway_replica_up{")
+    )
 
 
 class Stream(threading.Thread):
@@ -62,7 +67,10 @@ class Stream(threading.Thread):
         self.start()
 
     def run(self) -> None:
-        with self._client.stream("POST", "/v1/completions", json=self._body) as response:
+        with (
+            suppress(httpx.TransportError),
+            self._client.stream("POST", "/v1/completions", json=self._body) as response,
+        ):
             self.status = response.status_code
             if self.status != 200:
                 self.error = json.loads(response.read())["error"]["message"]

@@ -1,0 +1,66 @@
+"""Where a deployment is rendered for, and what its containers see of it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from contract.manifest import engines_root
+from contract.spec import Deployment, PathSource
+from deploy.service import Mount
+
+CODE = "/conch"  # what a container needs of the project, and no more: no environment or key of the host's
+SPEC = "/etc/conch/deployment.yaml"
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where a deployment is rendered for.
+
+    Args:
+        root: the project.
+        folder: of the rendered files.
+        user: who the containers run as, ``UID:GID``.
+        rootless: that is whoever renders, and no other.
+    """
+
+    root: Path
+    folder: Path
+    user: str
+    rootless: bool = True
+
+
+def parts(site: Site, names: tuple[str, ...]) -> tuple[Mount, ...]:
+    """Of the project, what a container needs and no more."""
+    return tuple(Mount(site.root / name, f"{CODE}/{name}") for name in names)
+
+
+def spec_file(site: Site) -> Mount:
+    """The spec as the containers read it."""
+    return Mount(site.folder / "deployment.yaml", SPEC)
+
+
+def engine_folder(spec: Deployment, site: Site, writable: bool = False) -> Mount:
+    """The deployment's engines."""
+    return Mount(engines_root(site.root, spec.name), str(engines_root(Path(CODE), spec.name)), writable)
+
+
+def own_environment(spec: Deployment) -> str:
+    """Where python_backend.worker looks for an engine's own environment: the image's, as Triton's needs numpy 1."""
+    return f"{CODE}/.venv-{spec.engine.runtime}"
+
+
+def state_folder(site: Site, name: str) -> Path:
+    """Where an installed environment is kept."""
+    return site.folder / "state" / name
+
+
+def checkpoint(spec: Deployment) -> tuple[Mount, ...]:
+    """A checkpoint of the host, where the host has it."""
+    if not isinstance(spec.source, PathSource):
+        return ()
+    path = on_host(spec.source)
+    return (Mount(path, str(path)),)
+
+
+def on_host(source: PathSource) -> Path:
+    """A checkpoint's place, for the machine where it is rendered."""
+    return source.path.expanduser().resolve()
