@@ -27,7 +27,7 @@ _BLOCK = 1 << 13
 class Faults:
     """What the stand-in does wrong, and what it saw. A fault that names files lasts so many answers for each."""
 
-    dropped: dict[str, int] = field(default_factory=dict)  # the connection ends at a random byte
+    dropped: dict[str, int] = field(default_factory=dict)  # the connection ends at a random byte of the second half
     corrupt: dict[str, int] = field(default_factory=dict)  # one byte is another
     lengths: dict[str, int] = field(default_factory=dict)  # Content-Length is too large by one
     unsized: dict[str, int] = field(default_factory=dict)  # no Content-Length
@@ -168,7 +168,10 @@ def hub(repo: str, files: Path, faults: Faults | None = None) -> Iterator[str]:
                 part = fault.wrong_parts.get(name, f"bytes {start}-{size - 1}/{size}")
                 self.send_header("Content-Range", part)
             self.end_headers()
-            end = start + fault.below(size - start) if fault.strikes(fault.dropped, name) else size
+            # One that was asked for comes late, so that something is there to go on from.
+            kept = (size - start) // 2 if fault.dropped.get(name, 0) else 0
+            dropped = fault.strikes(fault.dropped, name)
+            end = start + kept + fault.below(size - start - kept) if dropped else size
             silent = fault.silent.get(name, 0) > 0 and fault.strikes(fault.silent, name)
             if fault.longer.get(name, 0) and fault.strikes(fault.longer, name):
                 body += b"!"

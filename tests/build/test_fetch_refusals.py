@@ -51,7 +51,7 @@ def test_a_part_that_was_not_asked_for(client: Client, part: str, said: str) -> 
     ],
 )
 def test_a_status_that_stays(client: Client, statuses: list[int], said: dict[str, str]) -> None:
-    assert said[client.kind] in client.refusal(Faults(statuses=statuses))
+    assert said[client.kind] in client.refusal(Faults(statuses=[*statuses]))
 
 
 def without_hash(listed: dict[str, Any]) -> None:
