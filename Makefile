@@ -82,6 +82,12 @@ $(VLLM_ENV): | $(UV)
 engine: $(BUILD)  ## Fetch, convert, build, verify and publish the engine of CONFIG (ARGS=--dry-run: show the container)
 	@$(BUILD_PY) -m build $(CONFIG) $(ARGS)
 
+cast: $(BUILD)  ## IN=folder OUT=folder: the BF16 copy of an FP8 checkpoint (128 × 128 blocks), for GPUs without FP8
+	@$(BUILD_PY) -m build.cast_command $(IN) $(OUT)
+
+bench-cast: $(BUILD)  ## The cast of a 20 GB checkpoint against a plain copy, then killed five times and resumed
+	@$(BUILD_PY) -m build.cast_bench $(ARGS)
+
 contract-dump: $(BUILD)  ## Compare the recorded TensorRT-LLM API with the image's own; not yet run on the image
 	@$(BUILD_PY) -m build.contract_dump .conch/contract-dump/trtllm.json
 
@@ -180,4 +186,4 @@ clean:  ## Remove environments and caches; engines stay
 
 .PHONY: help engine vllm contract-dump check serve up gateway down status logs deploy import-repository chat webui webui-test \
 	lint format test test-vllm bench bench-pipeline bench-peers overload soak loadtest loadtest-ui loadtest-distributed \
-	capacity loadtest-check loadtest-aiperf clean
+	capacity loadtest-check loadtest-aiperf cast bench-cast clean

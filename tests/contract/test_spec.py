@@ -76,6 +76,11 @@ def test_a_good_spec_is_read_and_frozen(tmp_path: Path) -> None:
             ("  precision: int8\n", "  runtime: vllm\n  vllm: {gpu_memory_utilization: 2}\n"),
             "c.yaml:7: engine.vllm.gpu_memory_utilization: input should be less than or equal to 1, got 2",
         ),
+        (
+            ("  precision: int8\n", "  runtime: synthetic\n  cast: bf16\n"),
+            "c.yaml:5: engine: cast is bf16, and runtime synthetic has no weights",
+        ),
+        (("  precision: int8\n", "  cast: fp16\n"), "c.yaml:6: engine.cast: input should be 'bf16', got 'fp16'"),
         (("precision:", "precison:"), "c.yaml:6: engine.precison: unknown key; did you mean precision?"),
         (("max_seq_len:", "max_seqlen:"), "c.yaml:8: limits.max_seqlen: unknown key; did you mean max_seq_len?"),
         (("limits:", "limit:"), "c.yaml:7: limit: unknown key; did you mean limits?"),
