@@ -109,10 +109,9 @@ def make_plan(source: Path) -> Plan:
 
 def _files(source: Path, index: dict[str, Any] | None) -> list[Path]:
     if index is None:
-        files = sorted(source.glob("*.safetensors"))
-        if len(files) != 1:
-            raise BuildError(f"{source} has {len(files)} *.safetensors and no {INDEX}", fix="Download it again")
-        return files
+        if not (source / "model.safetensors").exists():
+            raise BuildError(f"{source} has neither {INDEX} nor model.safetensors", fix="Download it again")
+        return [source / "model.safetensors"]
     if not isinstance(index.get("weight_map"), dict):
         raise BuildError(f"{source / INDEX} has no weight_map", fix="Download it again")
     files = [source / name for name in sorted(set(index["weight_map"].values()))]

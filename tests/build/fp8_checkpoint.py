@@ -1,4 +1,4 @@
-"""Checkpoints in DeepSeek's block FP8: quantized from BF16, or random."""
+"""Checkpoints in DeepSeek's block FP8, quantized from BF16 or random, and what the right BF16 of one is."""
 
 import json
 import shutil
@@ -6,6 +6,8 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from safetensors.torch import load_file, save_file
 
@@ -13,6 +15,11 @@ BLOCK = 128
 INDEX = "model.safetensors.index.json"
 QUANTIZATION = {"activation_scheme": "dynamic", "fmt": "e4m3", "quant_method": "fp8", "weight_block_size": [128, 128]}
 _LARGEST = 448.0  # of e4m3
+
+Bits = npt.NDArray[np.uint16]
+# Every finite BF16 number of one sign, and the first that is beyond: what rounds to it is infinite.
+_BITS = np.arange(0x7F80, dtype=np.uint32)
+_NUMBERS = np.append((_BITS << 16).view(np.float32).astype(np.float64), 2.0**128)
 
 
 def spread(scales: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
@@ -70,3 +77,21 @@ def quantize(checkpoint: Path, folder: Path) -> Path:
     config = json.loads((folder / "config.json").read_text())
     names = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
     return write(folder, dict(zip(names, (first, second), strict=True)), **config | {"dtype": "bfloat16"})
+
+
+def nearest(codes: torch.Tensor, scales: torch.Tensor) -> Bits:
+    """The BF16 bits of codes × scales by search among all BF16 numbers, in float64, where the products are exact."""
+    exact = (codes.double() * spread(scales, tuple(codes.shape)).double()).numpy()
+    size = np.abs(exact)
+    above = np.minimum(np.searchsorted(_NUMBERS, size), len(_NUMBERS) - 1)
+    below = np.maximum(above - 1, 0)
+    up, down = _NUMBERS[above] - size, size - _NUMBERS[below]
+    bits = np.where((up < down) | ((up == down) & (above % 2 == 0)), above, below).astype(np.uint16)
+    bits = np.where(size >= _NUMBERS[-1], 0x7F80, bits)
+    bits = np.where(np.isnan(exact), 0x7FC0, bits)
+    return np.asarray(bits | (np.signbit(exact).astype(np.uint16) << 15), dtype=np.uint16)
+
+
+def bits_of(tensor: torch.Tensor) -> Bits:
+    assert tensor.dtype == torch.bfloat16
+    return np.asarray(tensor.view(torch.int16).numpy().view(np.uint16))
