@@ -46,7 +46,7 @@ def main(phase: Phase = "all", gigabytes: Gigabytes = 20, rounds: Rounds = 3, ki
         if phase in ("all", "prepare"):
             prepare(gigabytes)
         if phase in ("all", "time"):
-            record(in_memory() | against_a_copy(max(rounds, 3)))
+            record(in_memory() | against_a_copy(rounds))
         if phase in ("all", "kill"):
             record({"killed": killed(kills)})
             shutil.rmtree(WORK)
@@ -223,7 +223,8 @@ def copy(written: int) -> float:
 def killed(kills: int) -> dict[str, Any]:
     """Kill the command at random moments, let it end, and compare every byte with those of a cast in one go."""
     seconds = statistics.median(json.loads(RESULT.read_text())["cast_s"])
-    moments, shares = random.Random(time.time_ns()), []
+    moments = random.Random(time.time_ns())
+    shares: list[float] = []
     total = json.loads(RESULT.read_text())["bytes_written"]
     while len(shares) < kills:
         with start() as run:
