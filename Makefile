@@ -121,6 +121,12 @@ plan: $(SERVE)  ## What MODEL (config.json, folder, owner/name) or CONFIG needs 
 fetch: $(BUILD)  ## Download CONFIG's checkpoint, or MODEL=Qwen/Qwen3-0.6B SOURCE=huggingface|modelscope REVISION=…
 	@$(BUILD_PY) -m build.fetch_command $(if $(MODEL),--model $(MODEL) --source $(SOURCE),$(CONFIG)) $(if $(REVISION),--revision $(REVISION))
 
+cast: $(BUILD)  ## IN=folder OUT=folder: the BF16 copy of an FP8 checkpoint (128 × 128 blocks), for GPUs without FP8
+	@$(BUILD_PY) -m build.cast_command $(IN) $(OUT)
+
+bench-cast: $(BUILD)  ## The cast of a 20 GB checkpoint against a plain copy, then killed five times and resumed
+	@$(BUILD_PY) -m build.cast_bench $(ARGS)
+
 contract-dump: $(BUILD)  ## Compare the recorded TensorRT-LLM API with the image's own; not yet run on the image
 	@$(BUILD_PY) -m build.contract_dump .conch/contract-dump/trtllm.json
 

@@ -1,4 +1,4 @@
-"""The verbs in order: source → fetch → convert → engine → verify → publish."""
+"""The verbs in order: source → fetch → convert → (cast →) engine → verify → publish."""
 
 import time
 from dataclasses import dataclass
@@ -6,9 +6,9 @@ from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from build import convert, fetch, publish, verify
+from build import cast, convert, fetch, publish, verify
 from build.builders import Builder, builder_of
-from build.steps import alive, console, exclusive, key_of, near, step
+from build.steps import alive, console, exclusive, key_of, near, resumable_step, step
 from contract.errors import BuildError, VerifyError
 from contract.manifest import Manifest, engines_root
 from contract.spec import AnySource, Deployment, HubSource
@@ -61,7 +61,10 @@ def show_command(spec: Deployment, root: Path) -> list[str]:
     builder = builder_of(spec.engine.runtime)
     work = engines_root(root, spec.name) / ".work"
     keys = None if source is None else keys_of(spec, source, builder)
-    command = builder.command(work / f"convert-{keys.checkpoint}", spec, work / f"engine-{keys.engine}") if keys else []
+    made_by = "cast" if spec.engine.cast else "convert"
+    command = (
+        builder.command(work / f"{made_by}-{keys.checkpoint}", spec, work / f"engine-{keys.engine}") if keys else []
+    )
     if not command:
         raise BuildError(f"runtime {spec.engine.runtime} runs no command: its engine is made by make engine itself")
     return command
@@ -72,14 +75,16 @@ class Keys:
     """What the results of the steps depend on."""
 
     source: str
-    checkpoint: str
+    converted: str
+    checkpoint: str  # what the engine is built from
     engine: str  # the engine's version too
 
 
 def keys_of(spec: Deployment, source: AnySource, builder: Builder) -> Keys:
     """The keys of a deployment's steps."""
     source_key = fetch.source_key(source)
-    checkpoint_key = key_of(source_key, convert.RECIPE, _versions(convert.PACKAGES))
+    converted_key = key_of(source_key, convert.RECIPE, _versions(convert.PACKAGES))
+    checkpoint_key = key_of(converted_key, cast.RECIPE, spec.engine.cast) if spec.engine.cast else converted_key
     engine_key = key_of(
         checkpoint_key,
         builder.RECIPE,
@@ -88,7 +93,7 @@ def keys_of(spec: Deployment, source: AnySource, builder: Builder) -> Keys:
         spec.engine.precision,
         *builder.key(spec),
     )
-    return Keys(source_key, checkpoint_key, engine_key)
+    return Keys(source_key, converted_key, checkpoint_key, engine_key)
 
 
 def _build(config: Path, spec: Deployment, source: AnySource, home: Path) -> Path:
@@ -106,18 +111,21 @@ def _build(config: Path, spec: Deployment, source: AnySource, home: Path) -> Pat
     if isinstance(source, HubSource):
         with TemporaryDirectory(dir=work) as folder:
             fetch.peek(source, Path(folder))
-            builder.check(Path(folder), spec)
+            _check(builder, Path(folder), spec, work)
     fetched = _fetch(source, work)
     commit = fetch.commit_of(fetched)
     weights = _size(fetched)
-    checkpoint = step(
+    converted = step(
         work,
         "convert",
-        keys.checkpoint,
+        keys.converted,
         lambda folder: convert.convert(fetched, folder),
         needs_bytes=8 * weights if any(fetched.glob("*.gguf")) else 0,
     )
-    builder.check(checkpoint, spec)
+    _check(builder, converted, spec, work)
+    checkpoint = converted
+    if spec.engine.cast:
+        checkpoint = resumable_step(work, "cast", keys.checkpoint, lambda folder: cast.cast(converted, folder))
     built = step(
         work,
         "engine",
@@ -147,6 +155,19 @@ def _build(config: Path, spec: Deployment, source: AnySource, home: Path) -> Pat
     target = publish.publish(home, built, engine_version)
     console.print(f"[green]✓[/green] engine: {near(target)}, {time.monotonic() - begun:.0f} s in all")
     return target
+
+
+def _check(builder: Builder, checkpoint: Path, spec: Deployment, work: Path) -> None:
+    """Refuse what cannot be built; what is to be cast is known by the JSON files that it will have."""
+    if not spec.engine.cast:
+        builder.check(checkpoint, spec)
+        return
+    with TemporaryDirectory(dir=work) as folder:
+        try:
+            cast.preview(checkpoint, Path(folder))
+        except BuildError as refusal:
+            raise BuildError(f"engine.cast is {spec.engine.cast}: {refusal.message}", fix=refusal.fix) from None
+        builder.check(Path(folder), spec)
 
 
 def _judge(manifest: Manifest, spec: Deployment) -> None:

@@ -73,28 +73,63 @@ def step(
     unfinished.mkdir(parents=True)
     begun = time.monotonic()
     try:
-        free = shutil.disk_usage(unfinished).free
-        if free < needs_bytes:
-            raise BuildError(
-                f"{name} needs about {needs_bytes / 2**20:.0f} MiB in {work}, {free / 2**20:.0f} MiB are free",
-                fix="Free some space",
-            )
-        with nullcontext() if shows_itself else alive(name):
+        with room(name, work, needs_bytes), nullcontext() if shows_itself else alive(name):
             make(unfinished)
             sync(unfinished)
         unfinished.rename(done)
-    except Exception as error:
-        if _no_room(error):
-            raise BuildError(
-                f"{name} could not write in {work}: the disk is full, or a quota or file-size limit is reached",
-                fix="Free some space, then run it again",
-            ) from None
-        raise
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
         interrupt.unfinished.discard(str(unfinished))
     console.print(f"[green]✓[/green] {name}: {time.monotonic() - begun:.0f} s")
     return done
+
+
+def resumable_step(work: Path, name: str, key: str, make: Callable[[Path], None]) -> Path:
+    """The same for a step of hours, whose ``make(folder)`` goes on with what an interrupted run left in the folder.
+
+    What was left for another key is removed: it would never be gone on with. ``make`` shows its own progress.
+    """
+    done = work / f"{name}-{key}"
+    if done.exists():
+        console.print(f"[dim]✓ {name}: kept from an earlier run[/dim]")
+        return done
+    partial = work / f".{name}-{key}.partial"
+    for stale in set(work.glob(f".{name}-*.partial")) - {partial}:
+        shutil.rmtree(stale)
+    partial.mkdir(parents=True, exist_ok=True)
+    begun = time.monotonic()
+    try:
+        make(partial)
+    finally:
+        with suppress(OSError):
+            partial.rmdir()  # of a step that was refused; what one has begun stays
+    partial.rename(done)
+    console.print(f"[green]✓[/green] {name}: {time.monotonic() - begun:.0f} s")
+    return done
+
+
+@contextmanager
+def room(name: str, folder: Path, needs_bytes: int) -> Iterator[None]:
+    """Say it as such if the disk has no room, before the work or in the middle of it.
+
+    Raises:
+        BuildError: it has none.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < needs_bytes:
+        raise BuildError(
+            f"{name} needs about {needs_bytes / 2**20:.0f} MiB in {folder}, {free / 2**20:.0f} MiB are free",
+            fix="Free some space",
+        )
+    try:
+        yield
+    except Exception as error:
+        if _no_room(error):
+            raise BuildError(
+                f"{name} could not write in {folder}: the disk is full, or a quota or file-size limit is reached",
+                fix="Free some space, then run it again",
+            ) from None
+        raise
 
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

@@ -116,6 +116,7 @@ class EngineSpec(Frozen):
     precision: Precision = "fp32"
     threads: int = Field(default=0, ge=0)  # 0: every core of the machine
     parallel: Parallel = Parallel()
+    cast: Literal["bf16"] | None = None  # bf16: build from a BF16 copy of an FP8 checkpoint, for GPUs without FP8
     step_ms: float = Field(default=10.0, ge=0)  # of the synthetic engine: time between tokens
     trtllm: TrtllmSpec = TrtllmSpec()
     vllm: VllmOptions = VllmOptions()
@@ -136,6 +137,12 @@ class EngineSpec(Frozen):
             if self.runtime in ("vllm", "sglang"):
                 way_out = f"give {' or '.join(known)}, and {self.runtime}.quantization"
             raise ValueError(f"precision {self.precision} is none of runtime {self.runtime}'s: {way_out}")
+        return self
+
+    @model_validator(mode="after")
+    def _cast_has_weights(self) -> Self:
+        if self.cast and self.runtime == "synthetic":
+            raise ValueError(f"cast is {self.cast}, and runtime synthetic has no weights")
         return self
 
     @model_validator(mode="after")

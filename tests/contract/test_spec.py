@@ -80,6 +80,11 @@ def test_a_good_spec_is_read_and_frozen(tmp_path: Path) -> None:
             ("  precision: int8\n", "  runtime: vllm\n  vllm: {lora: {adapters: {sea: /sea}, max_rank: 1024}}\n"),
             "c.yaml:7: engine.vllm.lora: max_rank 1024 is above 512, the highest that vLLM has",
         ),
+        (
+            ("  precision: int8\n", "  runtime: synthetic\n  cast: bf16\n"),
+            "c.yaml:5: engine: cast is bf16, and runtime synthetic has no weights",
+        ),
+        (("  precision: int8\n", "  cast: fp16\n"), "c.yaml:6: engine.cast: input should be 'bf16', got 'fp16'"),
         (("precision:", "precison:"), "c.yaml:6: engine.precison: unknown key; did you mean precision?"),
         (("max_seq_len:", "max_seqlen:"), "c.yaml:8: limits.max_seqlen: unknown key; did you mean max_seq_len?"),
         (("limits:", "limit:"), "c.yaml:7: limit: unknown key; did you mean limits?"),
