@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 def main(
     config: Annotated[Path | None, typer.Argument(metavar="[CONFIG]", help="The deployment's YAML.")] = None,
-    head: Annotated[str, typer.Option(help="Address of the first node, for a deployment of several.")] = "",
+    head: Annotated[str, typer.Option(help="Address of the first node, where there is no cluster block.")] = "",
     to: Annotated[Path | None, typer.Option("--json", help="Write the report here, for --compare.")] = None,
     reports: Annotated[list[Path] | None, typer.Option("--compare", help="A node's report; give one of each.")] = None,
 ) -> None:
@@ -37,7 +37,8 @@ def main(
         if config is None:
             raise ConchError("no deployment", fix="Give its YAML, or reports with --compare")
         spec = load_spec(config)
-        report = examine(Case(spec, head, engines_root(ROOT, spec.name)))
+        first = head or (spec.cluster.head.address if spec.cluster else "")
+        report = examine(Case(spec, first, engines_root(ROOT, spec.name)))
         if to:
             to.write_text(json.dumps(report.dump(), indent=1) + "\n", encoding="utf-8")
     except ConchError as error:

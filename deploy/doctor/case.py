@@ -28,13 +28,14 @@ class Case:
 
     @property
     def gpus(self) -> int:
-        """How many its engine takes."""
-        return self.spec.engine.parallel.gpus if self.on_gpus else 0
+        """How many its engine takes on this node, as far as the spec says."""
+        cluster = self.spec.cluster
+        return cluster.gpus_per_node if cluster else self.spec.engine.parallel.gpus if self.on_gpus else 0
 
     @property
     def several_gpus(self) -> bool:
         """Whether its GPUs talk to each other."""
-        return self.gpus > 1
+        return self.on_gpus and self.spec.engine.parallel.gpus > 1
 
 
 @dataclass(frozen=True)

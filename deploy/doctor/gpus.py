@@ -86,6 +86,10 @@ def _gpus(case: Case, smi: Smi) -> Result:
     if faults:
         todo = "nvidia-smi -q shows more; take the GPU out of service, or reset it when nothing uses it"
         return Result("GPUs", "fail" if case.on_gpus else "warn", f"{seen}; {'; '.join(faults)}", todo, same)
+    if len(smi.gpus) < case.gpus and case.spec.cluster:
+        return Result(
+            "GPUs", "fail", seen, f"cluster.gpus_per_node is {case.gpus}: correct it, or start with all of them", same
+        )
     if len(smi.gpus) < case.gpus:
         todo = f"engine.parallel takes {case.gpus}: other nodes must have the rest"
         return Result("GPUs", "warn", seen, todo, same)

@@ -20,6 +20,8 @@ def check(case: Case) -> Result:
     wanted = {f"ports.{name}": (spec.ports.host, getattr(spec.ports, name)) for name in ("http", "grpc", "metrics")}
     if spec.gateway.enabled:
         wanted["ports.gateway"] = (spec.gateway.host, spec.ports.gateway)
+    if spec.cluster and not _problem(spec.cluster.head.address, 0):  # this node is the head
+        wanted["cluster.port"] = (spec.cluster.head.address, spec.cluster.port)
     problems = {name: found for name, (host, port) in wanted.items() if (found := _problem(host, port))}
     numbers = ", ".join(str(port) for _, port in wanted.values())
     if not problems:

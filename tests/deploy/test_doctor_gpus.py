@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from contract.cluster import Cluster, Node
 from deploy.doctor import gpus, topology
 from deploy.doctor.case import Answer, Case
 from deploy.doctor.result import Result
@@ -28,6 +29,21 @@ def test_a_healthy_node() -> None:
         "driver", "ok", "590.44.01, for CUDA up to 13.1", "", {"driver": "590.44.01", "cuda": "13.1"}
     )
     assert (found["GPUs"].status, found["GPUs"].seen) == ("ok", "2 × NVIDIA H100 80GB HBM3 (80 GiB)")
+
+
+def test_a_real_h100() -> None:
+    found = results((RECORDED / "nvidia-smi-h100-1.xml").read_text(), case(tensor=1))
+    assert (found["driver"].status, found["driver"].seen) == ("ok", "580.159.04, for CUDA up to 13.0")
+    assert (found["GPUs"].status, found["GPUs"].seen) == ("ok", "1 × NVIDIA H100 80GB HBM3 (80 GiB)")
+
+
+def test_a_node_of_a_cluster_has_its_part() -> None:
+    nodes = tuple(Node(name=f"gpu-{number}", address=f"10.0.0.{number}") for number in (1, 2))
+    spec = gpu("vllm", tensor=4).model_copy(update={"cluster": Cluster(nodes=nodes, gpus_per_node=2)})
+    assert results(SMI, Case(spec, "10.0.0.1", Path()))["GPUs"].status == "ok"
+    spec = gpu("vllm", tensor=8).model_copy(update={"cluster": Cluster(nodes=nodes, gpus_per_node=4)})
+    found = results(SMI, Case(spec, "10.0.0.1", Path()))["GPUs"]
+    assert (found.status, "cluster.gpus_per_node is 4" in found.todo) == ("fail", True)
 
 
 def test_a_driver_that_is_too_old_for_the_image() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from contract.cluster import Cluster, Node
 from contract.errors import ConchError
 from deploy.doctor import clock, container, disk, memory, ports, route
 from deploy.doctor.case import Answer, Case, ask
@@ -132,6 +133,15 @@ def test_a_port_that_is_taken() -> None:
     assert found.status == "fail"
     assert f"ports.http: {port} is taken by " in found.seen
     assert "ports.grpc" not in found.seen
+
+
+def test_the_clusters_port_is_the_heads() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        port = holder.getsockname()[1]
+        for address, seen in (("127.0.0.1", True), ("203.0.113.9", False)):
+            cluster = Cluster(nodes=(Node(name="head", address=address),), port=port)
+            spec = cpu(gateway={"enabled": False}).model_copy(update={"cluster": cluster})
+            assert (f"cluster.port: {port} is taken by " in ports.check(Case(spec, "", Path())).seen) == seen
 
 
 def test_an_address_that_is_not_this_machines() -> None:
