@@ -28,6 +28,7 @@ METRICS = {
     "conch_gateway_requests_active",
     "conch_gateway_tokens_active",
     "conch_gateway_requests_waiting",
+    "conch_gateway_replica_up",
 }
 
 
