@@ -51,6 +51,7 @@ SGLANG: tuple[dict[str, Any], ...] = (
     {"mem_fraction_static": 0.5, "attention_backend": "fa3", "disable_cuda_graph": True, "quantization": "fp8"},
     {"kv_cache_dtype": "fp8_e4m3", "load_format": "dummy", "prefix_caching": False},
     {"guided_decoding": False, "deterministic": True, "lora": LORA},
+    {"trust_remote_code": True, "kt": {"weight_path": "/experts", "num_gpu_experts": 8, "cpuinfer": 60}},
 )
 LMDEPLOY: tuple[dict[str, Any], ...] = (
     {"cache_max_entry_count": 0.5, "quant_policy": 8, "model_format": "awq", "communicator": "cuda-ipc"},
@@ -72,9 +73,10 @@ def test_the_recordings_are_of_the_pinned_releases() -> None:
 
 @pytest.mark.parametrize("options", SGLANG)
 def test_sglang_has_every_argument(options: dict[str, Any]) -> None:
-    wanted = sglang.engine_args(Path("/engine"), spec("sglang", {"tensor": 2, "expert": 2}, **options), 4096)
+    parallel = {"tensor": 2, "expert": 1 if "kt" in options else 2}
+    wanted = sglang.engine_args(Path("/engine"), spec("sglang", parallel, **options), 4096)
     assert wanted.keys() <= recorded("sglang")["api"]["ServerArgs"].keys()
-    assert (wanted["tp_size"], wanted["ep_size"], wanted["max_running_requests"]) == (2, 2, 9)
+    assert (wanted["tp_size"], wanted["ep_size"], wanted["max_running_requests"]) == (2, parallel["expert"], 9)
     assert wanted["context_length"] == 2048 + 6
 
 
