@@ -182,7 +182,7 @@ def _health_options(health: Health) -> list[tuple[str, ...]]:
 
 
 def _bind(mount: Mount, folder: Path | None = None) -> str:
-    """A mount in the short form; its path relative to ``folder`` where one is given."""
+    """A mount in the short form; its path relative to ``folder`` where one is given and near."""
     source = mount.source
     if isinstance(source, Path):
         if ":" in str(source):
@@ -192,7 +192,9 @@ def _bind(mount: Mount, folder: Path | None = None) -> str:
 
 
 def _relative(path: Path, folder: Path) -> str:
-    """A path as compose knows it for one: it begins with a dot."""
+    """A path as compose knows it for one: it begins with a dot, or with the root where nothing else is shared."""
+    if os.path.commonpath((path, folder)) == "/":
+        return str(path)
     relative = os.path.relpath(path, folder)
     return relative if relative.startswith(".") else f"./{relative}"
 
