@@ -239,6 +239,7 @@ def killed(kills: int) -> dict[str, Any]:
     cast()
     return {
         "times": kills,
+        "bytes_written": total,
         "share_of_bytes_finished_at_each": shares,
         "same_bytes_in_the_end": hashes() == json.loads((WORK / "sha256.json").read_text()),
     }
