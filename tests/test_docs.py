@@ -13,7 +13,9 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 # Walked without being run: they are tests of their own, never end, or have been done for the test.
-SLOW = re.compile(r"\bmake (?=(?:engine|cast|fetch|doctor-comm|serve|up|vllm|sglang|lmdeploy|webui|test|bench|compare|soak)\b)")
+SLOW = re.compile(
+    r"\bmake (?=(?:engine|cast|fetch|doctor-comm|serve|up|vllm|sglang|lmdeploy|webui|test|bench|compare|soak)\b)"
+)
 
 
 def blocks() -> Iterator[object]:
