@@ -10,7 +10,6 @@ import asyncio
 import json
 import os
 import random
-import socket
 import subprocess
 import sys
 import tempfile
@@ -28,6 +27,7 @@ from contract.errors import ConchError, ServeError
 from contract.manifest import engines_root, load_manifest, this_machine
 from contract.spec import load_spec
 from loadtests.bench import PROMPT_TOKENS, STREAMS, Figures, Rounds, figures, table
+from loadtests.own_server import listens
 from loadtests.served import ROOT, served
 from loadtests.transports import Timeline, openai_stream
 
@@ -51,7 +51,7 @@ def vllm(checkpoint: Path, port: int, max_model_len: int) -> Iterator[psutil.Pro
         process = subprocess.Popen([*command, *options], stdout=log, stderr=log, env=environment)
         try:
             until = time.monotonic() + START_S
-            while not _listens(port):
+            while not listens(port):
                 if process.poll() is not None or time.monotonic() > until:
                     log.seek(0)
                     raise ServeError(f"vllm serve did not start: {log.read()[-2000:]}")
@@ -72,11 +72,6 @@ def stopped(processes: list[psutil.Process]) -> Iterator[None]:
     finally:
         for process in processes:
             process.resume()
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _version() -> str:

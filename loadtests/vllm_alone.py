@@ -2,23 +2,20 @@
 
 import json
 import os
-import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from contract.errors import ServeError
 from contract.spec import Deployment
+from loadtests.own_server import START_S, end, listens
 from loadtests.served import ROOT
 
 VLLM = ROOT / ".venv-vllm" / "bin" / "python"
-START_S = 1200.0
 
 
 @contextmanager
@@ -55,19 +52,14 @@ def vllm_serve(
         process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
         try:
             until = time.monotonic() + START_S
-            while not _answers(port):
+            while not listens(port):
                 if process.poll() is not None or time.monotonic() > until:
                     log.seek(0)
                     raise ServeError(f"vllm serve did not start: {log.read()[-3000:]}")
                 time.sleep(0.5)
             yield process
         finally:
-            _end(process)
-
-
-def _answers(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+            end(process)
 
 
 @contextmanager
@@ -104,17 +96,5 @@ def offline(engine: Path, spec: Deployment) -> Iterator[Callable[[list[list[int]
     try:
         yield ask
     finally:
-        _end(process)
+        end(process)
         log.close()
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """A vLLM and all its processes; the GPU's memory is free after this."""
-    with suppress(psutil.Error):
-        family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-        process.terminate()
-        _, left = psutil.wait_procs(family, timeout=20)
-        for each in left:
-            with suppress(psutil.Error):
-                each.kill()
-        psutil.wait_procs(left, timeout=10)

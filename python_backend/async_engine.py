@@ -12,7 +12,7 @@ import traceback
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Coroutine
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Any, NoReturn
 
 from contract.errors import RequestError, Unavailable
 from contract.sampling import SamplingParams
@@ -185,7 +185,7 @@ class AsyncEngine(ABC):
                 self._sink([])
 
 
-def die() -> None:
+def die() -> NoReturn:
     """An error of no single request: the engine is in no known state, and the supervisor starts a new one."""
     traceback.print_exc()
     os._exit(1)

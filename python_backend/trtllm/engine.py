@@ -24,6 +24,7 @@ from contract.spec import Deployment
 from contract.tensors import FinishReason
 from contract.trtllm_calls import serve_call
 from contract.wire import TopLogprob
+from python_backend.async_engine import die
 from python_backend.features import features_of
 from python_backend.protocol import Output, Sink, Stats
 from python_backend.trtllm.sampling import sampling_call
@@ -122,7 +123,7 @@ class TrtllmEngine:
             self._gain(_error(key, f"the engine refused the request: {error}"))
             return
         except Exception:
-            _die()
+            die()
         self._results[key] = result
         self._spawn(self._follow(key, result, sampling))
 
@@ -159,7 +160,7 @@ class TrtllmEngine:
             self._gain(_error(key, f"the engine failed on this request: {error}"))
             result.abort()
         except Exception:
-            _die()
+            die()
         finally:
             self._results.pop(key, None)
 
@@ -246,9 +247,3 @@ def add_log_probs(output: Output, told: list[Any], most: int) -> None:
 
 def _error(key: int, text: str, field: str = "") -> Output:
     return Output(key, finish=FinishReason.ERROR, error=text, field=field)
-
-
-def _die() -> None:
-    """An error of no single request: the engine is in no known state, and the supervisor starts a new one."""
-    traceback.print_exc()
-    os._exit(1)

@@ -8,7 +8,6 @@ message.
 import asyncio
 import os
 import threading
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from contract.spec import Deployment
 from contract.tensors import FinishReason
 from contract.vllm_calls import engine_args
 from contract.wire import TopLogprob
+from python_backend.async_engine import die
 from python_backend.features import features_of
 from python_backend.protocol import Output, Sink, Stats
 from python_backend.vllm.sampling import vllm_sampling
@@ -174,8 +174,7 @@ class VllmEngine:
             try:
                 came = run.collector.get_nowait()
             except Exception:  # vLLM's engine is dead, and this process with it
-                traceback.print_exc()
-                os._exit(1)
+                die()
             if isinstance(came, RequestOutput):
                 outputs.append(self._output(key, run, came))
         if outputs:
