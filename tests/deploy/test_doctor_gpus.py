@@ -31,10 +31,17 @@ def test_a_healthy_node() -> None:
     assert (found["GPUs"].status, found["GPUs"].seen) == ("ok", "2 × NVIDIA H100 80GB HBM3 (80 GiB)")
 
 
-def test_a_real_h100() -> None:
-    found = results((RECORDED / "nvidia-smi-h100-1.xml").read_text(), case(tensor=1))
+@pytest.mark.parametrize(
+    ("recording", "count", "seen"),
+    [
+        ("nvidia-smi-h100-1", 1, "1 × NVIDIA H100 80GB HBM3 (80 GiB)"),
+        ("nvidia-smi-h200-2", 2, "2 × NVIDIA H200 (140 GiB)"),
+    ],
+)
+def test_real_machines(recording: str, count: int, seen: str) -> None:
+    found = results((RECORDED / f"{recording}.xml").read_text(), case(tensor=count))
     assert (found["driver"].status, found["driver"].seen) == ("ok", "580.159.04, for CUDA up to 13.0")
-    assert (found["GPUs"].status, found["GPUs"].seen) == ("ok", "1 × NVIDIA H100 80GB HBM3 (80 GiB)")
+    assert (found["GPUs"].status, found["GPUs"].seen) == ("ok", seen)
 
 
 def test_a_node_of_a_cluster_has_its_part() -> None:
@@ -125,6 +132,7 @@ def test_a_driver_without_gpus() -> None:
         ),
         ("topo-l4-2", "warn", "2 GPUs, PHB between them"),
         ("topo-h100-1", "skipped", "1 GPU: nothing to connect"),
+        ("topo-h200-2", "ok", "2 GPUs, NV18 between them"),
     ],
 )
 def test_topology(recording: str, status: str, seen: str) -> None:
