@@ -12,11 +12,13 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 import msgspec
+import psutil
 
 from contract.errors import ConchError, Unavailable
 from contract.sampling import SamplingParams
@@ -169,19 +171,24 @@ class EngineWorker:
         sink([Output(key, finish=FinishReason.ERROR, error=reason) for key in lost])
 
 
-def serve(connection: Connection, engine: Engine) -> None:
-    """The worker's end: run an engine until the stage closes the socket."""
+def serve(connection: Connection, make: Callable[[], Engine]) -> Engine | None:
+    """The worker's end: make an engine and run it until the stage closes the socket.
+
+    Returns:
+        The engine, which is to be stopped; none where it could not be made or loaded, and the stage knows why.
+    """
 
     def report(outputs: Sequence[Output]) -> None:
         with contextlib.suppress(OSError):
             connection.send_bytes(_encode(Step(list(outputs), engine.stats())))
 
     try:
+        engine = make()
         engine.start(report)
     except Exception as error:
         reason = str(error) if isinstance(error, ConchError) else f"{type(error).__name__}: {error}"
         connection.send_bytes(_encode(Failed(reason)))
-        return
+        return None
     connection.send_bytes(_encode(Ready(engine.name, engine.features)))
     with contextlib.suppress(EOFError, OSError):
         while True:
@@ -190,6 +197,7 @@ def serve(connection: Connection, engine: Engine) -> None:
                 engine.submit(order.key, order.input_ids, order.sampling)
             else:
                 engine.abort(order.key)
+    return engine
 
 
 def make_engine(config: StageConfig) -> Engine:
@@ -205,13 +213,19 @@ def make_engine(config: StageConfig) -> Engine:
 
 
 def bare_engine(engine: Path, spec: Deployment) -> Engine:
-    """The same without a gate before it."""
+    """The same without a gate before it.
+
+    Raises:
+        Unavailable: what it needs is not here.
+    """
     match spec.engine.runtime:
         case "trtllm":
             from python_backend.trtllm.engine import TrtllmEngine
 
             return TrtllmEngine(engine, spec)
         case "vllm":
+            if not find_spec("vllm"):
+                raise Unavailable("vLLM is not installed here", fix="Run make vllm")
             from python_backend.vllm.engine import VllmEngine
 
             return VllmEngine(engine, spec)
@@ -232,9 +246,12 @@ def bare_engine(engine: Path, spec: Deployment) -> Engine:
 def main() -> None:
     """``python -m python_backend.worker FD CONFIG``, started by EngineWorker."""
     config = StageConfig.from_json(sys.argv[2])
-    engine = make_engine(config)
-    serve(Connection(int(sys.argv[1])), engine)
-    if config.spec.engine.runtime in ("trtllm", "sglang", "lmdeploy"):
+    engine = serve(Connection(int(sys.argv[1])), lambda: make_engine(config))
+    if engine is None:
+        for child in psutil.Process().children(recursive=True):  # of an engine that failed half way
+            with contextlib.suppress(psutil.Error):
+                child.kill()
+    elif config.spec.engine.runtime in ("trtllm", "sglang", "lmdeploy"):
         engine.stop()  # they have processes of their own, which can outlive a leader that only exits
     os._exit(0)  # the engine's threads may be in the middle of a step that nobody waits for
 

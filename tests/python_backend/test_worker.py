@@ -1,11 +1,14 @@
 """The engine in its own process: the real model's outputs come through, and its death ends every request."""
 
+import contextlib
 import os
 import queue
 import signal
+import sys
 from collections.abc import Iterator, Sequence, Set
 from pathlib import Path
 
+import psutil
 import pytest
 
 from contract.errors import Unavailable
@@ -13,6 +16,7 @@ from contract.sampling import SamplingParams
 from contract.spec import Deployment, load_spec
 from contract.stage import StageConfig
 from contract.tensors import FinishReason
+from python_backend import worker as worker_module
 from python_backend.protocol import Output
 from python_backend.worker import EngineWorker
 from tests.e2e.servers import CODE, DEFAULT
@@ -111,3 +115,31 @@ def test_a_broken_engine_says_why(spec: Deployment, heard: Heard, tmp_path: Path
     (tmp_path / "manifest.json").symlink_to(ENGINE / "manifest.json")
     with pytest.raises(Unavailable, match="could not be loaded: RuntimeError: "):
         EngineWorker(StageConfig(spec, tmp_path, tmp_path, "")).start(heard.sink)
+
+
+@pytest.fixture
+def vllm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StageConfig:
+    """A deployment of vLLM whose worker runs in this environment, which has none."""
+    monkeypatch.setattr(worker_module, "interpreter", lambda _: Path(sys.executable))
+    return StageConfig(load_spec(CODE / "configs" / "smollm2-135m-vllm.yaml"), ENGINE, tmp_path, "")
+
+
+def test_an_engine_that_is_not_installed(vllm: StageConfig, heard: Heard) -> None:
+    with pytest.raises(Unavailable, match=r"vLLM is not installed here. Run make vllm"):
+        EngineWorker(vllm).start(heard.sink)
+
+
+def test_an_engine_that_cannot_be_imported_says_why_and_leaves_no_process(
+    vllm: StageConfig, heard: Heard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "vllm.py").write_text(
+        "import subprocess\n"
+        "child = subprocess.Popen(['sleep', '600'], start_new_session=True)\n"
+        "raise RuntimeError(f'Cannot find library: libxgrammar.so, {child.pid}')\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(Unavailable, match="could not be loaded: RuntimeError: Cannot find library") as refusal:
+        EngineWorker(vllm).start(heard.sink)
+    with contextlib.suppress(psutil.NoSuchProcess):
+        psutil.Process(int(str(refusal.value).rsplit(", ")[-1])).wait(HANG_S)
+    assert "Traceback" not in capfd.readouterr().err
