@@ -191,7 +191,10 @@ async def _http(order: Order, request: dict[str, Any]) -> AsyncIterator[bytes]:
 
 
 def _read_openai(sent: float, raw: Raw, ended: str) -> Timeline:
-    """OpenAI's chunks do not say how many tokens they carry: those with text share what ``usage`` tells."""
+    """OpenAI's chunks do not say how many tokens they carry: those with text share what ``usage`` tells.
+
+    An answer of no text, half a character or a special token, came with its end.
+    """
     timeline = _begun(sent, ended)
     arrivals: list[float] = []
     tokens = 0
@@ -202,6 +205,8 @@ def _read_openai(sent: float, raw: Raw, ended: str) -> Timeline:
             if choice["text"]:
                 arrivals.append(now)
         tokens = (event.get("usage") or {}).get("completion_tokens", tokens)
+    if tokens and not arrivals:
+        arrivals = [raw[-1][0]]
     tokens = tokens or len(arrivals)
     share, more = divmod(tokens - 1, max(1, len(arrivals) - 1))
     timeline.deltas = [(now, share + (number <= more) if number else 1) for number, now in enumerate(arrivals)]

@@ -159,6 +159,8 @@ class Comparison:
     def _structured(self, entrant: Entrant, door: Door) -> dict[str, Any]:
         if entrant.manifest is None:
             raise Absent(f"runtime {entrant.spec.engine.runtime} has no structured output")
+        if reason := entrant.why_no_reference:
+            raise Absent(reason)
         return structured(door, self.effort.schemas)
 
     def _refer(self, entrant: Entrant) -> None:

@@ -18,7 +18,7 @@ from loadtests.compare.effort import QUICK
 from loadtests.compare.record import CELLS, Cell, Record
 from loadtests.compare.structured import SCHEMAS
 from loadtests.compare.table import rows
-from loadtests.lean import Order, run
+from loadtests.lean import Order, Timeline, run
 from loadtests.served import ROOT
 
 DEFAULT = ROOT / "configs" / "smollm2-135m.yaml"
@@ -222,32 +222,50 @@ def test_schemas_are_bounded() -> None:
             assert "maxLength" in each or "maxItems" in each
 
 
-def test_lmdeploys_own_events_are_read() -> None:
-    """A server that says what LMDeploy's /generate says, a byte sequence at a time."""
-
-    def event(text: str, ids: list[int], reason: dict[str, str] | None) -> bytes:
-        said = {"text": text, "output_ids": ids, "meta_info": {"finish_reason": reason, "completion_tokens": len(ids)}}
-        return b"data: " + json.dumps(said).encode() + b"\n\n"
-
+def answered(way: str, path: bytes, *events: dict[str, Any]) -> tuple[Timeline, dict[str, Any]]:
+    """How an answer is read that a server sends event by event, and what it was asked."""
     asked: list[dict[str, Any]] = []
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
-        assert head.startswith(b"POST /generate ")
+        assert head.startswith(b"POST " + path + b" ")
         length = next(int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-l"))
         asked.append(json.loads(await reader.readexactly(length)))
-        writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + event("The", [7], None))
-        await writer.drain()
-        writer.write(event(" tide", [8, 9], {"type": "length"}) + b"data: [DONE]\n\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
+        for event in events:
+            writer.write(b"data: " + json.dumps(event).encode() + b"\n\n")
+            await writer.drain()
+        writer.write(b"data: [DONE]\n\n")
         writer.close()
 
-    async def ask() -> Any:
+    async def ask() -> Timeline:
         async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
             port = server.sockets[0].getsockname()[1]
             request = {"prompt": [1, 2], "max_tokens": 3}
-            return (await run(Order("generate", "127.0.0.1", port, "peer", [request], 1)))[0]
+            return (await run(Order(way, "127.0.0.1", port, "peer", [request], 1)))[0]
 
-    line = asyncio.run(ask())
+    return asyncio.run(ask()), asked[0]
+
+
+def test_lmdeploys_own_events_are_read() -> None:
+    def event(text: str, ids: list[int], reason: dict[str, str] | None) -> dict[str, Any]:
+        return {"text": text, "output_ids": ids, "meta_info": {"finish_reason": reason, "completion_tokens": len(ids)}}
+
+    line, asked = answered(
+        "generate", b"/generate", event("The", [7], None), event(" tide", [8, 9], {"type": "length"})
+    )
     assert (line.text, line.finish_reason, line.error) == ("The tide", "length", "")
     assert [count for _, count in line.deltas] == [1, 2]
-    assert asked[0]["input_ids"] == [1, 2]
+    assert asked["input_ids"] == [1, 2]
+
+
+def test_a_token_without_text_has_come() -> None:
+    """Half a character, or a special token: OpenAI's chunks show nothing of it but the count."""
+    line, _ = answered(
+        "openai",
+        b"/v1/completions",
+        {"choices": [{"text": "", "finish_reason": "length"}]},
+        {"choices": [], "usage": {"completion_tokens": 1}},
+    )
+    assert (line.text, line.finish_reason, line.error) == ("", "length", "")
+    assert [count for _, count in line.deltas] == [1]
