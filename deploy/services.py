@@ -9,6 +9,7 @@ from typing import Any
 from contract.address import address, is_loopback
 from contract.cluster import Cluster
 from contract.errors import SpecError
+from contract.manifest import engines_root
 from contract.spec import Deployment, HubSource, PathSource
 from deploy import images
 from deploy.images import Image
@@ -20,6 +21,7 @@ from deploy.site import (
     Site,
     checkpoint,
     engine_folder,
+    linked,
     on_host,
     own_environment,
     parts,
@@ -116,6 +118,7 @@ def building(spec: Deployment, site: Site, image: Image, torch: str) -> list[Ser
             instead=image.starts,
             environment=_ENVIRONMENT
             | ({} if image.packages else _UV)
+            | hub_cache(spec)
             | ({"HF_TOKEN_PATH": f"{SECRETS}/hf_token"} if hub else {}),
             mounts=(*mounts, *checkpoint(spec)),
             scratch=_MADE_ANEW,
@@ -128,6 +131,14 @@ def building(spec: Deployment, site: Site, image: Image, torch: str) -> list[Ser
             workdir=CODE,
         )
     ]
+
+
+def hub_cache(spec: Deployment) -> dict[str, str]:
+    """Where a container that builds keeps what a hub gave: on the host's disk, and where the server's sees it too."""
+    if not isinstance(spec.source, HubSource):
+        return {}
+    name = {"huggingface": "HF_HOME", "modelscope": "MODELSCOPE_CACHE"}[spec.source.kind]
+    return {name: str(engines_root(Path(CODE), spec.name) / ".work" / "hub")}
 
 
 def _install(name: str, image: Image, site: Site) -> Service:
@@ -190,7 +201,7 @@ def _server(spec: Deployment, site: Site, image: Image, install: Service, head: 
                 if image.packages and not image.triton
                 else []
             ),
-            *(checkpoint(spec) if on_gpus(spec) else ()),  # which an engine for one of them may only link to
+            *(linked(spec, site) if on_gpus(spec) else ()),
         ),
         scratch=_MADE_ANEW,
         user=site.user,
@@ -215,7 +226,7 @@ def further_node(spec: Deployment, cluster: Cluster, site: Site, image: Image, a
         command=("python3", "-m", "serving.follow", head, *program.command),
         instead=image.starts,
         environment=_ENVIRONMENT | _variables(spec, cluster, at),
-        mounts=(*parts(site, ("serving",)), engine_folder(spec, site), *checkpoint(spec)),
+        mounts=(*parts(site, ("serving",)), engine_folder(spec, site), *linked(spec, site)),
         scratch=(_SCRATCH,),
         user=site.user,
         **_rdma(spec),

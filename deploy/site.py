@@ -61,6 +61,19 @@ def checkpoint(spec: Deployment) -> tuple[Mount, ...]:
     return (Mount(path, str(path)),)
 
 
+def linked(spec: Deployment, site: Site) -> tuple[Mount, ...]:
+    """What an engine for GPUs may only link to, at its own place: a checkpoint, or the hub's cache that this host has.
+
+    An engine that was built in a container has what it links to in its own folder (services.hub_cache).
+    """
+    if isinstance(spec.source, PathSource):
+        return checkpoint(spec)
+    home = engines_root(site.root, spec.name).resolve()
+    links = (file.resolve() for file in (home / "current").glob("*") if file.is_symlink())
+    outside = {file.parent for file in links if file.exists() and not file.is_relative_to(home)}
+    return tuple(Mount(folder, str(folder)) for folder in sorted(outside))
+
+
 def on_host(source: PathSource) -> Path:
     """A checkpoint's place, for the machine where it is rendered."""
     return source.path.expanduser().resolve()

@@ -7,7 +7,10 @@ from typing import Any
 import pytest
 import yaml
 
+from deploy.images import server_image
 from deploy.render import render
+from deploy.services import building, serving
+from deploy.site import Site
 from tests.deploy.cases import CASES, CODE, TORCH, cpu, files, gpu, site
 from tests.deploy.tools import COMPOSE, run, write
 
@@ -118,6 +121,26 @@ def test_secrets_are_files_of_those_who_need_them(readings: dict[str, dict[str, 
     }
     # What Compose would replace by a variable of its own reaches the shell as it is.
     assert '"$$(cat /run/secrets/webui_key)"' in file["services"]["open-webui"]["command"][2]
+
+
+def test_an_engine_sees_what_it_links_to(tmp_path: Path) -> None:
+    """A hub's cache of this host, at its own place; what a container has built links within the engine's folder."""
+    spec, root = gpu("vllm"), tmp_path / "conch"
+    cache, engine = tmp_path / "hub" / "blobs", root / "engines" / "large" / "v1"
+    for folder in (cache, engine):
+        folder.mkdir(parents=True)
+    (cache / "abc").write_text("weights")
+    (engine / "model.safetensors").symlink_to(cache / "abc")
+    (engine / "config.json").symlink_to("/conch/engines/large/.work/hub/blobs/def")
+    (engine.parent / "current").symlink_to("v1")
+    place = Site(root, root / "deploy" / "rendered" / "large", "1000:1000")
+    image = server_image("vllm")
+    services = (*building(spec, place, image, TORCH), *serving(spec, place, image))
+    names = {each.name: each for each in services}
+    mounts = {mount.target: mount for mount in names["server"].mounts}
+    assert (mounts[str(cache)].source, mounts[str(cache)].writable) == (cache, False)
+    assert not [target for target in mounts if target.endswith("hub/blobs") and target != str(cache)]
+    assert names["engine"].environment["HF_HOME"] == "/conch/engines/large/.work/hub"
 
 
 def test_an_image_that_starts_a_program_of_its_own(tmp_path: Path) -> None:
