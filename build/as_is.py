@@ -30,6 +30,7 @@ class AsIs:
     runtime: Runtime
     PACKAGES: ClassVar[tuple[str, ...]] = ()  # the engine's bytes are the checkpoint's
     RECIPE: ClassVar[int] = 1  # raised whenever build() changes what it writes
+    SIZE: ClassVar[int] = 0  # links
 
     @property
     def python(self) -> Path:

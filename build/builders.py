@@ -33,6 +33,7 @@ class Builder(Protocol):
 
     PACKAGES: tuple[str, ...]  # of this environment, whose versions the engine's bytes depend on
     RECIPE: int  # raised whenever build() changes what it writes
+    SIZE: int  # of what build() writes, at most, in sizes of the checkpoint
 
     def key(self, spec: Deployment) -> tuple[Any, ...]:
         """What else of the spec and the machine the engine's bytes depend on.

@@ -131,7 +131,7 @@ def _build(config: Path, spec: Deployment, source: AnySource, home: Path) -> Pat
         "engine",
         engine_version,
         lambda folder: builder.build(checkpoint, spec, folder),
-        needs_bytes=2 * _size(checkpoint),
+        needs_bytes=builder.SIZE * _size(checkpoint),
     )
     manifest = publish.write_manifest(built, spec, checkpoint, engine_version=engine_version, commit=commit)
     measured = None

@@ -17,6 +17,7 @@ from contract.spec import Deployment
 # What the engine's bytes depend on, besides the checkpoint and the precision.
 PACKAGES = ("nncf", "openvino", "openvino-tokenizers", "optimum", "optimum-intel", "torch", "transformers")
 RECIPE = 2  # raised whenever build() changes what it writes
+SIZE = 2
 TASK = "text-generation-with-past"
 
 

@@ -74,11 +74,15 @@ def by_deployment(spec: Deployment, gpus: str, options: Options) -> Asked:
     layout = Layout(parallel.tensor, parallel.pipeline, parallel.expert, engine.trtllm.attention_dp)
     demand = Demand(limits.max_seq_len, limits.max_input_len, limits.max_batch_size, limits.max_num_tokens)
     precision = "" if config.quantization else engine.precision
-    if engine.runtime == "vllm":
-        cache = "fp8" if engine.vllm.kv_cache_dtype.startswith("fp8") else "auto"
-        demand = replace(demand, cache=cache, usable=engine.vllm.gpu_memory_utilization)
-        if engine.vllm.quantization == "fp8" and not config.quantization:
+    if engine.runtime in ("vllm", "sglang"):
+        options = engine.vllm if engine.runtime == "vllm" else engine.sglang
+        demand = replace(demand, cache="fp8" if options.kv_cache_dtype.startswith("fp8") else "auto")
+        if options.quantization == "fp8" and not config.quantization:
             precision = "fp8"
+    if engine.runtime == "vllm":
+        demand = replace(demand, usable=engine.vllm.gpu_memory_utilization)
+    elif engine.runtime == "lmdeploy":
+        demand = replace(demand, cache={0: "auto", 8: "int8", 4: "int4"}[engine.lmdeploy.quant_policy])
     elif engine.runtime == "trtllm":
         demand = replace(demand, cache=engine.trtllm.kv_cache.precision)
         precision = "" if own(config).name == engine.precision else engine.precision

@@ -10,7 +10,8 @@ from build.plan.weights import Part, Shapes
 from contract.gpus import USABLE
 
 GRAPHS = 1 * GIB  # what CUDA graphs and the workspaces of kernels take
-CACHE_BYTES = {"auto": 0.0, "fp8": 1.0, "int8": 1.0, "nvfp4": 0.5625}  # a number; auto: as the activations
+# Of one number; auto: as the activations. int8 and int4 have no scales here, which an engine stores by head and token.
+CACHE_BYTES = {"auto": 0.0, "fp8": 1.0, "int8": 1.0, "int4": 0.5, "nvfp4": 0.5625}
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ from contract.trtllm_check import wanted_options
 
 PACKAGES: tuple[str, ...] = ()  # of the image; its name is in the key
 RECIPE = 1  # raised whenever build() changes what it writes
+SIZE = 2
 
 _TOKENIZER_FILES = (
     "tokenizer.json",

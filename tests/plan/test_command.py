@@ -100,6 +100,13 @@ def test_what_a_deployment_asks_for(tmp_path: Path) -> None:
     asked = by_deployment(load_spec(config), "h100x4", Options())
     assert asked.demand == Demand(4096, 3072, 32, 2048, "fp8", 0.8)
     assert (asked.layout, asked.precision) == (Layout(2), "fp8")
+    for engine, cache, precision in (
+        ("{runtime: sglang, precision: bf16, sglang: {kv_cache_dtype: fp8_e5m2, quantization: fp8}}", "fp8", "fp8"),
+        ("{runtime: lmdeploy, precision: bf16, lmdeploy: {quant_policy: 4}}", "int4", "bf16"),
+    ):
+        config.write_text(f"{source}{limits}engine: {engine}\n")
+        asked = by_deployment(load_spec(config), "h100", Options())
+        assert (asked.demand.cache, asked.precision) == (cache, precision)
     trtllm = "{gpu: h100, gpus_per_node: 4, kv_cache: {precision: fp8}}"
     engine = f"engine: {{runtime: trtllm, precision: fp8, parallel: {{tensor: 4, pipeline: 2}}, trtllm: {trtllm}}}\n"
     config.write_text(source + limits + engine)
