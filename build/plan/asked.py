@@ -75,9 +75,9 @@ def by_deployment(spec: Deployment, gpus: str, options: Options) -> Asked:
     demand = Demand(limits.max_seq_len, limits.max_input_len, limits.max_batch_size, limits.max_num_tokens)
     precision = "" if config.quantization else engine.precision
     if engine.runtime in ("vllm", "sglang"):
-        options = engine.vllm if engine.runtime == "vllm" else engine.sglang
-        demand = replace(demand, cache="fp8" if options.kv_cache_dtype.startswith("fp8") else "auto")
-        if options.quantization == "fp8" and not config.quantization:
+        theirs = engine.vllm if engine.runtime == "vllm" else engine.sglang
+        demand = replace(demand, cache="fp8" if theirs.kv_cache_dtype.startswith("fp8") else "auto")
+        if theirs.quantization == "fp8" and not config.quantization:
             precision = "fp8"
     if engine.runtime == "vllm":
         demand = replace(demand, usable=engine.vllm.gpu_memory_utilization)

@@ -15,20 +15,15 @@ from clients.grpc import AsyncClient, Client
 from clients.request import Delta, inputs_of, joined
 from clients.wire import to_delta, to_message
 from contract.errors import ContextTooLong, DeadlineExceeded, InvalidRequest, Unavailable
+from loadtests.served import free_ports
 from serving.supervisor import Running
-from tests.e2e.servers import free_ports, metric, synthetic
+from tests.e2e.servers import metric, synthetic
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     with synthetic(tmp_path_factory.mktemp("clients")) as running:
         yield running
-
-
-@pytest.fixture
-def client(server: Running) -> Iterator[Client]:
-    with Client(f"127.0.0.1:{server.spec.ports.grpc}") as connected:
-        yield connected
 
 
 def http_address(server: Running) -> str:

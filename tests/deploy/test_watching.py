@@ -16,9 +16,10 @@ from clients.grpc import Client
 from contract.spec import Deployment
 from deploy.render import render
 from deploy.site import Site
+from loadtests.served import free_ports
 from tests.deploy.cases import CODE, TORCH
 from tests.deploy.tools import PROMETHEUS, needs_prometheus, write
-from tests.e2e.servers import free_ports, synthetic
+from tests.e2e.servers import synthetic
 
 KV_CACHE = "conch_kv_cache_usage_ratio"
 METRIC = re.compile(r"(?<![\w:])(?:conch|nv)_[a-z0-9_]+")

@@ -1,6 +1,5 @@
 """Real servers for the tests: a deployment of its own, in a root of its own, on ports of its own."""
 
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,6 +8,7 @@ from pathlib import Path
 
 from build.repository import write_repository
 from contract.spec import Deployment, load_spec
+from loadtests.served import free_ports
 from serving.supervisor import PROGRAM, Running, running
 
 CODE = Path(__file__).resolve().parents[2]
@@ -22,18 +22,6 @@ def build(config: Path, root: Path) -> str:
     run = subprocess.run(command, cwd=CODE, capture_output=True, text=True, timeout=280, check=False)
     assert run.returncode == 0, run.stderr
     return run.stderr
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nothing listens on now."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
 
 
 def on_free_ports(spec: Deployment) -> Deployment:

@@ -48,12 +48,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 
 @pytest.fixture(scope="module")
-def client(server: Running) -> Iterator[Client]:
-    with Client(f"127.0.0.1:{server.spec.ports.grpc}") as connected:
-        yield connected
-
-
-@pytest.fixture(scope="module")
 def tokenizer() -> Tokenizer:
     return Tokenizer.from_file(str(ENGINE / "tokenizer.json"))
 

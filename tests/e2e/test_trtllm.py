@@ -90,12 +90,6 @@ def server(root: Path, backend: str) -> Iterator[Running]:
 
 
 @pytest.fixture(scope="module")
-def client(server: Running) -> Iterator[Client]:
-    with Client(f"127.0.0.1:{server.spec.ports.grpc}") as connected:
-        yield connected
-
-
-@pytest.fixture(scope="module")
 def served(server: Running, root: Path) -> Served:
     return Served(server.spec, root / "engines" / server.spec.name / "current")
 

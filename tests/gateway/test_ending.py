@@ -14,8 +14,9 @@ import pytest
 import yaml
 
 from contract.spec import Deployment
+from loadtests.served import free_ports
 from serving.supervisor import Running
-from tests.e2e.servers import CODE, free_ports, synthetic
+from tests.e2e.servers import CODE, synthetic
 from tests.gateway.conftest import TEXT, active, client, door_pid, streaming, until
 
 LONG = {"model": "synthetic", "prompt": "x", "stream": True}

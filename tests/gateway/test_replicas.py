@@ -17,8 +17,9 @@ import psutil
 import pytest
 import yaml
 
+from loadtests.served import free_ports
 from serving.supervisor import Running
-from tests.e2e.servers import CODE, free_ports, synthetic
+from tests.e2e.servers import CODE, synthetic
 from tests.gateway import conftest
 from tests.gateway.conftest import active
 

@@ -14,8 +14,9 @@ import yaml
 
 from contract.spec import Deployment
 from gateway.webui import environment
+from loadtests.served import free_ports
 from serving.supervisor import Running
-from tests.e2e.servers import CODE, free_ports, synthetic
+from tests.e2e.servers import CODE, synthetic
 
 
 @pytest.fixture(scope="module")

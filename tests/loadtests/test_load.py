@@ -24,7 +24,8 @@ from loadtests.load.lengths import lengths
 from loadtests.load.rows import Row, read_rows
 from loadtests.load.search import Tried, next_rate
 from loadtests.load.workload import QUESTIONS, Workload, read_prompts
-from tests.e2e.servers import free_ports, on_free_ports
+from loadtests.served import free_ports
+from tests.e2e.servers import on_free_ports
 from tests.loadtests.known import Timings
 from tests.loadtests.known_server import ROOT, Running, known_server
 

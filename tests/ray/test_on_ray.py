@@ -14,7 +14,8 @@ import psutil
 import pytest
 import yaml
 
-from tests.e2e.servers import CODE, free_ports
+from loadtests.served import free_ports
+from tests.e2e.servers import CODE
 from tests.gateway.conftest import until
 from tests.gateway.test_replicas import Stream, up
 

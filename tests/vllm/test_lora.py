@@ -91,12 +91,6 @@ def server(root: Path) -> Iterator[Running]:
 
 
 @pytest.fixture(scope="module")
-def client(server: Running) -> Iterator[Client]:
-    with Client(f"127.0.0.1:{server.spec.ports.grpc}") as connected:
-        yield connected
-
-
-@pytest.fixture(scope="module")
 def prompts(checkpoint: Path) -> list[list[int]]:
     tokenizer = Tokenizer.from_file(str(checkpoint / "tokenizer.json"))
     return [tokenizer.encode(prompt).ids for prompt in PROMPTS]

@@ -15,9 +15,10 @@ import psutil
 import pytest
 import yaml
 
+from loadtests.served import free_ports
 from serving.endpoints import parse_metrics
 from serving.supervisor import Running
-from tests.e2e.servers import CODE, free_ports, smollm2
+from tests.e2e.servers import CODE, smollm2
 from tests.gateway.conftest import CHAT, origin, until
 
 pytestmark = pytest.mark.long
