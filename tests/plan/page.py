@@ -86,25 +86,32 @@ def _plan() -> Iterator[str]:
 
 
 def _speed() -> Iterator[str]:
-    yield "| requests at once | measured, tokens/s | estimated | ratio |"
-    yield "|---|---|---|---|"
-    for streams, measured, estimated in compared():
-        yield f"| {streams} | {measured:,.0f} | {estimated:,.0f} | {estimated / measured:.2f} |"
+    yield "| GPU | requests at once | measured, tokens/s | estimated | ratio |"
+    yield "|---|---|---|---|---|"
+    for gpu, streams, measured, estimated in compared():
+        yield f"| {gpu} | {streams} | {measured:,.0f} | {estimated:,.0f} | {estimated / measured:.2f} |"
 
 
-def compared() -> Iterator[tuple[int, float, float]]:
-    """Requests at once, tokens a second as measured (docs/gpu-bench.json), and as the roofline has them."""
-    measured = json.loads((ROOT / "docs" / "gpu-bench.json").read_text())
-    prompt, answer = measured["options"]["input"], measured["options"]["output"]
-    for streams in measured["options"]["streams"]:
-        rates = [
-            each["tokens_per_s"]
-            for each in measured["results"]
-            if each["way"] == "offline" and each["streams"] == streams
-        ]
-        demand = Demand(prompt + answer, prompt, streams, measured["options"]["batched_tokens"])
-        speed = Roofline(load_of("llama-3.1-8b"), Layout(), parse_machines("h100"), demand, 400).speed(streams)
-        yield streams, mean(rates), streams * answer / (streams * speed.ttft_s + (answer - 1) * speed.token_s)
+def compared() -> Iterator[tuple[str, int, float, float]]:
+    """GPU, requests at once, tokens a second as measured, and as the roofline has them."""
+    alone = json.loads((ROOT / "docs" / "gpu-bench.json").read_text())
+    steps, answer = alone["options"]["batched_tokens"], alone["options"]["output"]
+    for streams in alone["options"]["streams"]:
+        found = alone["results"]
+        rates = [each["tokens_per_s"] for each in found if (each["way"], each["streams"]) == ("offline", streams)]
+        yield "h100", streams, mean(rates), _estimated("h100", streams, alone["options"]["input"], answer, steps)
+    beside = json.loads((ROOT / "docs" / "gpu-compare.json").read_text())
+    prompt, answer = beside["effort"]["input_tokens"], beside["effort"]["output_tokens"]
+    (row,) = (each for each in beside["rows"] if (each["engine"], each["way"]) == ("bench-llama-8b-vllm", "alone"))
+    for streams, figures in row["bursts"].items():
+        estimated = _estimated("h200", int(streams), prompt, answer, steps)
+        yield "h200", int(streams), figures["tokens_per_s"], estimated
+
+
+def _estimated(gpu: str, streams: int, prompt: int, answer: int, steps: int) -> float:
+    demand = Demand(prompt + answer, prompt, streams, steps)
+    speed = Roofline(load_of("llama-3.1-8b"), Layout(), parse_machines(gpu), demand, 400).speed(streams)
+    return streams * answer / (streams * speed.ttft_s + (answer - 1) * speed.token_s)
 
 
 def _known() -> Iterator[str]:
