@@ -44,7 +44,7 @@ _UV = {
 # torch are theirs, and stay as they are.
 _LAID_OVER = ("msgspec", "psutil", "pydantic", "pyyaml", "rich", "tritonclient", "typer")
 # What the worker needs beside its engine, and an engine may not bring: pip leaves alone what the image has.
-_IN_THE_WORKER = ("msgspec", "pydantic", "pyyaml")
+_IN_THE_WORKER = ("msgspec", "psutil", "pydantic", "pyyaml")
 _SERVER_ROOMS = ("build", "contract", "python_backend", "serving")
 _GATEWAY_ROOMS = ("clients", "contract", "gateway")
 _LOCK = ("pyproject.toml", "uv.lock")

@@ -117,12 +117,10 @@ def main() -> None:
     parser.add_argument("--context", type=int, default=4096)
     parser.add_argument("--batched-tokens", type=int, default=8192)
     parser.add_argument("--memory", type=float, default=0.85, help="of the GPU, or of what the weights leave")
-    parser.add_argument("--tensor", type=int, default=1, help="GPUs that share the model")
     options = parser.parse_args()
     more: dict[str, Any] = json.loads(options.options)
     backend = f"-{more['backend']}" if "backend" in more else ""
-    spread = f"-tp{options.tensor}" if options.tensor > 1 else ""
-    name = f"bench-{options.shape or options.checkpoint.name}-{options.runtime}{backend}{spread}".lower()
+    name = f"bench-{options.shape or options.checkpoint.name}-{options.runtime}{backend}".lower()
     engine = _placed(name, options.shape, options.checkpoint)
     own = {_MEMORY[options.runtime]: options.memory, **more}
     if options.shape and options.runtime in _DUMMY:
@@ -130,12 +128,7 @@ def main() -> None:
     elif options.shape:
         write_weights(engine)
     sections = {
-        "engine": {
-            "runtime": options.runtime,
-            "precision": options.precision,
-            "parallel": {"tensor": options.tensor},
-            options.runtime: own,
-        },
+        "engine": {"runtime": options.runtime, "precision": options.precision, options.runtime: own},
         "limits": {
             "max_seq_len": options.context,
             "max_input_len": options.context - 64,
