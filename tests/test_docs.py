@@ -31,7 +31,7 @@ def server() -> Iterator[None]:
     subprocess.run(["make", "down"], cwd=ROOT, check=True, timeout=120)
 
 
-@pytest.mark.parametrize(("language", "code"), blocks())
+@pytest.mark.parametrize(("language", "code"), [*blocks()])
 def test_what_is_shown_runs(server: None, language: str, code: str) -> None:
     command = ["bash", "-euo", "pipefail", "-c", SLOW.sub("make -n ", code)]
     if language == "python":
