@@ -11,6 +11,7 @@ from tokenizers import Tokenizer
 from build.repository import write_repository
 from clients.grpc import Client
 from clients.request import joined
+from contract.errors import UnsupportedByEngine
 from contract.spec import load_spec
 from serving.supervisor import PROGRAM, Running, running
 from tests.e2e.servers import CODE, metric, on_free_ports
@@ -64,6 +65,30 @@ def test_the_kv_cache_is_free_once_its_client_has_left(server: Running, client: 
     for _ in until(30, "the KV cache to be free"):  # a canary's step tells
         if sum(metric(server, "conch_kv_cache_usage_ratio").values()) == 0:
             break
+
+
+def test_log_probs_and_alternatives(client: Client) -> None:
+    """Closer than the contract has it: as many alternatives as asked for."""
+    deltas = list(client.stream(FRANCE, max_tokens=8, return_log_probs=True, logprobs=3))
+    answer = joined(deltas)
+    tops = [position for delta in deltas for position in delta.top_log_probs]
+    assert len(answer.log_probs) == len(answer.output_ids) == len(tops) == 8
+    for chosen, alternatives in zip(answer.log_probs, tops, strict=True):
+        values = [value for _, value in alternatives]
+        assert values == sorted(values, reverse=True)
+        assert len(values) == 3
+        assert chosen == pytest.approx(values[0], abs=1e-3)  # greedy
+
+
+def test_what_vllm_cannot_do_is_refused_by_name(client: Client) -> None:
+    with pytest.raises(UnsupportedByEngine, match="not supported by the vllm engine") as refused:
+        client.generate(FRANCE, max_tokens=8, beam_width=4)
+    assert refused.value.field == "beam_width"
+
+
+def test_a_seed_repeats_the_whole_answer(client: Client) -> None:
+    seeded: dict[str, Any] = {"max_tokens": 12, "temperature": 1.0, "seed": 7}
+    assert client.generate(FRANCE, **seeded) == client.generate(FRANCE, **seeded)
 
 
 def test_words_and_tokens_that_are_forbidden(client: Client) -> None:
