@@ -10,7 +10,6 @@ import yaml
 from deploy.images import server_image
 from deploy.render import render
 from deploy.services import building, serving
-from deploy.site import Site
 from tests.deploy.cases import CASES, CODE, TORCH, cpu, files, gpu, site
 from tests.deploy.tools import COMPOSE, run, write
 
@@ -133,7 +132,7 @@ def test_an_engine_sees_what_it_links_to(tmp_path: Path) -> None:
     (engine / "model.safetensors").symlink_to(cache / "abc")
     (engine / "config.json").symlink_to("/conch/engines/large/.work/hub/blobs/def")
     (engine.parent / "current").symlink_to("v1")
-    place = Site(root, root / "deploy" / "rendered" / "large", "1000:1000")
+    place = site("large", root)
     image = server_image("vllm")
     services = (*building(spec, place, image, TORCH), *serving(spec, place, image))
     names = {each.name: each for each in services}

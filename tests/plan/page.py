@@ -96,9 +96,9 @@ def compared() -> Iterator[tuple[str, int, float, float]]:
     """GPU, requests at once, tokens a second as measured, and as the roofline has them."""
     alone = json.loads((ROOT / "docs" / "gpu-bench.json").read_text())
     steps, answer = alone["options"]["batched_tokens"], alone["options"]["output"]
+    offline = [each for each in alone["results"] if each["way"] == "offline"]
     for streams in alone["options"]["streams"]:
-        found = alone["results"]
-        rates = [each["tokens_per_s"] for each in found if (each["way"], each["streams"]) == ("offline", streams)]
+        rates = [each["tokens_per_s"] for each in offline if each["streams"] == streams]
         yield "h100", streams, mean(rates), _estimated("h100", streams, alone["options"]["input"], answer, steps)
     beside = json.loads((ROOT / "docs" / "gpu-compare.json").read_text())
     prompt, answer = beside["effort"]["input_tokens"], beside["effort"]["output_tokens"]
