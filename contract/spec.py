@@ -70,6 +70,8 @@ class PathSource(Frozen):
 
 HubKind = Literal["huggingface", "modelscope"]
 _DEFAULT_BRANCH: dict[HubKind, str] = {"huggingface": "main", "modelscope": "master"}
+# The variable that names where a hub's library keeps its files.
+HUB_CACHE: dict[HubKind, str] = {"huggingface": "HF_HOME", "modelscope": "MODELSCOPE_CACHE"}
 
 
 class HubSource(Frozen):

@@ -10,7 +10,7 @@ from contract.address import address, is_loopback
 from contract.cluster import Cluster
 from contract.errors import SpecError
 from contract.manifest import engines_root
-from contract.spec import Deployment, HubSource, PathSource
+from contract.spec import HUB_CACHE, Deployment, HubSource, PathSource
 from deploy import images
 from deploy.images import Image
 from deploy.nodes import Place, engine, model_path, node_environment, place, ray_head, uses_ray
@@ -137,8 +137,7 @@ def hub_cache(spec: Deployment) -> dict[str, str]:
     """Where a container that builds keeps what a hub gave: on the host's disk, and where the server's sees it too."""
     if not isinstance(spec.source, HubSource):
         return {}
-    name = {"huggingface": "HF_HOME", "modelscope": "MODELSCOPE_CACHE"}[spec.source.kind]
-    return {name: str(engines_root(Path(CODE), spec.name) / ".work" / "hub")}
+    return {HUB_CACHE[spec.source.kind]: str(engines_root(Path(CODE), spec.name) / ".work" / "hub")}
 
 
 def _install(name: str, image: Image, site: Site) -> Service:

@@ -30,11 +30,12 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]  # public by i
 from build.hub.remote import COMMIT, Body, Hiccup, RemoteFile, Snapshot, body_of, seconds
 from build.steps import reason, swap_link
 from contract.errors import BuildError
+from contract.spec import HUB_CACHE
 
 TITLE = "Hugging Face"
 ENDPOINT = "HF_ENDPOINT"
 TOKEN = "HF_TOKEN"  # noqa: S105
-CACHE = "HF_HOME"
+CACHE = HUB_CACHE["huggingface"]
 _TIMEOUT_S = 30.0  # of each wait for the hub; the library itself would wait for ever
 _LISTING_WAITS_S = (0.5, 3.0)
 

@@ -25,11 +25,12 @@ from modelscope_hub.errors import (
 from build.hub.remote import COMMIT, Body, Hiccup, RemoteFile, Snapshot, body_of
 from build.steps import reason
 from contract.errors import BuildError
+from contract.spec import HUB_CACHE
 
 TITLE = "ModelScope"
 ENDPOINT = "MODELSCOPE_ENDPOINT"
 TOKEN = "MODELSCOPE_API_TOKEN"  # noqa: S105
-CACHE = "MODELSCOPE_CACHE"
+CACHE = HUB_CACHE["modelscope"]
 _BLOCK = 1 << 16
 
 
