@@ -43,6 +43,8 @@ _UV = {
 # What NVIDIA's and the engines' own images may lack of what the server and its stages import. numpy, transformers and
 # torch are theirs, and stay as they are.
 _LAID_OVER = ("msgspec", "psutil", "pydantic", "pyyaml", "rich", "tritonclient", "typer")
+# And of what the gateway does, where it runs beside the server in the same image.
+_OF_THE_GATEWAY = ("httptools", "jinja2", "prometheus-client", "starlette", "uvicorn", "uvloop")
 # What the worker needs beside its engine, and an engine may not bring: pip leaves alone what the image has.
 _IN_THE_WORKER = ("msgspec", "psutil", "pydantic", "pyyaml")
 _SERVER_ROOMS = ("build", "contract", "python_backend", "serving")
@@ -156,11 +158,15 @@ def _install(name: str, image: Image, site: Site) -> Service:
     )
 
 
-def laid_over(image: Image, pyproject: Path) -> str:
-    """requirements.txt of what goes over an image's own environment; '' where all is installed from the lock."""
+def laid_over(image: Image, pyproject: Path, gateway: bool = False) -> str:
+    """requirements.txt of what goes over an image's own environment; '' where all is installed from the lock.
+
+    Args:
+        gateway: whether it runs there too.
+    """
     if not image.packages:
         return ""
-    names = _LAID_OVER if image.triton else (*_LAID_OVER, "nvidia-pytriton")
+    names = (*_LAID_OVER, *(() if image.triton else ("nvidia-pytriton",)), *(_OF_THE_GATEWAY if gateway else ()))
     wanted = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]["dependencies"]
     return "".join(f"{line}\n" for line in wanted if line.startswith(names))
 
