@@ -90,7 +90,9 @@ class Container:
     @property
     def variables(self) -> dict[str, str]:
         """The whole environment."""
-        home = next((it[5] for it in map(_split, _lines(self.image.root / "etc/passwd")) if it[2] == str(self.ids[0])), "/")
+        home = next(
+            (it[5] for it in map(_split, _lines(self.image.root / "etc/passwd")) if it[2] == str(self.ids[0])), "/"
+        )
         made = {"PATH": _PATH, "HOME": home, "HOSTNAME": os.uname().nodename}
         return made | machine.variables() | self.image.environment | self.environment
 
@@ -194,10 +196,14 @@ def _bwrap(container: Container, info: int) -> list[str]:
         if not bind.source.exists():
             # docker makes an empty folder of root's there, which no container of ours ever means.
             raise ContainerError(f"invalid mount config: bind source path does not exist: {bind.source}")
-    memory = dict(container.tmpfs) | ({} if container.read_only else {"/tmp": 0o1777, "/var/tmp": 0o1777, "/run": 0o755})
+    memory = dict(container.tmpfs) | (
+        {} if container.read_only else {"/tmp": 0o1777, "/var/tmp": 0o1777, "/run": 0o755}
+    )
     shm = [] if container.shm < 0 else ["--perms", "1777", "--size", str(container.shm), "--tmpfs", "/dev/shm"]
     mounts = {path: ["--perms", f"{mode:o}", "--tmpfs", path] for path, mode in memory.items()}
-    mounts |= {it.target: ["--bind" if it.writable else "--ro-bind", str(it.source.resolve()), it.target] for it in binds}
+    mounts |= {
+        it.target: ["--bind" if it.writable else "--ro-bind", str(it.source.resolve()), it.target] for it in binds
+    }
     words += root_of(container.image, {*mounts, "/proc", "/dev", "/sys"})
     words += ["--proc", "/proc", "--dev", "/dev", "--ro-bind", "/sys", "/sys"]
     words += shm or ["--bind", "/dev/shm", "/dev/shm"]

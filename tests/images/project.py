@@ -1,7 +1,9 @@
 """The services of a rendered compose file, run as ``docker compose`` runs them: up, up --wait, stop, logs."""
 
+import subprocess
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -55,10 +57,18 @@ class Project:
         for name in services if wait else ():
             self._until(name, COMPLETED if name in once else "service_healthy", deadline)
 
-    def run(self, name: str, *profiles: str) -> int:
-        """``run --rm``: one service to its end, and its exit code."""
-        life = self._start(read(self._file, self._image, *profiles)[name])
-        return life.wait()
+    def run(self, name: str, *profiles: str) -> tuple[int, str]:
+        """``run --rm``: another container of a service to its end; its exit code, and what it said."""
+        service = replace(read(self._file, self._image, *profiles)[name], health=None, restart="no")
+        log = self._log(f"{name}-run")
+        log.unlink(missing_ok=True)
+        life = Life(service, log)
+        life.start()
+        return life.wait(), life.error + log.read_text(errors="replace")
+
+    def execute(self, name: str, *words: str, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
+        """``exec``: a command in a service's running container."""
+        return self.lives[name].execute(words, timeout_s)
 
     def stop(self) -> None:
         """Stop all, those first that wait for others."""

@@ -20,7 +20,9 @@ def root_of(image: Replica, targets: Set[str]) -> list[str]:
     places = {PurePosixPath(target) for target in targets}
     lacking = [target for target in places if not _there(image.root, target, shown)]
     lacking += [
-        target for target in shown if not _there(image.root, target, {at: it for at, it in shown.items() if at != target})
+        target
+        for target in shown
+        if not _there(image.root, target, {at: it for at, it in shown.items() if at != target})
     ]
     open_ = {parent for target in lacking for parent in target.parents}
     return list(_folder(image.root, PurePosixPath("/"), open_, places, shown))

@@ -85,6 +85,16 @@ class Life:
         if running := self._running:
             running.kill()
 
+    def execute(self, words: tuple[str, ...], timeout_s: float) -> subprocess.CompletedProcess[str]:
+        """A command in its container.
+
+        Raises:
+            ContainerError: it does not run.
+        """
+        if not (running := self._running):
+            raise ContainerError(f"container {self.service.name} is not running")
+        return running.execute(words, timeout_s)
+
     def wait(self) -> int:
         """Its end, and its exit code."""
         self._ended.wait()
