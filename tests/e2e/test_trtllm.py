@@ -19,13 +19,14 @@ from openai import OpenAI
 
 from build.repository import write_repository
 from clients.grpc import Client
-from contract.errors import InvalidRequest, UnsupportedByEngine
+from contract.errors import InvalidRequest
 from contract.manifest import Manifest, load_manifest
 from contract.spec import load_spec
 from serving.supervisor import Running, running
 from tests.e2e.servers import CODE, build, on_free_ports
 from tests.runtimes.contract import CHECKS, Check, Served
 from tests.serving.stream import until
+from tests.trtllm.adapters import write_adapter
 
 DOUBLES = CODE / "tests" / "doubles"
 OPENVINO = CODE / "engines" / "smollm2-135m"
@@ -47,10 +48,10 @@ def config_of(root: Path, backend: str) -> Path:
     (checkpoint,) = (OPENVINO / ".work").glob("convert-*")
     config = root / f"smollm2-{backend}.yaml"
     options: dict[str, Any] = {"backend": backend, "gpu": "h100", "log_probs": backend == "tensorrt"}
-    if backend == "tensorrt":
-        (root / "sea").mkdir()
-        (root / "sea" / "adapter_config.json").write_text('{"r": 8}')
-        options["lora"] = {"adapters": {"sea": str(root / "sea")}}
+    adapters = {"tensorrt": {"sea": ["q_proj"]}, "pytorch": {"land": ["up_proj"], "sea": ["q_proj"]}}[backend]
+    options["lora"] = {
+        "adapters": {name: str(write_adapter(root / name, modules)) for name, modules in adapters.items()}
+    }
     data = {
         "name": config.stem,
         "source": {"kind": "path", "path": str(checkpoint)},
@@ -133,7 +134,7 @@ def test_check_compares_it_with_the_machine(server: Running, root: Path, backend
 
 def test_a_machine_that_does_not_fit_is_refused_before_the_start(root: Path, backend: str, tmp_path: Path) -> None:
     smi = tmp_path / "nvidia-smi"
-    smi.write_text("#!/bin/sh\necho '0, GPU-0, NVIDIA A100-SXM4-80GB, 8.0, 81920, 550.54.14'\n")
+    smi.write_text("#!/bin/sh\necho '0, GPU-0, NVIDIA A100-SXM4-80GB, 8.0, 81920, 525.85.12'\n")
     smi.chmod(0o755)
     spec = on_free_ports(load_spec(root / f"smollm2-{backend}.yaml"))
     config = tmp_path / "config.yaml"
@@ -150,7 +151,7 @@ def test_a_machine_that_does_not_fit_is_refused_before_the_start(root: Path, bac
             check=False,
         )
         assert run.returncode == 1
-        assert "the driver is 550.54.14, the container needs 590 or newer. Update the driver" in run.stderr
+        assert "the driver is 525.85.12, the container needs 580 or newer. Update the driver" in run.stderr
         built_for = "the engine was built for sm90 (NVIDIA H100 80GB HBM3), NVIDIA A100-SXM4-80GB is sm80"
         assert (built_for in run.stderr) == (backend == "tensorrt")
         assert "Traceback" not in run.stderr
@@ -168,12 +169,9 @@ def test_the_contract(served: Served, check: Check) -> None:
 
 
 def test_adapters_are_chosen_by_name(client: Client, backend: str) -> None:
-    if backend == "tensorrt":
-        assert client.generate(FRANCE, max_tokens=4, lora_name="sea").text  # its double has no weights to differ by
-        refusal, words = InvalidRequest, "lora_name: there is no adapter 'moon'; there are sea"
-    else:
-        refusal, words = UnsupportedByEngine, "lora_name: is not supported by the trtllm engine"
-    with pytest.raises(refusal, match=words) as refused:
+    assert client.generate(FRANCE, max_tokens=4, lora_name="sea").text  # the double has no weights to differ by
+    there = "sea" if backend == "tensorrt" else "land, sea"
+    with pytest.raises(InvalidRequest, match=f"lora_name: there is no adapter 'moon'; there are {there}") as refused:
         client.generate(FRANCE, max_tokens=4, lora_name="moon")
     assert refused.value.field == "lora_name"
 
