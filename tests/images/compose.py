@@ -1,9 +1,7 @@
 """A rendered compose file as services to run, by what Docker Compose itself reads in it (``config``)."""
 
 import json
-import re
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +9,13 @@ from tests.deploy.tools import COMPOSE
 from tests.images.container import DEFAULT_CAPABILITIES, Bind, Container
 from tests.images.replicas import Replica
 from tests.images.service import Check, Service
+from tests.images.words import Images, seconds, tmpfs
 
-Images = Callable[[str], Replica]
-
-_KNOWN = frozenset(
-    "image profiles command entrypoint working_dir user network_mode init restart stop_grace_period depends_on "
-    "environment volumes tmpfs secrets healthcheck read_only cap_drop cap_add devices security_opt shm_size cpus "
-    "ulimits deploy logging".split()
-)
-_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3}
+_KNOWN = {
+    *("image", "profiles", "command", "entrypoint", "working_dir", "user", "network_mode", "init", "restart"),
+    *("stop_grace_period", "depends_on", "environment", "volumes", "tmpfs", "secrets", "healthcheck", "read_only"),
+    *("cap_drop", "cap_add", "devices", "security_opt", "shm_size", "cpus", "ulimits", "deploy", "logging"),
+}
 
 
 def read(file: Path, image: Images, *profiles: str) -> dict[str, Service]:
@@ -93,19 +89,6 @@ def _bind(mount: dict[str, Any]) -> Bind:
     return Bind(Path(mount["source"]), mount["target"], not mount.get("read_only", False))
 
 
-def tmpfs(text: str) -> tuple[str, int]:
-    """A folder in memory and its mode.
-
-    Raises:
-        ValueError: docker would let no program start in it, which bubblewrap cannot forbid.
-    """
-    path, _, options = text.partition(":")
-    named = dict(option.partition("=")[::2] for option in options.split(","))
-    if "exec" not in named:
-        raise ValueError(f"{path}: nothing here does a tmpfs without exec")
-    return path, int(named.get("mode", "1777"), 8)
-
-
 def _check(body: dict[str, Any]) -> Check:
     how, *words = body["test"]
     return Check(
@@ -119,8 +102,3 @@ def _check(body: dict[str, Any]) -> Check:
 
 def _limit(value: int | dict[str, int]) -> tuple[int, int]:
     return (value["soft"], value["hard"]) if isinstance(value, dict) else (value, value)
-
-
-def seconds(text: str) -> float:
-    """A duration as Go writes it: ``1m30s``."""
-    return sum(float(number) * _UNITS[unit] for number, unit in re.findall(r"([\d.]+)(ms|h|m|s)", text))

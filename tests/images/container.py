@@ -9,6 +9,8 @@ import os
 import resource
 import shutil
 import subprocess
+import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -26,8 +28,10 @@ _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _SHM = 64 << 20
 # What docker leaves to a container's root.
 DEFAULT_CAPABILITIES = frozenset(
-    "CHOWN DAC_OVERRIDE FSETID FOWNER MKNOD NET_RAW SETGID SETUID SETFCAP SETPCAP NET_BIND_SERVICE SYS_CHROOT KILL "
-    "AUDIT_WRITE".split()
+    (
+        *("AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "NET_BIND_SERVICE", "NET_RAW"),
+        *("SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT"),
+    )
 )
 
 
@@ -140,20 +144,17 @@ class Running:
 
     def signal(self, number: int) -> None:
         """What ``docker kill --signal`` does."""
-        try:
+        with suppress(psutil.NoSuchProcess):
             process = psutil.Process(self.first)
-            if self._container.init:
-                process = min(process.children(), key=lambda child: child.pid, default=process)
+            while self._container.init and not process.children():  # bubblewrap's own process 1 has still to start it
+                time.sleep(0.01)
+            process = min(process.children(), key=lambda child: child.pid) if self._container.init else process
             process.send_signal(number)
-        except psutil.NoSuchProcess:
-            pass
 
     def kill(self) -> None:
         """End all that runs in it, at once."""
-        try:
+        with suppress(psutil.NoSuchProcess):
             psutil.Process(self.first).kill()
-        except psutil.NoSuchProcess:
-            pass
 
     def execute(self, words: tuple[str, ...], timeout: float) -> subprocess.CompletedProcess[str]:
         """``docker exec``: a command in it, as its user.

@@ -15,10 +15,10 @@ from types import FrameType
 
 import psutil
 
-from tests.images.compose import Images, seconds, tmpfs
 from tests.images.container import DEFAULT_CAPABILITIES, Bind, Container, ContainerError, Running
 from tests.images.replicas import replica
 from tests.images.service import Check, Life, Service
+from tests.images.words import Images, seconds, tmpfs
 
 _SIZES = {"b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 _REFUSED = 125

@@ -8,8 +8,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tests.images.compose import Images, read
+from tests.images.compose import read
 from tests.images.service import Life, Service
+from tests.images.words import Images
 
 COMPLETED = "service_completed_successfully"
 
