@@ -37,7 +37,7 @@ class Project:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.stop()
 
-    def up(self, *profiles: str, wait: bool = False, timeout_s: float = 240) -> None:
+    def up(self, *profiles: str, wait: bool = False, timeout_s: float = 280) -> None:
         """Start what does not run, each service when those before it are as it wants them.
 
         Args:

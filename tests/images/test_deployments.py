@@ -1,0 +1,72 @@
+"""The other images' deployments as rendered: up, a streamed chat, a killed server, stop.
+
+TensorRT-LLM's is tests/e2e/test_trtllm.py, in CI; these take minutes each.
+"""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from openai import OpenAI
+
+from contract.spec import Deployment, load_spec
+from deploy.images import server_image
+from tests.e2e.servers import CODE, DEFAULT, build, on_free_ports
+from tests.images.project import Project
+from tests.images.recipes import RECIPES
+from tests.images.rendered import checkout, deploy
+from tests.images.replicas import missing, replica
+
+pytestmark = [pytest.mark.long, pytest.mark.skipif(bool(missing()), reason=missing())]
+
+OPENVINO = CODE / "engines" / "smollm2-135m"
+IMAGES = {"openvino": "", "sglang": "", "lmdeploy": "", "vllm": "", "vllm-openai": "vllm/vllm-openai:v0.26.0"}
+
+
+def built(case: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> Deployment:
+    """A deployment, and its engine in the project's folder: all are of the default deployment's checkpoint."""
+    if case == "openvino":
+        left_out = shutil.ignore_patterns(".work")
+        shutil.copytree(OPENVINO, root / "engines" / OPENVINO.name, symlinks=True, ignore=left_out)
+        return on_free_ports(load_spec(DEFAULT))
+    runtime = case.partition("-")[0]
+    (checkpoint,) = (OPENVINO / ".work").glob("convert-*")
+    data: dict[str, Any] = {
+        "name": f"smollm2-{case}",
+        "source": {"kind": "path", "path": str(checkpoint)},
+        "engine": {"runtime": runtime, "precision": "bf16"},
+        "limits": {"max_seq_len": 2048, "max_input_len": 1536, "max_num_tokens": 512, "max_batch_size": 32},
+        "verify": {"reference": "none"},
+    }
+    config = root / f"{data['name']}.yaml"
+    config.write_text(yaml.safe_dump(data))
+    monkeypatch.setenv("PYTHONPATH", str(CODE / "tests" / "doubles"))
+    monkeypatch.setenv("DOUBLE_ENGINE", str(OPENVINO / "current"))
+    build(config, root)
+    return on_free_ports(load_spec(config))
+
+
+@pytest.mark.parametrize("case", IMAGES)
+def test_it_comes_up_chats_and_starts_again(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = server_image(case.partition("-")[0], IMAGES[case])
+    if image.name not in RECIPES:
+        pytest.skip(f"no replica of {image.name}")
+    root = checkout(tmp_path)
+    spec = built(case, root, monkeypatch)
+    with Project(deploy(spec, root, IMAGES[case]) / "compose.yaml", replica, tmp_path) as project:
+        project.up(wait=True)
+        assert chat(spec)
+        project.kill("server")
+        project.wait_for("server", restarts=1)
+        assert chat(spec)
+    assert {life.exit_code for life in project.lives.values()} == {0}
+
+
+def chat(spec: Deployment) -> str:
+    """A streamed answer through the gateway."""
+    openai = OpenAI(base_url=f"http://127.0.0.1:{spec.ports.gateway}/v1", api_key="none")
+    question: Any = [{"role": "user", "content": "Name a sea god."}]
+    chunks = openai.chat.completions.create(model=spec.name, messages=question, max_tokens=8, stream=True)
+    return "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
