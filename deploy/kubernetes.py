@@ -15,7 +15,7 @@ from deploy.images import Image
 from deploy.nodes import Option, Place, engine, model_path, mpi, node_environment, reasons
 from deploy.pods import OWN_IP, Made, pod
 from deploy.service import Mount, Service
-from deploy.services import further_node, inside, serving
+from deploy.services import VENV, further_node, inside, serving
 from deploy.shell import array
 from deploy.site import CODE, Site
 from deploy.text import annotated, to_yaml
@@ -89,16 +89,16 @@ def _set(name: str, spec: Deployment, cluster: Cluster, site: Site, image: Image
     services = serving(spec, site, image, _HEAD)
     extra: list[Mount] = []
     if spec.engine.runtime == "trtllm":
-        services = [_launched(each) if each.name == "server" else each for each in services]
         extra = [Mount(site.folder / each, f"{_FILES}/{each}") for each in (_AGENT, _LAUNCH)]
-        node = replace(services[1], name="node", command=_SLEEP, mounts=(), health=None, stop_s=10)
+        node = [services[0], replace(services[1], name="node", command=_SLEEP, health=None, stop_s=10)]
+        services = [_launched(each) if each.name == "server" else each for each in services]
     else:
-        node = further_node(spec, cluster, site, image, _PLACE)
+        node = [further_node(spec, cluster, site, image, _PLACE)]
     group = {
         "size": len(cluster.nodes),
         "restartPolicy": "RecreateGroupOnPodRestart",
         "leaderTemplate": {"spec": pod(name, spec, services, site, extra=extra, account=name if extra else "")},
-        "workerTemplate": {"spec": pod(name, spec, [node], site, extra=[])},
+        "workerTemplate": {"spec": pod(name, spec, node, site, extra=[])},
     }
     return {
         "apiVersion": "leaderworkerset.x-k8s.io/v1",
@@ -142,7 +142,8 @@ def _launch(spec: Deployment, cluster: Cluster) -> str:
         "# The other pods may still be starting.",
         *(f"until {_FILES}/{_AGENT} {shlex.quote(node.name)} true; do sleep 5; done" for node in cluster.nodes[1:]),
         "# Rank 0 is the server, which the arguments are; the launcher makes workers of all others.",
-        f'exec {shlex.join(launch.words)} "${{options[@]}}" trtllm-llmapi-launch "$@"',
+        "# All are of the environment that is laid over the image's.",
+        f'exec {shlex.join(launch.words)} "${{options[@]}}" env "PATH={VENV}/bin:$PATH" trtllm-llmapi-launch "$@"',
     ]
     return "\n".join(lines) + "\n"
 

@@ -32,11 +32,12 @@ from deploy.site import (
 _REQUIREMENTS = "/etc/conch/requirements.txt"
 
 _STATE = "/state"
-_PYTHON = f"{_STATE}/venv/bin/python"
+VENV = f"{_STATE}/venv"
+_PYTHON = f"{VENV}/bin/python"
 _SCRATCH = "/tmp"  # noqa: S108
 _ENVIRONMENT = {"HOME": _SCRATCH, "USER": "conch", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1"}
 _UV = {
-    "UV_PROJECT_ENVIRONMENT": f"{_STATE}/venv",
+    "UV_PROJECT_ENVIRONMENT": VENV,
     "UV_CACHE_DIR": f"{_STATE}/cache",
     "UV_PYTHON_DOWNLOADS": "never",
 }
@@ -180,7 +181,7 @@ def _into_venv(image: Image, *lock: str) -> list[tuple[str, ...]]:
         return [("uv", "sync", "--frozen", "--no-dev", "--python", "python3", *lock)]
     over = ("python3", "-m", "build.laid_over")
     worker = [] if image.triton else [(*over, f"{_STATE}/worker", *_IN_THE_WORKER)]
-    return [*worker, (*over, f"{_STATE}/venv", "--requirement", _REQUIREMENTS)]
+    return [*worker, (*over, VENV, "--requirement", _REQUIREMENTS)]
 
 
 def _server(spec: Deployment, site: Site, image: Image, install: Service, head: Place | None) -> Service:
