@@ -13,37 +13,37 @@ import subprocess
 import sys
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from contract.calls import find
-from contract.trtllm_api import REQUIRED, recorded, version
+from contract.trtllm_api import REQUIRED, place, recorded, version
 
 # The arguments of an LLM are the fields of a class of their own.
 _ARGUMENTS_OF = {"TensorRtLlm": "TrtLlmArgs", "TorchLlm": "TorchLlmArgs"}
-_METHODS = ("generate_async", "save", "shutdown", "get_stats_async")
+_METHODS = ("generate_async", "save", "shutdown", "get_stats", "get_stats_async")
 _GENERIC = {"List": "list", "Dict": "dict", "Set": "set", "Tuple": "tuple"}
 
 Fields = dict[str, dict[str, Any]]
+T = TypeVar("T")
 
 
 def dump() -> dict[str, Any]:
     """Everything that the recording names, as this installation has it."""
     data = recorded()
-    engine = find("TensorRtLlm")
-    calls = {
-        name: _signature(getattr(engine, name)) if name in _METHODS else fields_of(find(_ARGUMENTS_OF.get(name, name)))
-        for name in data["calls"]
-    }
-    return {"calls": calls, "enums": {name: [member.name for member in find(name)] for name in data["enums"]}}
+    return {"calls": _there(data["calls"], _fields), "enums": _there(data["enums"], _members)}
 
 
 def differences(found: dict[str, Any]) -> Iterator[str]:
     """What a dump and the recording do not agree on, a line each."""
     data = recorded()
     for call, wanted in data["calls"].items():
-        there: Fields = found["calls"][call]
+        there: Fields | None = found["calls"].get(call)
+        if there is None:
+            yield f"{place(call)}: recorded, and not there"
+            continue
         for name in sorted(wanted.keys() - there.keys()):
             yield f"{call}.{name}: recorded, and not there"
         for name in sorted(there.keys() - wanted.keys()):
@@ -54,9 +54,30 @@ def differences(found: dict[str, Any]) -> Iterator[str]:
                 yield f"{call}.{name}: recorded as {ours['type']}, is {theirs['type']}"
             if not _same_default(ours["default"], theirs["default"]):
                 yield f"{call}.{name}: default recorded as {ours['default']!r}, is {theirs['default']!r}"
-    for name, members in data["enums"].items():
-        if set(members) != set(found["enums"][name]):
-            yield f"{name}: recorded as {', '.join(members)}, is {', '.join(found['enums'][name])}"
+    for enum_name, members in data["enums"].items():
+        has: list[str] | None = found["enums"].get(enum_name)
+        if has is None:
+            yield f"{place(enum_name)}: recorded, and not there"
+        elif set(members) != set(has):
+            yield f"{enum_name}: recorded as {', '.join(members)}, is {', '.join(has)}"
+
+
+def _there(names: Iterable[str], read: Callable[[str], T]) -> dict[str, T]:
+    found = {}
+    for name in names:
+        with suppress(ImportError, AttributeError):  # a difference as well
+            found[name] = read(name)
+    return found
+
+
+def _fields(name: str) -> Fields:
+    if name in _METHODS:
+        return _signature(getattr(find("TensorRtLlm"), name))
+    return fields_of(find(_ARGUMENTS_OF.get(name, name)))
+
+
+def _members(name: str) -> list[str]:
+    return [member.name for member in find(name)]
 
 
 def fields_of(kind: Any) -> Fields:

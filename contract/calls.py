@@ -8,13 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-# Where TensorRT-LLM 1.2.1 has its names; all others are in tensorrt_llm.llmapi.
-_WHERE = {
-    "TensorRtLlm": ("tensorrt_llm._tensorrt_engine", "LLM"),
-    "TorchLlm": ("tensorrt_llm", "LLM"),
-    "PluginConfig": ("tensorrt_llm.plugin", "PluginConfig"),
-    "LoraConfig": ("tensorrt_llm.lora_helper", "LoraConfig"),
-}
+from contract.trtllm_api import place
 
 
 @dataclass(frozen=True)
@@ -60,8 +54,13 @@ def from_json(value: Any) -> Any:
 
 
 def find(name: str) -> Any:
-    """The library's own class or enumeration."""
-    module, attribute = _WHERE.get(name, ("tensorrt_llm.llmapi", name))
+    """The library's own class or enumeration.
+
+    Raises:
+        ImportError: the library is not here.
+        AttributeError: it has no such name where the recorded one has it.
+    """
+    module, _, attribute = place(name).rpartition(".")
     return getattr(importlib.import_module(module), attribute)
 
 

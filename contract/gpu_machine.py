@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from contract.launcher import launched
+
 UNLIMITED = resource.RLIM_INFINITY
 _QUERY = "--query-gpu=index,uuid,name,compute_cap,memory.total,driver_version"
 _SHM = Path("/dev/shm")  # noqa: S108
@@ -46,11 +48,16 @@ def this_gpu_machine() -> GpuMachine:
         driver=driver,
         tensorrt_llm=installed,
         tensorrt=_tensorrt() if installed else "",
-        triton_release=os.environ.get("NVIDIA_TRITON_SERVER_VERSION", ""),
+        triton_release=triton_release(),
         shm_bytes=disk.f_frsize * disk.f_blocks,
         memlock_bytes=resource.getrlimit(resource.RLIMIT_MEMLOCK)[0],
-        launched=bool(os.environ.get("TLLM_SPAWN_PROXY_PROCESS")),
+        launched=launched(),
     )
+
+
+def triton_release() -> str:
+    """26.07, as this container calls itself; '' outside."""
+    return os.environ.get("NVIDIA_TRITON_SERVER_VERSION", "")
 
 
 def find_gpus() -> tuple[tuple[FoundGpu, ...], str]:

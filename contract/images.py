@@ -17,7 +17,7 @@ class Image:
 
     tensorrt_llm: str
     tensorrt: str = ""  # '' where the matrix does not tell
-    driver: int = 0  # the oldest branch of the driver that runs it
+    driver: int = 0  # the oldest branch that runs its CUDA by minor-version compatibility
 
 
 RELEASES = {
@@ -27,10 +27,10 @@ RELEASES = {
     "26.01": Image("1.1.0"),
     "26.02": Image("1.1.0", "10.13.3.9", 580),
     "26.03": Image("1.2.0"),
-    "26.04": Image("1.2.1", "10.14.1.48", 590),
-    "26.05": Image("1.2.1", "10.14.1.48", 590),
-    "26.06": Image("1.2.1", "10.14.1.48", 590),
-    "26.07": Image("1.2.1", "10.14.1.48", 590),
+    "26.04": Image("1.2.1", "10.14.1.48", 580),
+    "26.05": Image("1.2.1", "10.14.1.48", 580),
+    "26.06": Image("1.2.1", "10.14.1.48", 580),
+    "26.07": Image("1.2.1", "10.14.1.48", 580),
 }
 
 _TAG = re.compile(r":(\d\d\.\d\d)-trtllm-python-py3(@sha256:[0-9a-f]{64})?$")
@@ -40,6 +40,16 @@ def release(image: str) -> str:
     """``26.07`` of an image's full name; '' for a name that says nothing of it."""
     found = _TAG.search(image)
     return found[1] if found else ""
+
+
+def oldest_driver(image: str, label: str = "") -> int:
+    """The oldest branch that runs an image without more; 0 where that is not known.
+
+    Args:
+        label: the release that the container calls itself; '' outside.
+    """
+    listed = RELEASES.get(label) or inside(image)
+    return listed.driver if listed else 0
 
 
 def inside(image: str) -> Image | None:

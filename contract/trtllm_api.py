@@ -49,6 +49,17 @@ def members(enum: str) -> list[str]:
     return found
 
 
+def place(name: str) -> str:
+    """Where a class or an enumeration is imported from, as ``module.name``."""
+    return str(recorded()["places"].get(name, f"tensorrt_llm.llmapi.{name}"))
+
+
+def lora_modules() -> dict[str, str]:
+    """What adapters can change: Hugging Face's name of a module → TensorRT-LLM's."""
+    found: dict[str, str] = recorded()["lora_modules"]
+    return found
+
+
 def unknown(call: str, name: str) -> str:
     """What is wrong with the name of an argument; '' if it is one."""
     known = arguments(call)

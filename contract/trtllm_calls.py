@@ -1,10 +1,11 @@
 """A deployment spec as the calls that TensorRT-LLM gets: once to build an engine, once to serve it."""
 
+from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from contract.calls import Call, Member
-from contract.lora import ADAPTERS
+from contract.lora import ADAPTERS, Lora
 from contract.trtllm import Eagle, Lookahead, Medusa, TrtllmSpec
 from contract.trtllm_rules import CALIBRATED
 
@@ -36,7 +37,14 @@ def quant_algo(precision: str) -> str:
 
 
 def build_call(
-    spec: "Deployment", *, checkpoint: str, folder: PurePosixPath, workspace: str, kernels: str, new_kernels: str
+    spec: "Deployment",
+    *,
+    checkpoint: str,
+    folder: PurePosixPath,
+    workspace: str,
+    kernels: str,
+    new_kernels: str,
+    adapted: Sequence[str] = (),
 ) -> Call:
     """What builds the engine: an LLM of a Hugging Face checkpoint, which is then saved.
 
@@ -46,6 +54,7 @@ def build_call(
         workspace: a folder for what is needed on the way.
         kernels: the timing cache of earlier builds; '' if there is none.
         new_kernels: where this build's goes.
+        adapted: the modules that the adapters change (contract/trtllm_lora.py).
     """
     options = spec.engine.trtllm
     arguments = _parallel(spec) | {
@@ -54,18 +63,18 @@ def build_call(
         "dtype": _dtype(spec),
         "workspace": workspace,
         "fast_build": options.fast_build,
-        "build_config": _build_config(spec, kernels, new_kernels),
+        "build_config": _build_config(spec, folder, kernels, new_kernels, adapted),
         "quant_config": _quant_config(spec),
         "enable_chunked_prefill": options.chunked_context,
         "gather_generation_logits": options.log_probs,
     }
     if _calibrates(spec):
         arguments["calib_config"] = _calibration(options)
-    return Call("TensorRtLlm", arguments | _adapted(spec, folder) | options.extra.llm)
+    return Call("TensorRtLlm", arguments | _adapted(spec, folder, adapted) | options.extra.llm)
 
 
-def serve_call(spec: "Deployment", folder: PurePosixPath) -> Call:
-    """What serves an engine folder."""
+def serve_call(spec: "Deployment", folder: PurePosixPath, adapted: Sequence[str] = ()) -> Call:
+    """What serves an engine folder; ``adapted`` as for :func:`build_call`."""
     options, limits = spec.engine.trtllm, spec.limits
     arguments = _parallel(spec) | {
         "model": str(folder / WEIGHTS),
@@ -96,7 +105,7 @@ def serve_call(spec: "Deployment", folder: PurePosixPath) -> Call:
             graphs = Call("CudaGraphConfig", {"max_batch_size": batch_size(spec)}) if options.cuda_graphs else None
             arguments["cuda_graph_config"] = graphs
         name = "TorchLlm"
-    return Call(name, arguments | _adapted(spec, folder) | options.extra.llm)
+    return Call(name, arguments | _adapted(spec, folder, adapted) | options.extra.llm)
 
 
 def batch_size(spec: "Deployment") -> int:
@@ -125,7 +134,9 @@ def _calibrates(spec: "Deployment") -> bool:
     return spec.engine.precision in CALIBRATED or spec.engine.trtllm.kv_cache.precision in ("fp8", "int8")
 
 
-def _build_config(spec: "Deployment", kernels: str, new_kernels: str) -> Call:
+def _build_config(
+    spec: "Deployment", folder: PurePosixPath, kernels: str, new_kernels: str, adapted: Sequence[str]
+) -> Call:
     options, limits = spec.engine.trtllm, spec.limits
     arguments: dict[str, Any] = {
         "max_input_len": limits.max_input_len,
@@ -138,6 +149,8 @@ def _build_config(spec: "Deployment", kernels: str, new_kernels: str) -> Call:
     }
     if kernels:
         arguments["input_timing_cache"] = kernels
+    if options.lora:  # the LLM's own adds no more than a rank to it
+        arguments["lora_config"] = _lora_config(options.lora, folder, adapted)
     if isinstance(options.speculative, Eagle):
         arguments["max_draft_len"] = options.speculative.max_draft_len
     if isinstance(options.speculative, Medusa):
@@ -199,14 +212,23 @@ def _scheduler(options: TrtllmSpec) -> Call:
     return Call("SchedulerConfig", {"capacity_scheduler_policy": policy} | options.extra.scheduler)
 
 
-def _adapted(spec: "Deployment", folder: PurePosixPath) -> dict[str, Any]:
+def _lora_config(lora: Lora, folder: PurePosixPath, adapted: Sequence[str]) -> Call:
+    arguments = {
+        "lora_dir": [str(folder / ADAPTERS / name) for name in lora.names],
+        "lora_target_modules": list(adapted),
+        "max_lora_rank": lora.max_rank,
+        "max_loras": len(lora.names),
+        "max_cpu_loras": len(lora.names),
+    }
+    return Call("LoraConfig", arguments)
+
+
+def _adapted(spec: "Deployment", folder: PurePosixPath, adapted: Sequence[str]) -> dict[str, Any]:
     """LoRA and speculation, which the build and the server are both told."""
     options = spec.engine.trtllm
     arguments: dict[str, Any] = {}
     if options.lora:
-        folders = [str(folder / ADAPTERS / name) for name in options.lora.names]
-        lora = {"lora_dir": folders, "max_lora_rank": options.lora.max_rank, "max_loras": len(folders)}
-        arguments |= {"enable_lora": True, "lora_config": Call("LoraConfig", lora | {"max_cpu_loras": len(folders)})}
+        arguments |= {"enable_lora": True, "lora_config": _lora_config(options.lora, folder, adapted)}
     match options.speculative:
         case Lookahead(window=window, ngram=ngram, verification=verification):
             sizes = {"max_window_size": window, "max_ngram_size": ngram, "max_verification_set_size": verification}

@@ -10,9 +10,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from contract.calls import Call, Member, to_json
+from contract.driver import driver_fault
 from contract.gpu_machine import UNLIMITED, GpuMachine
 from contract.gpus import OLDEST_SM, generation
-from contract.images import RELEASES, inside
+from contract.images import RELEASES, oldest_driver
 from contract.manifest import GpuTarget, Manifest, digest
 from contract.spec import Deployment
 from contract.trtllm_api import version
@@ -30,6 +31,7 @@ _NOT_BUILT_IN = (
     "output_timing_cache",
     "speculative_model",
     "lora_dir",
+    "lora_target_modules",  # the adapters', which lie in the engine
 )
 
 
@@ -125,15 +127,9 @@ def _label(case: Case) -> str:
 
 
 def _driver(case: Case) -> str:
-    listed = RELEASES.get(case.machine.triton_release) or inside(case.spec.engine.trtllm.container.image)
-    if not listed or not listed.driver or not case.machine.driver:
-        return ""
-    if int(case.machine.driver.partition(".")[0]) >= listed.driver:
-        return ""
-    return (
-        f"the driver is {case.machine.driver}, the container needs {listed.driver} or newer. "
-        "Update the driver, or install the cuda-compat package of a data-centre GPU"
-    )
+    machine = case.machine
+    oldest = oldest_driver(case.spec.engine.trtllm.container.image, machine.triton_release)
+    return driver_fault(machine.driver, oldest, [gpu.name for gpu in machine.gpus])
 
 
 def _gpus(case: Case) -> str:

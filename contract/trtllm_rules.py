@@ -41,6 +41,7 @@ _OURS = {
         "max_seq_len": "limits.max_seq_len",
         "max_num_tokens": "limits.max_num_tokens",
         "enable_lora": "lora",
+        "lora_config": "lora",
     },
     "build": {
         "max_batch_size": "limits.max_batch_size",
@@ -49,6 +50,7 @@ _OURS = {
         "max_num_tokens": "limits.max_num_tokens",
         "gather_generation_logits": "log_probs",
         "max_draft_len": "speculative",
+        "lora_config": "lora",
     },
     "plugin": {"multiple_profiles": "multiple_profiles", "tokens_per_block": "kv_cache.tokens_per_block"},
     "kv_cache": {

@@ -14,7 +14,7 @@ from contract.errors import ConchError, ServeError
 from contract.spec import Deployment, load_spec
 from contract.stage import run_dir
 from serving import journal, supervisor
-from serving.checks import CHECKS, warning
+from serving.checks import CHECKS, warnings
 from serving.endpoints import endpoints, read_metrics
 from serving.rundir import LOG, Phase, read_state
 from serving.screen import Screen, refuse
@@ -42,8 +42,8 @@ def check(config: Config, root: Root = HERE) -> None:
         except ConchError as error:
             refused = True
             refuse(error)
-    if warning(spec):
-        screen.warn(warning(spec))
+    for told in warnings(spec):
+        screen.warn(told)
     raise typer.Exit(1 if refused else 0)
 
 

@@ -8,8 +8,10 @@ from pathlib import Path
 import psutil
 
 from contract.address import address, is_loopback
+from contract.driver import driver_caution
 from contract.errors import ServeError
-from contract.gpu_machine import this_gpu_machine
+from contract.gpu_machine import find_gpus, this_gpu_machine, triton_release
+from contract.images import oldest_driver
 from contract.manifest import check_engine, engines_root, load_manifest, this_machine
 from contract.spec import Deployment
 from contract.stage import run_dir
@@ -97,14 +99,26 @@ def check_the_gateway(spec: Deployment, root: Path, config: str) -> str:
     return where
 
 
-def warning(spec: Deployment) -> str:
-    """What the user should know of a server that other machines can reach; '' otherwise."""
+def warnings(spec: Deployment) -> list[str]:
+    """What hinders nothing, and the user should know."""
+    return [told for told in (_open_to_others(spec), _old_driver(spec)) if told]
+
+
+def _open_to_others(spec: Deployment) -> str:
     if is_loopback(spec.ports.host):
         return ""
     return (
         f"ports.host is {spec.ports.host}: other machines can reach this server, and Triton asks for no password. "
         "Put the gateway or a firewall before it"
     )
+
+
+def _old_driver(spec: Deployment) -> str:
+    if spec.engine.runtime != "trtllm":
+        return ""
+    gpus, driver = find_gpus()
+    oldest = oldest_driver(spec.engine.trtllm.container.image, triton_release())
+    return driver_caution(driver, oldest, [gpu.name for gpu in gpus])
 
 
 CHECKS: dict[str, Check] = {

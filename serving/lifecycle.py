@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from contract.errors import ServeError
+from contract.launcher import launched
 from contract.spec import Deployment
 from contract.stage import DRAINING, run_dir
 from serving import checks, process
@@ -54,8 +55,8 @@ def supervise(
         with RotatingLog(folder / LOG) as log:
             door = Door(spec, root, Path(config).resolve(), screen, log, policy.drain_timeout_s)
             loop = Supervision(spec, root, config, folder, policy, command, prefix, screen, log, state, door)
-            if checks.warning(spec):
-                screen.warn(checks.warning(spec))
+            for told in checks.warnings(spec):
+                screen.warn(told)
             return asyncio.run(_serve(loop))
 
 
@@ -84,6 +85,12 @@ async def _lives(own: Supervision) -> int:
             times = f" {failed_starts} times in a row" if failed_starts > 1 else ""
             raise ServeError(
                 f"{own.spec.name} failed to start{times}: {life.reason}", fix=f"The whole log is {own.folder / LOG}"
+            )
+        if launched():  # the ranks answer the one process that the launcher began with, and no second
+            own.log.note(f"not restarted: {life.reason}")
+            raise ServeError(
+                f"{own.spec.name} ended: {life.reason}, and the ranks of trtllm-llmapi-launch wait for it alone",
+                fix="End the job on every machine, and start it anew",
             )
         delay_s = own.policy.backoff_s[min(failures, len(own.policy.backoff_s) - 1)]
         failures += 1

@@ -1,14 +1,17 @@
 """The server's processes: started together, found again, killed together, and swept up after.
 
 Triton's Python backend runs each stage in a stub process, and shares memory with it under a prefix
-that is ours alone (triton.shm_prefix). That prefix stands on every one of those command lines, which
-is how leftovers of a supervisor that was killed are told from anybody else's server.
+that is ours alone (triton.shm_prefix). That prefix stands on every one of those command lines, and in
+the environment of all that an engine starts (MPI's ranks have sessions of their own, and outlive
+the one that asked for them), which is how leftovers are told from anybody else's server.
 """
 
 import asyncio
 import os
 import signal
 import sys
+import time
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +21,8 @@ import psutil
 from serving.triton import Launch
 
 STUB = "triton_python_backend_stub"
+MARK = "CONCH_SERVER"  # a variable that says whose a process is
+END_S = 10.0  # for a killed process to give back a GPU's memory
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108
 _GUARD = Path(__file__).with_name("guard.py")
 
@@ -50,17 +55,14 @@ class Stub:
 
     def is_dead(self) -> bool:
         """True when it is gone, or has ended and nobody has reaped it."""
-        try:
-            return not self.process.is_running() or self.process.status() == psutil.STATUS_ZOMBIE
-        except psutil.NoSuchProcess:
-            return True
+        return _is_dead(self.process)
 
 
 async def start(launch: Launch, prefix: str) -> Server:
     """Start the server in a session of its own: a terminal's Ctrl-C does not reach it, our death does."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-I", "-S", str(_GUARD), prefix, *launch.argv),
-        env=launch.env,
+        env=launch.env | {MARK: prefix},
         stdin=asyncio.subprocess.PIPE,  # never written to: the guard waits for its end, which is ours
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
@@ -121,23 +123,44 @@ async def dead_stub(server: Server, interval_s: float) -> str:
 
 
 def kill(server: Server) -> None:
-    """Kill the server with every process of it, at once, and sweep up."""
+    """Kill the server with every process of it, at once; sweep up, and return when a GPU is free of them."""
+    family = []
+    with suppress(psutil.Error):
+        family = psutil.Process(server.pid).children(recursive=True)
     with suppress(ProcessLookupError):
         os.killpg(server.pid, signal.SIGKILL)
+    _end(family)
     sweep(server.prefix)
 
 
 def sweep(prefix: str) -> None:
     """Kill what still runs under this prefix, and remove the shared memory that the dead left behind."""
-    doomed = []
-    for process in psutil.process_iter():
-        with suppress(psutil.Error):
-            if any(prefix in argument for argument in process.cmdline()):
-                process.kill()
-                doomed.append(process)
-    psutil.wait_procs(doomed, timeout=2)
+    _end([process for process in psutil.process_iter() if _is_of(process, prefix)])
     for region in SHARED_MEMORY.glob(f"{prefix}*"):
         region.unlink(missing_ok=True)
+
+
+def _is_of(process: psutil.Process, prefix: str) -> bool:
+    with suppress(psutil.Error):
+        return any(prefix in argument for argument in process.cmdline()) or process.environ().get(MARK) == prefix
+    return False
+
+
+def _end(processes: Collection[psutil.Process]) -> None:
+    """Kill them and wait until they are gone, or until nothing more is to be expected."""
+    for process in processes:
+        with suppress(psutil.Error):
+            process.kill()
+    deadline = time.monotonic() + END_S
+    while not all(map(_is_dead, processes)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
+def _is_dead(process: psutil.Process) -> bool:
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def _model_of(command: list[str]) -> str:

@@ -29,6 +29,7 @@ from contract.trtllm import Eagle, Medusa, TrtllmSpec
 from contract.trtllm_api import version
 from contract.trtllm_calls import DRAFT, WEIGHTS, build_call, serve_call
 from contract.trtllm_check import wanted_options
+from contract.trtllm_lora import adapted_modules
 
 PACKAGES: tuple[str, ...] = ()  # of the image; its name is in the key
 RECIPE = 1  # raised whenever build() changes what it writes
@@ -107,6 +108,7 @@ def build(checkpoint: Path, spec: Deployment, folder: Path) -> None:
         workspace=str(workspace),
         kernels=str(kernels) if kernels.exists() else "",
         new_kernels=str(kernels),
+        adapted=adapted_modules(options.lora, folder),
     )
     report = _run({"call": to_json(call), "save": str(folder / WEIGHTS), "prompts": []}, checkpoint, spec, folder)
     (folder / _REPORT).write_text(json.dumps(report))
@@ -141,9 +143,11 @@ def replay(config: Path, spec: Deployment, engine: Path, script: Script) -> Repl
     TensorRT-LLM tells the probabilities of a given text only of engines that keep every logit, so there is no loss.
     """
 
+    adapted = adapted_modules(spec.engine.trtllm.lora, engine)
+
     def ask(prompts: list[tuple[list[int], int]]) -> list[list[int]]:
         job = {
-            "call": to_json(serve_call(spec, PurePosixPath(engine))),
+            "call": to_json(serve_call(spec, PurePosixPath(engine), adapted)),
             "save": "",
             "prompts": prompts,
             "end_id": _end_id(engine),

@@ -58,9 +58,25 @@ KNOWN: tuple[tuple[str, str, str], ...] = (
         "Let your user read the checkpoint and write engines/",
     ),
     (
+        r"MPI_ERR_SPAWN|could not spawn processes",
+        "MPI cannot start the process of a GPU",
+        "Unset what another launcher left (env | grep -E 'MPI|PMI|SLURM'). One GPU needs no such process with "
+        "TLLM_WORKER_USE_SINGLE_PROCESS=1, which streams more slowly and tells no statistics",
+    ),
+    (
+        r"CUDA-capable device\(s\) is/are busy|devices are busy or unavailable|cudaErrorDevicesUnavailable",
+        "a GPU is held by another process",
+        "nvidia-smi names it: a rank of an earlier server ends with kill -9",
+    ),
+    (
         r"NCCL error|ncclUnhandled|ncclSystemError",
         "the GPUs cannot talk to each other",
         "Start with NCCL_DEBUG=INFO; /dev/shm and peer access are the usual causes",
+    ),
+    (
+        r"Executor worker died during initialization",
+        "a rank died while it started",
+        "The log tells why before that line. Under trtllm-llmapi-launch, end the job on every machine first",
     ),
 )
 

@@ -21,6 +21,7 @@ from contract.spec import Deployment
 from contract.trtllm import Eagle, Medusa
 from contract.trtllm_api import version
 from contract.trtllm_calls import quant_algo
+from contract.trtllm_lora import target_fault
 
 # Hugging Face architectures that 1.2.1 has a TensorRT network for.
 _CAUSAL = (
@@ -201,6 +202,14 @@ def _adapters(model: Model, spec: Deployment) -> str:
     return adapter_fault(spec.engine.trtllm.lora, "engine.trtllm.lora")
 
 
+def _adapted_modules(model: Model, spec: Deployment) -> str:
+    lora = spec.engine.trtllm.lora
+    for name, path in (lora.adapters if lora else {}).items():
+        if fault := target_fault(read_json(path.expanduser() / "adapter_config.json")):
+            return f"engine.trtllm.lora.adapters.{name} {fault}"
+    return ""
+
+
 def _draft(model: Model, spec: Deployment) -> str:
     speculative = spec.engine.trtllm.speculative
     if not isinstance(speculative, Eagle | Medusa):
@@ -250,6 +259,7 @@ RULES: tuple[Callable[[Model, Deployment], str], ...] = (
     _experts,
     _groups,
     _adapters,
+    _adapted_modules,
     _draft,
     _memory,
 )

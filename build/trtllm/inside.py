@@ -7,12 +7,12 @@ TensorRT-LLM's own. Standard library only.
 
 import asyncio
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
 
 from contract.calls import find, from_json, make
+from contract.launcher import forget_launcher
 
 STAGE = "@conch stage: "
 FAILED = "@conch failed: "
@@ -89,8 +89,5 @@ async def _all(llm: Any, job: dict[str, Any]) -> list[list[int]]:
 
 # The processes of a multi-GPU build import this module again.
 if __name__ == "__main__":
-    if not os.environ.get("TLLM_SPAWN_PROXY_PROCESS"):
-        # What srun or mpirun left in the environment would make TensorRT-LLM wait for ranks that never come.
-        for name in [name for name in os.environ if name.startswith(("OMPI_", "PMIX_", "PMI_"))]:
-            del os.environ[name]
+    forget_launcher()
     main()

@@ -4,7 +4,8 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from contract.images import inside
+from contract.driver import driver_caution, driver_fault
+from contract.images import oldest_driver
 from deploy.doctor.case import Answer, Case
 from deploy.doctor.result import Result
 
@@ -64,11 +65,13 @@ def _no_driver(case: Case, answer: Answer) -> Result:
 
 def _driver(case: Case, smi: Smi) -> Result:
     seen, same = f"{smi.driver}, for CUDA up to {smi.cuda}", {"driver": smi.driver, "cuda": smi.cuda}
-    engine = case.spec.engine
-    needed = inside(engine.trtllm.container.image) if engine.runtime == "trtllm" else None
-    if needed and needed.driver and _number(smi.driver) < needed.driver:
-        todo = f"update it to {needed.driver} or newer, which {engine.trtllm.container.image} needs"
+    engine, names = case.spec.engine, [gpu.name for gpu in smi.gpus]
+    oldest = oldest_driver(engine.trtllm.container.image) if engine.runtime == "trtllm" else 0
+    if driver_fault(smi.driver, oldest, names):
+        todo = f"update it to {oldest} or newer, which {engine.trtllm.container.image} needs"
         return Result("driver", "fail", seen, todo, same)
+    if caution := driver_caution(smi.driver, oldest, names):
+        return Result("driver", "warn", seen, caution, same)
     return Result("driver", "ok", seen, "", same)
 
 

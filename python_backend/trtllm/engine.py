@@ -2,12 +2,12 @@
 
 One event loop owns the LLM: requests are made, read and aborted on it, because a result that is made outside
 a running loop cannot be awaited. Results are one object each that changes under the reader, and their ids are
-cumulative: only what is new is copied. The worker is where ``trtllm-llmapi-launch`` finds its leader, so one
-GPU, one machine and several machines are the same code.
+cumulative: only what is new is copied. Its statistics are asked for in a thread of their own: the question waits for
+rank 0, for as long as that takes. The worker is where ``trtllm-llmapi-launch`` finds its leader, so one GPU, one
+machine and several machines are the same code.
 """
 
 import asyncio
-import os
 import secrets
 import threading
 import traceback
@@ -17,12 +17,14 @@ from typing import Any
 
 from contract.calls import find, make
 from contract.errors import Unavailable
+from contract.launcher import forget_launcher
 from contract.lora import ADAPTERS
 from contract.manifest import load_manifest
 from contract.sampling import SamplingParams
 from contract.spec import Deployment
 from contract.tensors import FinishReason
 from contract.trtllm_calls import serve_call
+from contract.trtllm_lora import adapted_modules
 from contract.wire import TopLogprob
 from python_backend.async_engine import die
 from python_backend.features import features_of
@@ -36,7 +38,6 @@ _FINISH = {
     "timeout": FinishReason.CANCELLED,
 }
 _STATS_PERIOD_S = 0.5
-_LEFT_BY_A_LAUNCHER = ("OMPI_", "PMIX_", "PMI_")
 
 
 class TrtllmEngine:
@@ -52,6 +53,7 @@ class TrtllmEngine:
         self._results: dict[int, Any] = {}  # in flight, by key; touched on the loop only
         self._gained: list[Output] = []
         self._told: dict[str, Any] = {}  # TensorRT-LLM's own statistics, of its last iteration
+        self._stopped = threading.Event()
         self._steps = 0
         self._loop = asyncio.new_event_loop()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -64,9 +66,10 @@ class TrtllmEngine:
         """
         self._sink = sink
         self._eos = load_manifest(self._engine).eos_token_ids
+        adapted = adapted_modules(self._spec.engine.trtllm.lora, self._engine)
         forget_launcher()
         try:
-            self._llm = make(serve_call(self._spec, PurePosixPath(self._engine)))
+            self._llm = make(serve_call(self._spec, PurePosixPath(self._engine), adapted))
         except ImportError as missing:
             raise Unavailable(
                 f"TensorRT-LLM cannot be imported here ({missing})",
@@ -75,6 +78,7 @@ class TrtllmEngine:
         self._request_error = find("RequestError")
         self._thread = threading.Thread(target=self._run, name="trtllm", daemon=True)
         self._thread.start()
+        threading.Thread(target=self._poll, name="trtllm-statistics", daemon=True).start()
 
     def submit(self, key: int, input_ids: list[int], sampling: SamplingParams) -> None:
         """Queue a request."""
@@ -90,13 +94,13 @@ class TrtllmEngine:
 
     def stop(self) -> None:
         """End the loop, and with ``shutdown`` the processes of the other GPUs."""
+        self._stopped.set()
         self._loop.call_soon_threadsafe(self._end)
         self._thread.join(timeout=5)
         self._llm.shutdown()
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
-        self._loop.call_soon(self._spawn, self._poll())
         self._loop.run_forever()
         self._loop.run_until_complete(asyncio.gather(*self._tasks, return_exceptions=True))
 
@@ -182,26 +186,22 @@ class TrtllmEngine:
         self._steps += 1
         self._sink(outputs)
 
-    async def _poll(self) -> None:
-        """TensorRT-LLM's own statistics; an empty step carries what is new to the stage."""
-        while True:
-            await asyncio.sleep(_STATS_PERIOD_S)
-            before = self._told
+    def _poll(self) -> None:
+        """TensorRT-LLM's own statistics; an empty step carries what is new to the stage.
+
+        ``get_stats_async`` asks in the same way before it returns, and would hold up the loop. There are none where
+        the LLM computes in this very process: an engine of one GPU that keeps its logits (log_probs) does.
+        """
+        while not self._stopped.wait(_STATS_PERIOD_S):
             try:
-                async for told in self._llm.get_stats_async(timeout=_STATS_PERIOD_S):
-                    self._told = told
+                told = self._llm.get_stats(timeout=_STATS_PERIOD_S)
             except Exception:  # what goes wrong here differs by backend, and no request depends on it
-                traceback.print_exc()
+                if not self._stopped.is_set():
+                    traceback.print_exc()
                 return
-            if self._told is not before:
-                self._sink([])
-
-
-def forget_launcher() -> None:
-    """Without trtllm-llmapi-launch, what srun or mpirun left in the environment makes MPI wait for other ranks."""
-    if not os.environ.get("TLLM_SPAWN_PROXY_PROCESS"):
-        for name in [name for name in os.environ if name.startswith(_LEFT_BY_A_LAUNCHER)]:
-            del os.environ[name]
+            if told and not self._stopped.is_set():
+                self._told = told[-1]
+                self._loop.call_soon_threadsafe(self._sink, [])
 
 
 def read_stats(told: dict[str, Any], *, live: int, steps: int) -> Stats:

@@ -26,6 +26,7 @@ from contract.spec import load_spec
 from tests import tiny
 from tests.build.conftest import CODE, Site, make_site, refused
 from tests.build.hub import hub
+from tests.trtllm.adapters import write_adapter
 
 BIN = CODE / "tests" / "doubles" / "bin"
 IMAGE = "nvcr.io/nvidia/tritonserver:26.07-trtllm-python-py3"
@@ -218,13 +219,15 @@ def test_what_tensorrt_llm_refuses_is_told(containers: Path, make: Making, tmp_p
 
 
 def test_adapters_and_draft_models_come_along(containers: Path, make: Making, tmp_path: Path) -> None:
-    for name, described in (("sea", "adapter_config.json"), ("draft", "config.json")):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / described).write_text('{"r": 8}')
+    write_adapter(tmp_path / "sea")
+    (tmp_path / "draft").mkdir()
+    (tmp_path / "draft" / "config.json").write_text("{}")
     eagle = {"kind": "eagle", "model": str(tmp_path / "draft"), "max_draft_len": 2}
     site = make({"lora": {"adapters": {"sea": str(tmp_path / "sea")}}, "speculative": eagle})
     files = load_manifest(site.build()).files
     assert {"lora/sea/adapter_config.json", "draft/config.json"} <= files.keys()
+    lora = build_config(site)["lora_config"]["arguments"]
+    assert lora["lora_target_modules"] == ["attn_q", "attn_k", "attn_v"]
 
 
 def test_nothing_that_runs_containers(containers: Path, make: Making, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,11 +54,14 @@ def test_a_node_of_a_cluster_has_its_part() -> None:
 
 
 def test_a_driver_that_is_too_old_for_the_image() -> None:
-    old = SMI.replace("590.44.01", "570.86.10")
+    assert results(SMI.replace("590.44.01", "580.159.04"), case("trtllm"))["driver"].status == "ok"
+    old = SMI.replace("590.44.01", "525.85.12")
     assert results(old)["driver"].status == "ok"
     found = results(old, case("trtllm"))["driver"]
     assert found.status == "fail"
-    assert "update it to 590 or newer" in found.todo
+    assert "update it to 580 or newer" in found.todo
+    found = results(SMI.replace("590.44.01", "570.86.10"), case("trtllm"))["driver"]
+    assert (found.status, "CUDA compat libraries" in found.todo) == ("warn", True)
 
 
 @pytest.mark.parametrize(

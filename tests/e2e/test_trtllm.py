@@ -15,7 +15,7 @@ import yaml
 from openai import OpenAI
 
 from clients.grpc import Client
-from contract.errors import InvalidRequest, UnsupportedByEngine
+from contract.errors import InvalidRequest
 from contract.manifest import Manifest, load_manifest
 from contract.spec import Deployment, load_spec
 from deploy.site import SPEC
@@ -25,6 +25,7 @@ from tests.images.project import Project
 from tests.images.rendered import checkout, deploy, gpu_host
 from tests.images.replicas import missing, replica
 from tests.runtimes.contract import CHECKS, Check, Served
+from tests.trtllm.adapters import write_adapter
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing())
 
@@ -55,10 +56,10 @@ def config_of(root: Path, backend: str) -> Path:
     (checkpoint,) = (OPENVINO / ".work").glob("convert-*")
     config = root / f"smollm2-{backend}.yaml"
     options: dict[str, Any] = {"backend": backend, "gpu": "h100", "log_probs": backend == "tensorrt"}
-    if backend == "tensorrt":
-        (root / "sea").mkdir()
-        (root / "sea" / "adapter_config.json").write_text('{"r": 8}')
-        options["lora"] = {"adapters": {"sea": str(root / "sea")}}
+    adapters = {"tensorrt": {"sea": ["q_proj"]}, "pytorch": {"land": ["up_proj"], "sea": ["q_proj"]}}[backend]
+    options["lora"] = {
+        "adapters": {name: str(write_adapter(root / name, modules)) for name, modules in adapters.items()}
+    }
     data = {
         "name": config.stem,
         "source": {"kind": "path", "path": str(checkpoint)},
@@ -159,12 +160,12 @@ def test_a_machine_that_does_not_fit_is_refused_before_the_start(
     server: Up, backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     smi = tmp_path / "nvidia-smi"
-    smi.write_text("#!/bin/sh\necho '0, GPU-0, NVIDIA A100-SXM4-80GB, 8.0, 81920, 550.54.14'\n")
+    smi.write_text("#!/bin/sh\necho '0, GPU-0, NVIDIA A100-SXM4-80GB, 8.0, 81920, 525.85.12'\n")
     smi.chmod(0o755)
     monkeypatch.setattr(machine, "driver", lambda: {"/usr/bin/nvidia-smi": smi})
     code, said = server.project.run("server")
     assert code == 1
-    assert "the driver is 550.54.14, the container needs 590 or newer. Update the driver" in said
+    assert "the driver is 525.85.12, the container needs 580 or newer. Update the driver" in said
     built_for = "the engine was built for sm90 (NVIDIA H100 80GB HBM3), NVIDIA A100-SXM4-80GB is sm80"
     assert (built_for in said) == (backend == "tensorrt")
     assert "Traceback" not in said
@@ -182,12 +183,9 @@ def test_the_contract(served: Served, check: Check) -> None:
 
 
 def test_adapters_are_chosen_by_name(client: Client, backend: str) -> None:
-    if backend == "tensorrt":
-        assert client.generate(FRANCE, max_tokens=4, lora_name="sea").text  # its double has no weights to differ by
-        refusal, words = InvalidRequest, "lora_name: there is no adapter 'moon'; there are sea"
-    else:
-        refusal, words = UnsupportedByEngine, "lora_name: is not supported by the trtllm engine"
-    with pytest.raises(refusal, match=words) as refused:
+    assert client.generate(FRANCE, max_tokens=4, lora_name="sea").text  # the double has no weights to differ by
+    there = "sea" if backend == "tensorrt" else "land, sea"
+    with pytest.raises(InvalidRequest, match=f"lora_name: there is no adapter 'moon'; there are {there}") as refused:
         client.generate(FRANCE, max_tokens=4, lora_name="moon")
     assert refused.value.field == "lora_name"
 

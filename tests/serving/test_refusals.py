@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from contract.manifest import MANIFEST, Machine, Manifest, now, this_machine
-from serving.checks import warning
+from serving.checks import warnings
 from serving.rundir import locked
 from tests.serving.conftest import Site, make_site
 
@@ -145,8 +145,9 @@ def test_check_of_a_whole_deployment(tmp_path: Path) -> None:
 
 
 def test_an_open_port_is_the_users_choice_and_is_named(tmp_path: Path) -> None:
-    assert "asks for no password" in warning(make_site(tmp_path, "open", ports={"host": "0.0.0.0"}).spec)
-    assert warning(make_site(tmp_path, "closed").spec) == ""
+    (told,) = warnings(make_site(tmp_path, "open", ports={"host": "0.0.0.0"}).spec)
+    assert "asks for no password" in told
+    assert warnings(make_site(tmp_path, "closed").spec) == []
 
 
 def test_a_stale_state_is_nobody(site: Site) -> None:

@@ -1,5 +1,6 @@
 """The supervisor over a stand-in server: exit codes, back-off, giving up, hangs and patience."""
 
+import asyncio
 import json
 import os
 import signal
@@ -7,9 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
+from serving import process
 from serving.rundir import Phase, State, read_state
+from serving.triton import Launch
 from tests.serving.conftest import Site, Start, make_site, state_when
 from tests.serving.stream import until
 
@@ -99,6 +103,50 @@ def test_backs_off_while_the_server_crashes(standin: Site, start: Start) -> None
     assert "restart 1 in 0.1 s" in said
     assert "restart 2 in 0.2 s" in said
     assert "restart 3 in 0.4 s" in said
+
+
+def test_ranks_of_other_machines_get_no_second_server(standin: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """trtllm-llmapi-launch's ranks answer one process: a new one would wait for them until its timeout."""
+    monkeypatch.setenv("TLLM_SPAWN_PROXY_PROCESS", "1")
+    ended = run(standin, "crashes", "0.5")
+    assert ended.returncode == 1
+    assert "standin ended: the server was killed by SIGKILL, and the ranks of" in ended.stderr
+    assert "End the job on every machine, and start it anew" in ended.stderr
+    assert "restart 1" not in ended.stdout
+
+
+# As MPI does it: a rank with a session of its own, and one whose parent is gone. Neither is in the server's group.
+RANKS = """
+import subprocess, sys, time
+rank = [sys.executable, "-c", "import time; print('here', flush=True); time.sleep(600)"]
+child = subprocess.Popen(rank, start_new_session=True, stdout=subprocess.PIPE)
+child.stdout.readline()
+begin = f"import subprocess; print(subprocess.Popen({rank}, start_new_session=True, stdout=subprocess.DEVNULL).pid)"
+orphan = subprocess.run([sys.executable, "-c", begin], capture_output=True, text=True, check=True).stdout.strip()
+print(child.pid, orphan, flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_killed_servers_ranks_are_gone_before_the_next_begins() -> None:
+    """In sessions of their own they would outlive it, and hold the GPU that the next one measures."""
+
+    async def killed() -> list[int]:
+        launch = Launch([sys.executable, "-c", RANKS], dict(os.environ))
+        server = await process.start(launch, "conch_test_of_ranks_")
+        pids = [int(word) for word in (await server.output.readline()).split()]
+        assert all(map(is_alive, pids))
+        process.kill(server)
+        return [pid for pid in pids if is_alive(pid)]
+
+    assert asyncio.run(killed()) == []
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def test_back_off_starts_over_after_a_healthy_time(standin: Site, start: Start) -> None:

@@ -47,10 +47,8 @@ MISMATCHES: tuple[Mismatch, ...] = (
     ),
     Mismatch(
         "A driver older than the image",
-        "the driver is 580.95.05, the container needs 590 or newer. Update the driver, or install the cuda-compat "
-        "package "
-        "of a data-centre GPU",
-        {"driver": "580.95.05"},
+        "the driver is 525.85.12, the container needs 580 or newer. Update the driver",
+        {"driver": "525.85.12"},
     ),
     Mismatch(
         "A container whose label is wrong",

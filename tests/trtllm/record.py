@@ -27,6 +27,30 @@ _PLAIN = (
     "ExtendedRuntimePerfKnobConfig",
     "CudaGraphConfig",
 )
+# tensorrt_llm/llmapi/__init__.py exports all that we name but these.
+_PLACES = {
+    "TensorRtLlm": "tensorrt_llm._tensorrt_engine.LLM",
+    "TorchLlm": "tensorrt_llm.LLM",
+    "PluginConfig": "tensorrt_llm.plugin.PluginConfig",
+    "LoraConfig": "tensorrt_llm.lora_helper.LoraConfig",
+    "PeftCacheConfig": "tensorrt_llm.llmapi.llm_args.PeftCacheConfig",
+}
+# tensorrt_llm/lora_helper.py, get_default_trtllm_modules_to_hf_modules, the other way round.
+_LORA_MODULES = {
+    "q_proj": "attn_q",
+    "k_proj": "attn_k",
+    "v_proj": "attn_v",
+    "o_proj": "attn_dense",
+    "gate_proj": "mlp_h_to_4h",
+    "down_proj": "mlp_4h_to_h",
+    "up_proj": "mlp_gate",
+    "gate_up_proj": "mlp_gate_up",
+    "w1": "moe_h_to_4h",
+    "w2": "moe_4h_to_h",
+    "w3": "moe_gate",
+    "gate": "moe_router",
+}
+_METHODS = ("save", "shutdown", "get_stats", "get_stats_async")
 _SPECULATIVE = ("LookaheadDecodingConfig", "MedusaDecodingConfig", "EagleDecodingConfig")
 
 
@@ -71,12 +95,14 @@ def shipped(recorded: dict[str, Any]) -> dict[str, Any]:
         **{name: _fields(recorded[name]) for name in _PLAIN},
         **{name: _fields(recorded["DecodingBaseConfig"]) | _fields(recorded[name]) for name in _SPECULATIVE},
         "generate_async": {field["name"]: _field(field) for field in recorded["generate_async"]},
-        **{name: _arguments(recorded["LLM_methods"][name]) for name in ("save", "shutdown", "get_stats_async")},
+        **{name: _arguments(recorded["LLM_methods"][name]) for name in _METHODS},
     }
     source = recorded["source"]
     return {
         "source": f"https://github.com/{source['repo']}, branch {source['branch']}, commit {source['commit']}",
         "version": recorded["version"],
+        "places": _PLACES,
+        "lora_modules": _LORA_MODULES,
         "calls": calls,
         "enums": {
             "QuantAlgo": recorded["QuantAlgo"],

@@ -63,8 +63,9 @@ def calls(deployment: Deployment) -> Iterator[Call]:
                 workspace="/w",
                 kernels=kernels,
                 new_kernels="/new",
+                adapted=["attn_q"],
             )
-    yield serve_call(deployment, folder)
+    yield serve_call(deployment, folder, ["attn_q"])
 
 
 def every_spec() -> Iterator[tuple[str, Deployment | Path]]:
@@ -97,7 +98,7 @@ def test_every_sampling_argument_is_recorded(sampling: SamplingParams) -> None:
 
 def written_calls(path: Path) -> Iterator[tuple[str, list[ast.expr], set[str]]]:
     """The calls of TensorRT-LLM that a module writes out: what is called, positions, keywords."""
-    methods = ("generate_async", "save", "shutdown", "get_stats_async")
+    methods = ("generate_async", "save", "shutdown", "get_stats")
     for node in ast.walk(ast.parse(path.read_text())):
         if not isinstance(node, ast.Call):
             continue

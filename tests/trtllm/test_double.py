@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from build.contract_dump import differences, dump
+from contract.calls import find
 from contract.trtllm_api import recorded
 from tests.trtllm.conftest import OPENVINO
 
@@ -50,6 +52,47 @@ def test_the_double_is_the_recording(doubles: None) -> None:
     assert list(differences(dump())) == []
 
 
+def test_names_are_where_they_were_recorded(doubles: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And nowhere else: llmapi exports no PeftCacheConfig. What is not there does not end a dump."""
+    import tensorrt_llm.llmapi
+    import tensorrt_llm.llmapi.llm_args
+
+    for name in recorded()["places"]:
+        assert find(name)
+        assert not hasattr(tensorrt_llm.llmapi, name)
+    monkeypatch.delattr(tensorrt_llm.llmapi.llm_args, "PeftCacheConfig")
+    assert list(differences(dump())) == ["tensorrt_llm.llmapi.llm_args.PeftCacheConfig: recorded, and not there"]
+
+
+def test_one_gpu_has_a_process_of_its_own(engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which another launcher's job hinders; TensorRT-LLM's own way out tells no statistics."""
+    from tensorrt_llm._tensorrt_engine import LLM
+
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    with pytest.raises(RuntimeError, match="MPI_ERR_SPAWN"):
+        LLM(model=str(engine / "trtllm"), skip_tokenizer_init=True)
+    monkeypatch.setenv("TLLM_WORKER_USE_SINGLE_PROCESS", "1")
+    with LLM(model=str(engine / "trtllm"), skip_tokenizer_init=True) as made:
+        assert answer(made, params(max_tokens=2)).finished
+        assert made.get_stats(timeout=0.1) == []
+
+
+def test_statistics_are_asked_for_before_their_result_is_there(llm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """get_stats_async is no coroutine: the loop has waited for rank 0 before there is anything to await."""
+    from tensorrt_llm._ranks import Ranks
+
+    asked = count(1)
+    monkeypatch.setattr(Ranks, "fetch_stats", lambda *_: [{"iter": next(asked)}])
+    result = llm.get_stats_async(timeout=0)
+    assert next(asked) == 2
+
+    async def read() -> list[dict[str, Any]]:
+        return [told async for told in result]
+
+    assert asyncio.run(read()) == [{"iter": 1}]
+    assert llm.get_stats() == [{"iter": 3}]
+
+
 def test_results_have_what_was_recorded(llm: Any) -> None:
     result = answer(llm, params())
     assert all(hasattr(result, name) for name in recorded()["results"]["RequestOutput"])
@@ -67,11 +110,14 @@ def test_another_api_is_told(doubles: None) -> None:
     fields["max_tokens"]["type"] = "int"
     fields["event_buffer_max_size"]["default"] = 7
     found["enums"]["BatchingType"].append("ROLLING")
+    del found["calls"]["PeftCacheConfig"], found["enums"]["QuantAlgo"]
     assert list(differences(found)) == [
         "KvCacheConfig.onboard_blocks: recorded, and not there",
         "KvCacheConfig.colour: there, and not recorded",
         "KvCacheConfig.event_buffer_max_size: default recorded as 0, is 7",
         "KvCacheConfig.max_tokens: recorded as Optional[int], is int",
+        "tensorrt_llm.llmapi.llm_args.PeftCacheConfig: recorded, and not there",
+        "tensorrt_llm.llmapi.QuantAlgo: recorded, and not there",
         "BatchingType: recorded as STATIC, INFLIGHT, is STATIC, INFLIGHT, ROLLING",
     ]
 
@@ -187,7 +233,7 @@ def test_a_stop_string_does_not_stop_the_engine(torch_llm: Any) -> None:
     async def stop() -> tuple[str, int]:
         sampling = params(max_tokens=400, stop=" ", ignore_eos=True)
         result = await torch_llm.generate_async(inputs=PROMPT, sampling_params=sampling, streaming=True).aresult()
-        active = [told["numActiveRequests"] async for told in torch_llm.get_stats_async(timeout=1)]
+        active = [told["numActiveRequests"] async for told in torch_llm.get_stats_async(timeout=0.1)]
         result.abort()
         return result.outputs[0].stop_reason, active[0]
 

@@ -2,6 +2,7 @@
 
 import queue
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from contract.spec import Deployment
 from contract.tensors import FinishReason
 from python_backend.features import features_of
 from python_backend.protocol import Output
-from python_backend.trtllm.engine import TrtllmEngine, UnknownLogProbs, add_log_probs, forget_launcher, read_stats
+from python_backend.trtllm.engine import TrtllmEngine, UnknownLogProbs, add_log_probs, read_stats
 from python_backend.trtllm.sampling import sampling_call
 from tests.serving.stream import until
 from tests.trtllm.specs import spec
@@ -25,8 +26,9 @@ LIMITS = {"max_seq_len": 2048, "max_input_len": 1536, "max_num_tokens": 512, "ma
 class Bench:
     """An engine that runs, and what it put out."""
 
-    def __init__(self, engine: TrtllmEngine) -> None:
+    def __init__(self, engine: TrtllmEngine, patience_s: float = 120) -> None:
         self.engine = engine
+        self.patience_s = patience_s
         self.steps: list[int] = []
         self._outputs: dict[int, queue.Queue[Output]] = {}
         self._keys = iter(range(1, 10_000))
@@ -43,7 +45,7 @@ class Bench:
         return key
 
     def next(self, key: int) -> Output:
-        return self._outputs[key].get(timeout=120)
+        return self._outputs[key].get(timeout=self.patience_s)
 
     def rest(self, key: int) -> list[Output]:
         found = [self.next(key)]
@@ -165,17 +167,53 @@ def test_what_tensorrt_llm_refuses_is_that_requests_error(bench: Bench) -> None:
 
 
 def test_statistics_reach_the_stage(bench: Bench) -> None:
+    """But an engine of one GPU that keeps its logits computes in the asking process, and tells none."""
+    tells = not bench.engine._llm.args.gather_generation_logits
     key = bench.begin(max_tokens=1500, ignore_eos=True)
     bench.next(key)
     stats = bench.engine.stats()
     assert stats.active + stats.waiting == 1  # how the GPU takes it is as of the last poll
+    if not tells:
+        assert bench.engine._llm.get_stats(timeout=0.2) == []
     for _ in until(60, "a poll"):
         stats = bench.engine.stats()
-        if stats.kv_cache_usage is not None:
+        if not tells or stats.kv_cache_usage is not None:
             break
     assert stats.steps > 0
+    assert (stats.kv_cache_usage is None) == (not tells)
     bench.engine.abort(key)
     bench.rest(key)
+
+
+def test_statistics_that_never_come_hold_up_nothing(engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rank 0 is asked, and says nothing more: as an idle one until the timeout, as a dead one for ever.
+
+    A request that comes then is begun, answered and aborted, and the engine stopped, before it says anything.
+    """
+    from tensorrt_llm._ranks import Ranks
+
+    asked, answer = threading.Event(), threading.Event()
+
+    def silent(*_: object) -> list[Any]:
+        asked.set()
+        answer.wait()
+        return []
+
+    monkeypatch.setattr(Ranks, "fetch_stats", silent)
+    made = TrtllmEngine(engine, deployment("tensorrt", log_probs=False))
+    bench = Bench(made, patience_s=30)
+    made.start(bench.sink)
+    try:
+        assert asked.wait(60)
+        assert len(ids(bench.ask())) == 12
+        key = bench.begin(max_tokens=1000, ignore_eos=True)
+        bench.next(key)
+        made.abort(key)
+        assert bench.rest(key)[-1].finish is FinishReason.CANCELLED
+        made.stop()
+        assert not answer.is_set()
+    finally:
+        answer.set()
 
 
 def test_statistics_of_any_shape() -> None:
@@ -185,19 +223,6 @@ def test_statistics_of_any_shape() -> None:
     for strange in ({}, {"kvCacheStats": None}, {"iter": None, "kvCacheStats": {"maxNumBlocks": 0}}):
         stats = read_stats(strange, live=1, steps=4)
         assert (stats.active, stats.steps, stats.kv_cache_usage) == (1, 4, None)
-
-
-def test_what_a_launcher_left_is_forgotten_unless_it_is_ours(monkeypatch: pytest.MonkeyPatch) -> None:
-    import os
-
-    for name in ("OMPI_COMM_WORLD_SIZE", "PMIX_RANK", "PMI_RANK"):
-        monkeypatch.setenv(name, "1")
-    monkeypatch.setenv("TLLM_SPAWN_PROXY_PROCESS", "1")
-    forget_launcher()
-    assert os.environ["PMIX_RANK"] == "1"
-    monkeypatch.delenv("TLLM_SPAWN_PROXY_PROCESS")
-    forget_launcher()
-    assert not [name for name in os.environ if name.startswith(("OMPI_", "PMIX_", "PMI_"))]
 
 
 def test_features_are_those_of_the_deployment() -> None:
@@ -236,12 +261,16 @@ def test_without_tensorrt_llm_the_way_out_is_told(engine: Path, monkeypatch: pyt
 
 
 def test_an_engine_is_replayed_for_its_verification(engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Greedy answers, and the most likely token after every fourth prefix, by the builder's script in place."""
+    """Greedy answers, and the most likely token after every fourth prefix, by the builder's script in place.
+
+    It is run on a node of Slurm, whose job TensorRT-LLM's MPI must not take for its own.
+    """
     from build.builders import Script
     from build.trtllm.builder import replay
     from tests.trtllm.conftest import DOUBLES
 
     monkeypatch.setenv("PYTHONPATH", str(DOUBLES))
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
     answer = [7042, 30, 198, 198]  # to PROMPT, greedily
     found = replay(engine / "no.yaml", deployment("tensorrt"), engine, Script([PROMPT + answer], [PROMPT], 4))
     assert found.loss is None

@@ -6,6 +6,9 @@ import pytest
 
 from build.trtllm.causes import KNOWN, cause
 from build.trtllm.inside import FAILED
+from contract.driver import driver_caution, driver_fault
+from contract.images import PINNED, oldest_driver
+from serving.checks import warnings
 from tests.trtllm import troubleshooting
 from tests.trtllm.mismatched import HERE, MISMATCHES, Mismatch, engine_manifest, found
 from tests.trtllm.specs import spec
@@ -34,6 +37,38 @@ def test_mismatches(case: Mismatch, tmp_path: Path) -> None:
 
 def test_the_fitting_machine(tmp_path: Path) -> None:
     assert found(Mismatch("", ""), tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("driver", "gpu", "refused", "cautioned"),
+    [
+        ("580.159.04", "NVIDIA H200", False, False),
+        ("580.159.04", "NVIDIA GeForce RTX 4090", False, False),
+        ("570.86.10", "NVIDIA H200", False, True),
+        ("535.216.01", "NVIDIA A10", False, True),
+        ("570.86.10", "NVIDIA GeForce RTX 4090", True, False),
+        ("560.35.03", "NVIDIA H200", True, False),
+        ("", "NVIDIA H200", False, False),
+    ],
+)
+def test_drivers(driver: str, gpu: str, refused: bool, cautioned: bool) -> None:
+    """Branch 580 runs CUDA 13 by itself; older ones, of data-centre GPUs alone, by the compat libraries."""
+    oldest = oldest_driver(PINNED)
+    assert (driver_fault(driver, oldest, [gpu]) != "", driver_caution(driver, oldest, [gpu]) != "") == (
+        refused,
+        cautioned,
+    )
+
+
+def test_an_old_driver_that_will_do_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    smi = tmp_path / "nvidia-smi"
+    smi.write_text("#!/bin/sh\necho '0, GPU-0, NVIDIA H200, 9.0, 143771, 570.86.10'\n")
+    smi.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin")
+    assert warnings(spec()) == [
+        "the driver is 570.86.10, older than the container's 580: data-centre GPUs run it by the image's CUDA compat "
+        "libraries (/usr/local/cuda/compat). Update the driver if CUDA does not start"
+    ]
 
 
 def test_an_engine_of_another_runtime(tmp_path: Path) -> None:
@@ -68,6 +103,9 @@ LOGS = {
     "the calibration dataset could not be read": "ConnectionError: Couldn't reach 'cnn_dailymail' on the Hub",
     "the image could not be pulled": "docker: Error response from daemon: manifest unknown",
     "a file may not be read or written inside the container": "PermissionError: [Errno 13] Permission denied: '/x'",
+    "MPI cannot start the process of a GPU": "mpi4py.MPI.Exception: MPI_ERR_SPAWN: could not spawn processes",
+    "a GPU is held by another process": "CUDA error: CUDA-capable device(s) is/are busy or unavailable",
+    "a rank died while it started": "RuntimeError: Executor worker died during initialization",
     "the GPUs cannot talk to each other": "RuntimeError: NCCL error in: /src/x.cpp:12, unhandled system error",
 }
 

@@ -31,7 +31,31 @@ Said by `make check` and `make serve`, before any weight is read. ENGINE is the 
 _BUILDS = """
 ## Builds that fail in the container
 Said by `make engine`, with the line of the log that tells; the whole log is in `engines/NAME/.work/trtllm.log`.
+A server that does not start has the same lines in `.conch/NAME/server.log`.
 """
+_SERVERS = """
+## Servers that end
+Read in TensorRT-LLM's sources, and tried on a double of it alone: no rank of ours has ever died on a GPU.
+"""
+_ENDED = (
+    (
+        "A server or a rank that dies, on one machine",
+        "REASON; restart 1 in 1 s. Every process of the old server is killed and gone before: ranks have sessions of "
+        "their own, and the new one measures how much of the GPU they left",
+    ),
+    (
+        "A server or a rank that dies, under trtllm-llmapi-launch",
+        "NAME ended: REASON, and the ranks of trtllm-llmapi-launch wait for it alone. End the job on every machine, "
+        "and start it anew. (A launcher whose task fails may wait on: scancel, or kill mpirun)",
+    ),
+    (
+        "MPI_ERR_SPAWN at a start",
+        "MPI could not start the process of a GPU. What srun or mpirun left in the environment is forgotten by itself; "
+        "where a container's confinement is the cause, TLLM_WORKER_USE_SINGLE_PROCESS=1 needs no such process for one "
+        "GPU. It is not our default: tokens and engine then share an interpreter, and there are no statistics, "
+        "so there is no conch_kv_cache_usage_ratio",
+    ),
+)
 
 
 def page() -> str:
@@ -40,7 +64,13 @@ def page() -> str:
     checkpoints = ((case.title, case.said) for case in WRONG if case.model is not None)
     machines = ((case.title, case.said) for case in MISMATCHES)
     builds = ((meaning[0].upper() + meaning[1:], fix) for _, meaning, fix in KNOWN)
-    sections = ((_CONFIGS, configs), (_CHECKPOINTS, checkpoints), (_MACHINES, machines), (_BUILDS, builds))
+    sections = (
+        (_CONFIGS, configs),
+        (_CHECKPOINTS, checkpoints),
+        (_MACHINES, machines),
+        (_BUILDS, builds),
+        (_SERVERS, _ENDED),
+    )
     return _HEAD + "".join(line for head, cases in sections for line in _table(head, cases))
 
 

@@ -28,6 +28,12 @@ MODEL: dict[str, Any] = {
     "vocab_size": 151936,
     "torch_dtype": "bfloat16",
 }
+ADAPTERS: dict[str, dict[str, Any]] = {
+    "none": {"target_modules": []},
+    "pattern": {"target_modules": ".*_proj"},
+    "others": {"target_modules": ["q_proj", "transformer.h.0.attn.c_attn", "lm_head"]},
+    "whole": {"target_modules": ["q_proj"], "modules_to_save": ["lm_head"]},
+}
 EIGHT_BILLION = 16_400_000_000  # bytes
 
 
@@ -272,6 +278,32 @@ WRONG = (
         model={},
     ),
     Wrong(
+        "An adapter that names no modules",
+        "engine.trtllm.lora.adapters.sea names no target_modules. List the modules that it changes",
+        {"lora": {"adapters": {"sea": "ADAPTERS/none"}}},
+        model={},
+    ),
+    Wrong(
+        "An adapter whose modules are a pattern",
+        "engine.trtllm.lora.adapters.sea has a pattern for target_modules (.*_proj). List the modules' names",
+        {"lora": {"adapters": {"sea": "ADAPTERS/pattern"}}},
+        model={},
+    ),
+    Wrong(
+        "An adapter of other modules",
+        "engine.trtllm.lora.adapters.sea changes c_attn, lm_head, and TensorRT-LLM adapts q_proj, k_proj, v_proj, "
+        "o_proj, gate_proj, down_proj, up_proj, gate_up_proj, w1, w2, w3, gate. Train it on these",
+        {"lora": {"adapters": {"sea": "ADAPTERS/others"}}},
+        model={},
+    ),
+    Wrong(
+        "An adapter with layers of its own",
+        "engine.trtllm.lora.adapters.sea replaces lm_head (modules_to_save), which every request would get. "
+        "Train it without",
+        {"lora": {"adapters": {"sea": "ADAPTERS/whole"}}},
+        model={},
+    ),
+    Wrong(
         "A draft model that is not there",
         "engine.trtllm.speculative.model: no config.json in /nowhere/eagle. Name the draft model's folder",
         {"speculative": {"kind": "eagle", "model": "/nowhere/eagle", "max_draft_len": 4}},
@@ -293,7 +325,11 @@ def refusal(case: Wrong, folder: Path) -> str:
     engine = BASE["engine"] | case.engine
     engine["trtllm"] = BASE["engine"]["trtllm"] | case.trtllm
     config = folder / "wrong.yaml"
-    config.write_text(yaml.safe_dump(BASE | {"engine": engine, "limits": BASE["limits"] | case.limits}))
+    said = yaml.safe_dump(BASE | {"engine": engine, "limits": BASE["limits"] | case.limits})
+    config.write_text(said.replace("ADAPTERS", str(folder)))
+    for name, described in ADAPTERS.items():
+        (folder / name).mkdir(exist_ok=True)
+        (folder / name / "adapter_config.json").write_text(json.dumps(described))
     checkpoint = folder / "checkpoint"
     checkpoint.mkdir(exist_ok=True)
     (checkpoint / "config.json").write_text(json.dumps(MODEL | (case.model or {})))

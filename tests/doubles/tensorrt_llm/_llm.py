@@ -10,12 +10,14 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from contract.sampling import SamplingParams as Sampling
 from contract.spec import Deployment
 from contract.trtllm_api import version
 from python_backend.protocol import Engine, Output
+from tensorrt_llm import _lora
 from tensorrt_llm._classes import named
-from tensorrt_llm._results import RequestOutput
+from tensorrt_llm._ranks import Ranks, iterate
+from tensorrt_llm._results import RequestError, RequestOutput
+from tensorrt_llm._sampling import translated
 
 ENGINE = "TRTLLM_DOUBLE_ENGINE"  # the OpenVINO engine's folder
 _SUPPORTED = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM", "Qwen3MoeForCausalLM")
@@ -59,12 +61,15 @@ class BaseLLM:
         )
         self.llm_id = f"double-{os.getpid()}"
         self._model = Path(model)
+        self._adapted: list[str] = []  # the modules that a request's adapter may change
         self._config = json.loads((self._model / "config.json").read_text())
         self._check()
         self.tokenizer = self._load_tokenizer()
         self._results: dict[int, RequestOutput] = {}
         self._keys = count(1)
         self._executor: Engine | None = None
+        world_size = self.args.tensor_parallel_size * self.args.pipeline_parallel_size
+        self._ranks = Ranks(world_size, self.args.gather_generation_logits)
         self._start()
 
     def __enter__(self) -> "BaseLLM":
@@ -97,6 +102,8 @@ class BaseLLM:
         if params.end_id is None and self.tokenizer is None:
             raise ValueError(_WITHOUT_A_TOKENIZER)
         self._check_request(ids, params)
+        if lora_request and (why := _lora.refused(lora_request.lora_path, self._adapted)):
+            raise RequestError(why)
         key = next(self._keys)
         result = RequestOutput(
             key,
@@ -108,19 +115,18 @@ class BaseLLM:
             decode=self.tokenizer.decode if self.tokenizer else None,
         )
         self._results[key] = result
-        self._executor.submit(key, ids, _translated(params))
+        self._executor.submit(key, ids, translated(params))
         return result
 
-    async def get_stats_async(self, timeout: float | None = 2) -> AsyncIterator[dict[str, Any]]:  # noqa: ASYNC109
-        """The last iteration, then the end."""
-        if self._executor and self._tells_stats():
-            stats = self._executor.stats()
-            yield {
-                "iter": stats.steps,
-                "numActiveRequests": stats.active,
-                "numQueuedRequests": stats.waiting,
-                "kvCacheStats": {"maxNumBlocks": 1000, "usedNumBlocks": round(1000 * (stats.kv_cache_usage or 0))},
-            }
+    def get_stats(self, timeout: float | None = 2) -> list[dict[str, Any]]:
+        """The iterations since the last question; waits for one."""
+        told: list[dict[str, Any]] = self._ranks.ask(self._executor if self._tells_stats() else None, timeout)
+        return told
+
+    def get_stats_async(self, timeout: float | None = 2) -> AsyncIterator[dict[str, Any]]:
+        """The same in an async loop, whose turn this call holds up for as long."""
+        results: AsyncIterator[dict[str, Any]] = iterate(self.get_stats(timeout), timeout)
+        return results
 
     def shutdown(self) -> None:
         """Release the engine; without it a process of several GPUs would not end."""
@@ -178,6 +184,9 @@ class TorchLLM(BaseLLM):
     def _check(self) -> None:
         if type(self.args.speculative_config).__name__ in ("LookaheadDecodingConfig", "MedusaDecodingConfig"):
             raise ValueError("the speculative decoding is not supported by the PyTorch backend")
+        if self.args.lora_config is not None:
+            _lora.load_torch(self.args.lora_config)
+            self._adapted = self.args.lora_config.lora_target_modules
 
     def _tells_stats(self) -> bool:
         return bool(self.args.enable_iter_perf_stats)
@@ -231,6 +240,11 @@ class TensorRtLLM(BaseLLM):
         if self._config.get("quantization_config"):
             raise NotImplementedError("Unsupported quantization_config")
         self._built = self.args.build_config or named("BuildConfig")()
+        if self.args.enable_lora:
+            self._built.plugin_config.lora_plugin = "auto"
+            if self.args.lora_config is not None:
+                self._built.lora_config.max_lora_rank = self.args.lora_config.max_lora_rank
+            _lora.load(self._built.lora_config)
         Path(self._built.output_timing_cache).write_bytes(b"the double's timing cache")
 
     def _check_engine(self) -> None:
@@ -239,7 +253,13 @@ class TensorRtLLM(BaseLLM):
             raise ValueError(
                 f"tp_size {self.args.tensor_parallel_size} is not consistent with the engine's tp_size {built}"
             )
-        read = {name: self._config["build_config"][name] for name in ("max_seq_len", "gather_context_logits")}
+        build_config = self._config["build_config"]
+        if build_config["plugin_config"]["lora_plugin"]:
+            self._adapted = build_config["lora_config"]["lora_target_modules"]
+        if self.args.lora_config is not None:  # for these alone the cache of adapters has room
+            room = _lora.whole(self.args.lora_config.lora_target_modules)
+            self._adapted = [name for name in self._adapted if name in room]
+        read = {name: build_config[name] for name in ("max_seq_len", "gather_context_logits")}
         self._built = named("BuildConfig")(**read)
 
     def _start(self) -> None:
@@ -255,38 +275,3 @@ class TensorRtLLM(BaseLLM):
             raise ValueError("logprobs need gather_generation_logits=True")
         if params.prompt_logprobs and not self._built.gather_context_logits:
             raise ValueError("prompt_logprobs need BuildConfig.gather_context_logits=True")
-
-
-def _translated(params: Any) -> Sampling:
-    """For the OpenVINO engine. Greedy unless top_k or top_p says otherwise, as in TensorRT-LLM's C++ runtime."""
-    sampled = (params.top_k is not None and params.top_k > 1) or bool(params.top_p)
-    guide_type, guide = _guide(params.guided_decoding)
-    endless = params.ignore_eos or params.end_id is None or params.end_id < 0
-    return Sampling(
-        max_tokens=params.max_tokens,
-        min_tokens=params.min_tokens or 0,
-        temperature=(1.0 if params.temperature is None else params.temperature) if sampled else 0.0,
-        top_k=params.top_k or 0,
-        top_p=params.top_p or 1.0,
-        repetition_penalty=1.0 if params.repetition_penalty is None else params.repetition_penalty,
-        presence_penalty=params.presence_penalty or 0.0,
-        frequency_penalty=params.frequency_penalty or 0.0,
-        seed=params.seed or 0,
-        ignore_eos=endless,
-        end_id=None if endless else params.end_id,
-        stop_token_ids=tuple(params.stop_token_ids or ()),
-        return_log_probs=bool(params.logprobs),
-        guided_decoding_guide_type=guide_type,
-        guided_decoding_guide=guide,
-    )
-
-
-def _guide(params: Any) -> tuple[str, str]:
-    if params is None:
-        return "", ""
-    if params.json_object:
-        return "json", ""
-    for name, kind in (("json", "json_schema"), ("regex", "regex"), ("grammar", "ebnf_grammar")):
-        if value := getattr(params, name):
-            return kind, value if isinstance(value, str) else json.dumps(value)
-    raise ValueError("the double has no structural tags")

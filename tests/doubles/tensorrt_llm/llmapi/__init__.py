@@ -11,12 +11,9 @@ __all__ = ["CompletionOutput", "RequestError", "RequestOutput", "TorchLlmArgs", 
 TrtLlmArgs = named("TensorRtLlm")
 TorchLlmArgs = named("TorchLlm")
 
-# These are elsewhere in 1.2.1, or have another name.
-_ELSEWHERE = {"PluginConfig", "LoraConfig", "TensorRtLlm", "TorchLlm"}
-
 
 def __getattr__(name: str) -> Any:
     data = recorded()
-    if name not in _ELSEWHERE and name[0].isupper() and (name in data["calls"] or name in data["enums"]):
+    if name not in data["places"] and name[0].isupper() and (name in data["calls"] or name in data["enums"]):
         return named(name)
     raise AttributeError(name)
