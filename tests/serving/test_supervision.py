@@ -121,7 +121,7 @@ import subprocess, sys, time
 rank = [sys.executable, "-c", "import time; print('here', flush=True); time.sleep(600)"]
 child = subprocess.Popen(rank, start_new_session=True, stdout=subprocess.PIPE)
 child.stdout.readline()
-begin = f"import subprocess; print(subprocess.Popen({rank}, start_new_session=True, stdout=subprocess.DEVNULL).pid)"
+begin = f"import subprocess; print(subprocess.Popen({rank}, start_new_session=True, stdout=-3, stderr=-3).pid)"
 orphan = subprocess.run([sys.executable, "-c", begin], capture_output=True, text=True, check=True).stdout.strip()
 print(child.pid, orphan, flush=True)
 time.sleep(600)

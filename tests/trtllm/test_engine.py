@@ -78,7 +78,9 @@ def bench(request: pytest.FixtureRequest, engine: Path, tmp_path_factory: pytest
         (folder / "trtllm").symlink_to(OPENVINO)
     made = TrtllmEngine(folder, deployment(request.param))
     running = Bench(made)
-    made.start(running.sink)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SLURM_JOB_ID", "7")  # a node of Slurm, whose job MPI must not take for its own
+        made.start(running.sink)
     yield running
     made.stop()
 
@@ -261,18 +263,16 @@ def test_without_tensorrt_llm_the_way_out_is_told(engine: Path, monkeypatch: pyt
 
 
 def test_an_engine_is_replayed_for_its_verification(engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Greedy answers, and the most likely token after every fourth prefix, by the builder's script in place.
-
-    It is run on a node of Slurm, whose job TensorRT-LLM's MPI must not take for its own.
-    """
+    """Greedy answers, and the most likely token after every fourth prefix, by the builder's script in place."""
     from build.builders import Script
     from build.trtllm.builder import replay
     from tests.trtllm.conftest import DOUBLES
 
     monkeypatch.setenv("PYTHONPATH", str(DOUBLES))
-    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setenv("SLURM_JOB_ID", "7")  # as above
     answer = [7042, 30, 198, 198]  # to PROMPT, greedily
-    found = replay(engine / "no.yaml", deployment("tensorrt"), engine, Script([PROMPT + answer], [PROMPT], 4))
+    wanted = deployment("tensorrt", log_probs=False)
+    found = replay(engine / "no.yaml", wanted, engine, Script([PROMPT + answer], [PROMPT], 4))
     assert found.loss is None
     assert found.greedy == [answer]
     assert found.top1[0].keys() == {0, 4, 8}

@@ -10,7 +10,7 @@ import struct
 from pathlib import Path
 from typing import Any
 
-from contract.trtllm_api import lora_modules
+from contract.trtllm_api import recorded
 
 _WEIGHT = re.compile(r".*\.\d+\.\w+\.(\w+)\.lora_[AB]\.weight")
 _ATTENTION = ("attn_q", "attn_k", "attn_v")
@@ -51,9 +51,10 @@ def modules_of(folder: str | Path) -> list[str]:
     with (Path(folder) / "adapter_model.safetensors").open("rb") as file:
         header = json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))
     found = {match[1] for match in map(_WEIGHT.fullmatch, header) if match}
+    known = recorded()["lora_modules"]
     for name in found:
-        assert name in lora_modules(), f"hf_module {name} is not in supported list {set(lora_modules())}"
-    return sorted(lora_modules()[name] for name in found)
+        assert name in known, f"hf_module {name} is not in supported list {set(known)}"
+    return sorted(known[name] for name in found)
 
 
 def refused(folder: str | Path, adapted: list[str]) -> str:
