@@ -143,11 +143,6 @@ def test_an_engine_is_verified_against_its_checkpoint(tmp_path: Path) -> None:
     assert measured.tokens_compared > 200
 
 
-def test_a_second_build_finds_its_work_done(root: Path, backend: str) -> None:
-    with gpu_host(root / f"bin-again-{backend}"):
-        assert "is there already" in build(root / f"smollm2-{backend}.yaml", root)
-
-
 def test_check_compares_it_with_the_machine(server: Up) -> None:
     run = server.project.execute("server", PYTHON, "-m", "serving", "check", SPEC)
     assert run.returncode == 0, run.stderr

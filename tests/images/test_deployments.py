@@ -4,8 +4,11 @@ TensorRT-LLM's is tests/e2e/test_trtllm.py, in CI; these take minutes each.
 """
 
 import shutil
+import subprocess
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 import yaml
@@ -14,10 +17,12 @@ from openai import OpenAI
 from contract.spec import Deployment, load_spec
 from deploy.images import server_image
 from tests.e2e.servers import CODE, DEFAULT, build, on_free_ports
+from tests.images.docker import program
 from tests.images.project import Project
 from tests.images.recipes import RECIPES
 from tests.images.rendered import checkout, deploy
 from tests.images.replicas import missing, replica
+from tests.serving.stream import until
 
 pytestmark = [pytest.mark.long, pytest.mark.skipif(bool(missing()), reason=missing())]
 
@@ -62,6 +67,30 @@ def test_it_comes_up_chats_and_starts_again(case: str, tmp_path: Path, monkeypat
         project.wait_for("server", restarts=1)
         assert chat(spec)
     assert {life.exit_code for life in project.lives.values()} == {0}
+
+
+def test_the_commands_of_run_sh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Install, then server and gateway detached; a name is taken until it is removed."""
+    root = checkout(tmp_path)
+    spec = built("openvino", root, monkeypatch)
+    script = deploy(spec, root) / "run.sh"
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    docker = str(program(programs))
+    monkeypatch.setenv("PATH", str(programs), prepend=":")
+    names = [f"conch-{spec.name}-{service}" for service in ("gateway", "server")]
+    try:
+        subprocess.run(["sh", str(script)], check=True, timeout=240)
+        for _ in until(240, "the gateway to be ready"):
+            with suppress(OSError), urlopen(f"http://127.0.0.1:{spec.ports.gateway}/health/ready", timeout=5):
+                break
+        assert chat(spec)
+        again = subprocess.run(["sh", str(script)], capture_output=True, text=True, timeout=240, check=False)
+        assert "is already in use" in again.stderr
+    finally:
+        for name in names:
+            subprocess.run([docker, "stop", name], check=True, timeout=90)
+    assert "stopped" in (programs / f"{names[1]}.log").read_text()
 
 
 def chat(spec: Deployment) -> str:
