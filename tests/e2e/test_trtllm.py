@@ -58,7 +58,7 @@ def config_of(root: Path, backend: str) -> Path:
     options: dict[str, Any] = {"backend": backend, "gpu": "h100", "log_probs": backend == "tensorrt"}
     adapters = {"tensorrt": {"sea": ["q_proj"]}, "pytorch": {"land": ["up_proj"], "sea": ["q_proj"]}}[backend]
     options["lora"] = {
-        "adapters": {name: str(write_adapter(root / name, modules)) for name, modules in adapters.items()}
+        "adapters": {name: str(write_adapter(root / backend / name, modules)) for name, modules in adapters.items()}
     }
     data = {
         "name": config.stem,

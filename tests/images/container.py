@@ -145,11 +145,12 @@ class Running:
     def signal(self, number: int) -> None:
         """What ``docker kill --signal`` does."""
         with suppress(psutil.NoSuchProcess):
-            process = psutil.Process(self.first)
-            while self._container.init and not process.children():  # bubblewrap's own process 1 has still to start it
+            first = psutil.Process(self.first)
+            # bubblewrap's own process 1 starts the command a moment later, and outlives it by a moment.
+            while first.status() != psutil.STATUS_ZOMBIE:
+                if reached := first.children() if self._container.init else [first]:
+                    return min(reached, key=lambda each: each.pid).send_signal(number)
                 time.sleep(0.01)
-            process = min(process.children(), key=lambda child: child.pid) if self._container.init else process
-            process.send_signal(number)
 
     def kill(self) -> None:
         """End all that runs in it, at once."""
