@@ -47,6 +47,8 @@ _LAID_OVER = ("msgspec", "psutil", "pydantic", "pyyaml", "rich", "tritonclient",
 _OF_THE_GATEWAY = ("httptools", "jinja2", "prometheus-client", "starlette", "uvicorn", "uvloop")
 # What the worker needs beside its engine, and an engine may not bring: pip leaves alone what the image has.
 _IN_THE_WORKER = ("msgspec", "psutil", "pydantic", "pyyaml")
+# What building asks for beside them.
+_TO_BUILD = ("gguf", "huggingface-hub", "modelscope-hub", "safetensors")
 _SERVER_ROOMS = ("build", "contract", "python_backend", "serving")
 _GATEWAY_ROOMS = ("clients", "contract", "gateway")
 _LOCK = ("pyproject.toml", "uv.lock")
@@ -109,7 +111,11 @@ def building(spec: Deployment, site: Site, image: Image, torch: str) -> list[Ser
         return []
     name = "engine"
     install = _into_venv(image, "--inexact", "--group", "build")
-    if not image.packages:
+    if image.packages:
+        groups = tomllib.loads((site.root / "pyproject.toml").read_text(encoding="utf-8"))["dependency-groups"]
+        wanted = tuple(line for line in groups["build"] if line.startswith(_TO_BUILD))
+        install[-1] = (*install[-1], *wanted)
+    else:
         install.append(("uv", "pip", "install", "--no-deps", "--python", _PYTHON, "--torch-backend", "cpu", torch))
     hub = isinstance(spec.source, HubSource) and spec.source.kind == "huggingface"
     rooms = (*parts(site, _SERVER_ROOMS), spec_file(site), engine_folder(spec, site, True))

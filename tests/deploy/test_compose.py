@@ -129,6 +129,7 @@ def test_an_engine_sees_what_it_links_to(tmp_path: Path) -> None:
     cache, engine = tmp_path / "hub" / "blobs", root / "engines" / "large" / "v1"
     for folder in (cache, engine):
         folder.mkdir(parents=True)
+    (root / "pyproject.toml").symlink_to(CODE / "pyproject.toml")
     (cache / "abc").write_text("weights")
     (engine / "model.safetensors").symlink_to(cache / "abc")
     (engine / "config.json").symlink_to("/conch/engines/large/.work/hub/blobs/def")
@@ -152,6 +153,13 @@ def test_an_image_that_starts_a_program_of_its_own(tmp_path: Path) -> None:
     assert not services["server"].get("command")
     assert "/conch/.venv-vllm" in [mount["target"] for mount in services["server"]["volumes"]]
     assert "--entrypoint sh" in found["run.sh"]
+
+
+def test_what_builds_in_an_engines_image_has_what_only_building_asks_for(readings: dict[str, dict[str, Any]]) -> None:
+    """Neither vLLM's image nor LMDeploy's has gguf, whose version is in every engine's key."""
+    services = readings["vllm"]["services"]
+    assert "gguf" in services["engine"]["command"][-1]
+    assert "gguf" not in " ".join(services["install"]["command"])
 
 
 def test_a_name_with_dots(tmp_path: Path) -> None:
