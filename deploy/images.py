@@ -7,7 +7,7 @@ sources name the same one for the tag; where they do not, the tag alone is the p
 from dataclasses import dataclass, replace
 
 from contract.errors import SpecError
-from contract.images import PINNED
+from contract.images import LACKS, PINNED
 from contract.spec import Deployment
 
 
@@ -20,6 +20,7 @@ class Image:
     triton: bool = False  # NVIDIA's, with a Triton server in it
     packages: bool = False  # has a Python environment of its own, which ours must be laid over
     starts: bool = False  # starts a program of its own, whatever command it is given
+    lacks: tuple[str, ...] = ()  # pip's requirements: what its own packages import and is too old there
 
     @property
     def reference(self) -> str:
@@ -32,7 +33,7 @@ PYTHON = Image(
     "ghcr.io/astral-sh/uv:0.12.0-python3.12-trixie-slim",
     "sha256:837853d0f4703dbada56fd0807ea1db01eccca02db0af3b1f0cee5e902077107",
 )
-_TRTLLM = Image(PINNED, triton=True, packages=True)
+_TRTLLM = Image(PINNED, triton=True, packages=True, lacks=LACKS)
 _VLLM = Image("nvcr.io/nvidia/tritonserver:26.08-vllm-python-py3", triton=True, packages=True)  # vLLM 0.27.1
 _VLLM_OPENAI = Image(  # no Triton in it: the one in the wheel
     "vllm/vllm-openai:v0.26.0",

@@ -43,6 +43,8 @@ _UV = {
 # What NVIDIA's and the engines' own images may lack of what the server and its stages import. numpy, transformers and
 # torch are theirs, and stay as they are.
 _LAID_OVER = ("msgspec", "psutil", "pydantic", "pyyaml", "rich", "tritonclient", "typer")
+# And of what the gateway does, where it runs beside the server in the same image.
+_OF_THE_GATEWAY = ("httptools", "jinja2", "prometheus-client", "starlette", "uvicorn", "uvloop")
 # What the worker needs beside its engine, and an engine may not bring: pip leaves alone what the image has.
 _IN_THE_WORKER = ("msgspec", "psutil", "pydantic", "pyyaml")
 _SERVER_ROOMS = ("build", "contract", "python_backend", "serving")
@@ -98,10 +100,12 @@ def serving(spec: Deployment, site: Site, image: Image, head: Place | None = Non
 def building(spec: Deployment, site: Site, image: Image, torch: str) -> list[Service]:
     """What builds the engine on a machine that has nothing but containers.
 
+    Nothing for TensorRT-LLM: make engine starts its image itself, from an environment with what the image has not.
+
     Args:
         torch: pip's requirement of the CPU's torch, which no lock file has.
     """
-    if spec.source is None:
+    if spec.source is None or spec.engine.runtime == "trtllm":
         return []
     name = "engine"
     install = _into_venv(image, "--inexact", "--group", "build")
@@ -109,7 +113,7 @@ def building(spec: Deployment, site: Site, image: Image, torch: str) -> list[Ser
         install.append(("uv", "pip", "install", "--no-deps", "--python", _PYTHON, "--torch-backend", "cpu", torch))
     hub = isinstance(spec.source, HubSource) and spec.source.kind == "huggingface"
     rooms = (*parts(site, _SERVER_ROOMS), spec_file(site), engine_folder(spec, site, True))
-    mounts = (*_for_install(image, site, name), *rooms)
+    mounts = dict.fromkeys((*_for_install(image, site, name), *rooms))  # the rooms of both once
     return [
         Service(
             name=name,
@@ -152,31 +156,31 @@ def _install(name: str, image: Image, site: Site) -> Service:
         scratch=(_SCRATCH,),
         user=site.user,
         once=True,
-        workdir=_STATE if image.packages else CODE,
+        workdir=CODE,
     )
 
 
-def laid_over(image: Image, pyproject: Path) -> str:
-    """requirements.txt of what goes over an image's own environment; '' where all is installed from the lock."""
+def laid_over(image: Image, pyproject: Path, gateway: bool = False) -> str:
+    """requirements.txt of what goes over an image's own environment; '' where all is installed from the lock.
+
+    Args:
+        gateway: whether it runs there too.
+    """
     if not image.packages:
         return ""
-    names = _LAID_OVER if image.triton else (*_LAID_OVER, "nvidia-pytriton")
+    names = (*_LAID_OVER, *(() if image.triton else ("nvidia-pytriton",)), *(_OF_THE_GATEWAY if gateway else ()))
     wanted = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]["dependencies"]
-    return "".join(f"{line}\n" for line in wanted if line.startswith(names))
+    lines = [*(line for line in wanted if line.startswith(names)), *image.lacks]
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _into_venv(image: Image, *lock: str) -> list[tuple[str, ...]]:
     """The commands that make the environment: from the lock, or over the image's own."""
     if not image.packages:
         return [("uv", "sync", "--frozen", "--no-dev", "--python", "python3", *lock)]
-    # Without pip, which Ubuntu's Python cannot put into an environment; the image's own installs for it.
-    venv = ("python3", "-m", "venv", "--without-pip", "--system-site-packages")
-    pip = ("python3", "-m", "pip", "--python", _PYTHON, "install", "--no-cache-dir", "--requirement", _REQUIREMENTS)
-    worker: tuple[tuple[str, ...], ...] = ()
-    if not image.triton:
-        own = ("python3", "-m", "pip", "--python", f"{_STATE}/worker/bin/python", "install", "--no-cache-dir")
-        worker = ((*venv, f"{_STATE}/worker"), (*own, *_IN_THE_WORKER))
-    return [(*venv, f"{_STATE}/venv"), *worker, pip]
+    over = ("python3", "-m", "build.laid_over")
+    worker = [] if image.triton else [(*over, f"{_STATE}/worker", *_IN_THE_WORKER)]
+    return [*worker, (*over, f"{_STATE}/venv", "--requirement", _REQUIREMENTS)]
 
 
 def _server(spec: Deployment, site: Site, image: Image, install: Service, head: Place | None) -> Service:
@@ -268,7 +272,9 @@ def _gateway(spec: Deployment, site: Site, install: Service) -> Service:
 
 def _for_install(image: Image, site: Site, state: str) -> tuple[Mount, ...]:
     """What says what to install, and where it goes."""
-    wanted = (Mount(site.folder / "requirements.txt", _REQUIREMENTS),) if image.packages else parts(site, _LOCK)
+    wanted = parts(site, _LOCK)
+    if image.packages:
+        wanted = (Mount(site.folder / "requirements.txt", _REQUIREMENTS), *parts(site, ("build",)))
     return (*wanted, Mount(state_folder(site, state), _STATE, writable=True))
 
 

@@ -8,9 +8,12 @@ from contract.spec import Deployment
 from deploy.fabric import Setting
 from deploy.images import image_of_spec, server_image
 from deploy.nodes import Option, engine, model_path, mpi, node_environment, place, ray_head, uses_ray
+from deploy.services import laid_over
 from deploy.site import Site
 
 ALONE = "engine"  # the head's argument
+RANK = "rank.sh"
+_REQUIREMENTS = "requirements.txt"  # of what is laid over TensorRT-LLM's image
 _WIDTH = 120
 
 
@@ -22,7 +25,8 @@ def script(rank: int) -> str:
 def scripts(spec: Deployment, cluster: Cluster, site: Site, config: str) -> dict[str, str]:
     """Every node's script, by its name."""
     write = _trtllm if spec.engine.runtime == "trtllm" else _node
-    return {script(rank): write(spec, cluster, site, config, rank) for rank in range(len(cluster.nodes))}
+    nodes = {script(rank): write(spec, cluster, site, config, rank) for rank in range(len(cluster.nodes))}
+    return nodes | ranks(spec, site, config)
 
 
 def _node(spec: Deployment, cluster: Cluster, site: Site, config: str, rank: int) -> str:
@@ -62,29 +66,69 @@ def _node(spec: Deployment, cluster: Cluster, site: Site, config: str, rank: int
 
 
 def _trtllm(spec: Deployment, cluster: Cluster, site: Site, config: str, rank: int) -> str:
-    """Inside NVIDIA's image: mpirun on the head reaches the other nodes by ssh."""
+    """Inside NVIDIA's image, which has no make: mpirun on the head reaches the other nodes by ssh."""
     lines = _beginning(spec, cluster, site, config, rank)
     if rank:
-        return "\n".join([*lines, "# The head's mpirun comes in here (cluster.port).", sshd(cluster.port)]) + "\n"
+        lines += [
+            *needs("/usr/sbin/sshd", "openssh-server"),
+            "# What the image lacks, over what it has.",
+            shlex.join(installed(site)),
+            "# The head's mpirun comes in here (cluster.port).",
+            sshd(cluster.port),
+        ]
+        return "\n".join(lines) + "\n"
     agent = Option(("-mca", "plm_rsh_args", f"-p {cluster.port}"), "where the other nodes' sshd listens (cluster.port)")
     launch = mpi(spec, cluster, [node.address for node in cluster.nodes], (agent,))
     lines += [
+        *needs("ssh", "openssh-client"),
+        "# What the image lacks, over what it has, and the model repository.",
+        *map(shlex.join, prepared(site, config)),
         *exports(node_environment(spec, cluster, place(cluster, rank))),
         *array("options", launch.options),
-        "# Rank 0 is the server; the launcher makes workers of all others.",
-        f'exec {shlex.join(launch.words)} "${{options[@]}}" {shlex.join(served_by_ranks(config))}',
+        f'exec {shlex.join(launch.words)} "${{options[@]}}" {shlex.quote(f"{site.folder}/{RANK}")}',
     ]
     return "\n".join(lines) + "\n"
 
 
-def served_by_ranks(config: str) -> tuple[str, ...]:
-    """What every rank of TensorRT-LLM runs."""
-    return ("trtllm-llmapi-launch", "make", "serve", f"CONFIG={config}")
+def installed(site: Site) -> tuple[str, ...]:
+    """What gives a node in TensorRT-LLM's image the environment of its ranks."""
+    return ("python3", "-m", "build.laid_over", _state(site), "--requirement", f"{site.folder}/{_REQUIREMENTS}")
+
+
+def prepared(site: Site, config: str) -> tuple[tuple[str, ...], ...]:
+    """What the head does before the ranks start."""
+    return installed(site), (f"{_state(site)}/bin/python", "-m", "build.repository", config)
+
+
+def ranks(spec: Deployment, site: Site, config: str) -> dict[str, str]:
+    """What every rank of TensorRT-LLM runs, and what is installed for it; nothing for other runtimes."""
+    if spec.engine.runtime != "trtllm":
+        return {}
+    lines = [
+        "#!/bin/bash",
+        f"# A rank in TensorRT-LLM's image. make deploy wrote this from {config}, which is where to change it.",
+        "# Rank 0 is the server; the launcher makes workers of all others, with the first python3 on PATH.",
+        f"export PATH={shlex.quote(f'{_state(site)}/bin')}:$PATH",
+        shlex.join(("exec", "trtllm-llmapi-launch", "python3", "-m", "serving", "serve", config)),
+    ]
+    image = server_image("trtllm", image_of_spec(spec))
+    over = laid_over(image, site.root / "pyproject.toml", gateway=spec.gateway.enabled)
+    return {RANK: "\n".join(lines) + "\n", _REQUIREMENTS: over}
+
+
+def needs(program: str, package: str) -> list[str]:
+    """Ends a script by name where the image lacks a program."""
+    said = f"{program} is not in this image: apt-get install {package}, or make an image that has it"
+    return [f"if ! command -v {program} >/dev/null; then", f"  echo {shlex.quote(said)} >&2", "  exit 1", "fi"]
 
 
 def sshd(port: int) -> str:
     """What lets mpirun into a container."""
     return f"mkdir -p /run/sshd && exec /usr/sbin/sshd -D -p {port}"
+
+
+def _state(site: Site) -> str:
+    return f"{site.folder}/state/venv"
 
 
 def exports(settings: tuple[Setting, ...]) -> list[str]:

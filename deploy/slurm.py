@@ -6,7 +6,7 @@ from contract.cluster import Cluster
 from contract.spec import Deployment
 from deploy.images import image_of_spec, server_image
 from deploy.nodes import Option, node_environment, place
-from deploy.shell import array, comment, exports, script, scripts, served_by_ranks
+from deploy.shell import RANK, array, comment, exports, prepared, ranks, script, scripts
 from deploy.site import Site
 
 JOB = "job.sbatch"
@@ -33,7 +33,7 @@ def job(spec: Deployment, cluster: Cluster, site: Site, config: str) -> dict[str
     if spec.engine.runtime == "trtllm":
         lines += _ranks(spec, cluster, site, config)
         hosts = "".join(f"{node.name}\n" * cluster.gpus_per_node for node in cluster.nodes)
-        return {JOB: "\n".join(lines) + "\n", HOSTS: hosts}
+        return {JOB: "\n".join(lines) + "\n", HOSTS: hosts, **ranks(spec, site, config)}
     return {JOB: "\n".join([*lines, *_steps(cluster, site)]) + "\n", **scripts(spec, cluster, site, config)}
 
 
@@ -55,15 +55,21 @@ def _ranks(spec: Deployment, cluster: Cluster, site: Site, config: str) -> list[
         Option((f"--ntasks-per-node={cluster.gpus_per_node}",), "of each node"),
         Option(("--mpi=pmix",), "how TensorRT-LLM's MPI finds the ranks"),
         Option(("--distribution=arbitrary",), f"in the order of {HOSTS}: rank 0, the server, is on the head"),
+    )
+    inside = (
         Option((f"--container-image={registry}#{name}",), "NVIDIA's image, by pyxis"),
         Option((f"--container-mounts={site.root}:{site.root}",), "the checkout and its engine"),
-        Option((f"--container-workdir={site.root}",), "where make finds them"),
+        Option((f"--container-workdir={site.root}",), "where Python finds them"),
     )
+    first = ("srun", "--nodes=1", "--ntasks=1", f"--nodelist={cluster.nodes[0].name}")
+    before = " && ".join(map(shlex.join, prepared(site, config)))
     return [
         *exports(node_environment(spec, cluster, place(cluster, 0))),
+        *array("inside", inside),
+        "# What the image lacks, over what it has, and the model repository: once, on the head.",
+        f'{shlex.join(first)} "${{inside[@]}}" sh -c {shlex.quote(before)}',
         "# The ranks' nodes, in order.",
         f"export SLURM_HOSTFILE={shlex.quote(f'{site.folder}/{HOSTS}')}",
         *array("options", options),
-        "# Rank 0 is the server; the launcher makes workers of all others.",
-        f'exec srun "${{options[@]}}" {shlex.join(served_by_ranks(config))}',
+        f'exec srun "${{options[@]}}" "${{inside[@]}}" {shlex.quote(f"{site.folder}/{RANK}")}',
     ]

@@ -18,6 +18,7 @@ from build.trtllm.container import CODE, Mounts, check_running, find_program, in
 from build.trtllm.container import command as container_command
 from build.trtllm.fit import check_model
 from build.trtllm.inside import STAGE
+from build.trtllm.over import lay_over
 from contract.calls import to_json
 from contract.errors import BuildError
 from contract.gpu_machine import FoundGpu, find_gpus
@@ -160,6 +161,7 @@ def _run(job: dict[str, Any], checkpoint: Path, spec: Deployment, folder: Path) 
     argv = _command(path, checkpoint, spec, folder)
     if argv[0] != sys.executable:
         check_running(argv[0])
+        lay_over(_cache(folder))
         interrupt.containers[_name(spec)] = [argv[0], "kill", _name(spec)]
     _cache(folder).joinpath("home").mkdir(parents=True, exist_ok=True)
     lines: list[str] = []

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from build.trtllm.over import laid_over
 from contract.errors import BuildError
 from contract.trtllm import Container
 
@@ -85,7 +86,7 @@ def command(script: list[str], name: str, container: Container, mounts: Mounts, 
         "HOME": str(cache / "home"),
         "USER": "conch",  # the image knows no name of the user's id, and PyTorch asks for one
         "HF_HOME": str(cache / "huggingface"),
-        "PYTHONPATH": str(CODE),
+        "PYTHONPATH": f"{laid_over(cache)}:{CODE}",
         "PYTHONDONTWRITEBYTECODE": "1",
         "OMPI_ALLOW_RUN_AS_ROOT": "1",  # podman's root is the user
         "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",

@@ -55,7 +55,7 @@ REVIEWED: dict[str, dict[Target, tuple[str, ...]]] = {
     "vllm-ray": {"shell": ("node-0.sh", "node-1.sh"), "kubernetes": ("kubernetes.yaml",)},
     "ktransformers": {"shell": ("node-0.sh",)},
     "trtllm-nodes": {
-        "shell": ("node-0.sh", "node-1.sh"),
+        "shell": ("node-0.sh", "node-1.sh", "rank.sh", "requirements.txt"),
         "slurm": ("job.sbatch", "hosts"),
         "kubernetes": ("kubernetes.yaml",),
     },

@@ -115,7 +115,7 @@ def test_the_head_is_the_first_and_rank_0() -> None:
 @pytest.mark.parametrize("target", ["shell", "slurm"])
 def test_shellcheck_has_nothing_to_say(case: str, target: Target, tmp_path: Path) -> None:
     folder = write(tmp_path, files(case, target))
-    scripts = [path for path in folder.iterdir() if path.name != "hosts"]
+    scripts = [path for path in folder.iterdir() if path.suffix != ".txt" and path.name != "hosts"]
     checked = run(SHELLCHECK, *scripts)
     assert checked.returncode == 0, checked.stdout
 

@@ -36,11 +36,12 @@ def composed(request: pytest.FixtureRequest, readings: dict[str, dict[str, Any]]
 
 def test_it_is_accepted_whole(composed: tuple[str, dict[str, Any]]) -> None:
     case, file = composed
-    wanted = {"engine", "install", "server", "gateway", "prometheus", "grafana", "open-webui"}
+    wanted = {"install", "server", "gateway", "prometheus", "grafana", "open-webui"}
+    built = {"engine"} if case != "trtllm" else set()  # its image is started by make engine itself
     on_gpus = {"install-gateway", "dcgm-exporter"} if case != "cpu" else set()
-    assert set(file["services"]) == wanted | on_gpus
+    assert set(file["services"]) == wanted | built | on_gpus
     assert {name: it["profiles"] for name, it in file["services"].items() if "profiles" in it} == {
-        "engine": ["engine"],
+        **({"engine": ["engine"]} if built else {}),
         "prometheus": ["monitoring"],
         "grafana": ["monitoring"],
         "open-webui": ["webui"],
@@ -63,7 +64,7 @@ def test_a_wrong_file_is_refused(key: str, value: object, tmp_path: Path) -> Non
 def test_ours_are_confined(composed: tuple[str, dict[str, Any]]) -> None:
     case, file = composed
     engines = "/conch/engines/small" if case == "cpu" else "/conch/engines/large"
-    for name in ("engine", "install", "server", "gateway"):
+    for name in {"engine", "install", "server", "gateway"} & set(file["services"]):
         service = file["services"][name]
         assert service["user"] == "1000:1000"
         assert service["read_only"] is True
@@ -110,7 +111,7 @@ def test_every_service_that_stays_is_started_again_and_ours_are_watched(composed
 
 
 def test_secrets_are_files_of_those_who_need_them(readings: dict[str, dict[str, Any]]) -> None:
-    file = readings["trtllm"]
+    file = readings["vllm"]
     holders = {name: [it["source"] for it in service.get("secrets", [])] for name, service in file["services"].items()}
     assert {name: held for name, held in holders.items() if held} == {
         "engine": ["hf_token"],

@@ -1,45 +1,53 @@
-"""Runtime trtllm from a checkpoint to a chat through the gateway: build, manifest, check, repository, Triton, ensemble.
+"""Runtime trtllm from make engine to a chat through the gateway, in replicas of the images and from what is rendered.
 
 TensorRT-LLM is its double (tests/doubles), whose tokens come from the default deployment's engine: so what a
-client gets must be what OpenVINO would have said. All else is real.
+client gets must be what OpenVINO would have said. The containers are the runner's (tests/images). All else is real.
 """
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import yaml
 from openai import OpenAI
 
-from build.repository import write_repository
 from clients.grpc import Client
 from contract.errors import InvalidRequest, UnsupportedByEngine
 from contract.manifest import Manifest, load_manifest
-from contract.spec import load_spec
-from serving.supervisor import Running, running
+from contract.spec import Deployment, load_spec
+from deploy.site import SPEC
 from tests.e2e.servers import CODE, build, on_free_ports
+from tests.images import machine
+from tests.images.project import Project
+from tests.images.rendered import checkout, deploy, gpu_host
+from tests.images.replicas import missing, replica
 from tests.runtimes.contract import CHECKS, Check, Served
-from tests.serving.stream import until
 
-DOUBLES = CODE / "tests" / "doubles"
+pytestmark = pytest.mark.skipif(bool(missing()), reason=missing())
+
 OPENVINO = CODE / "engines" / "smollm2-135m"
+PYTHON = "/state/venv/bin/python"
 FRANCE = "The capital of France is"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def doubles() -> Iterator[None]:
-    """Every process from here on finds the doubles first."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(DOUBLES))
-        patch.setenv("PATH", f"{DOUBLES / 'bin'}:{os.environ['PATH']}")
-        patch.setenv("TRTLLM_DOUBLE_ENGINE", str(OPENVINO / "current"))
-        yield
+@dataclass(frozen=True)
+class Up:
+    """A deployment that runs in its containers."""
+
+    spec: Deployment
+    project: Project
+
+    def chat(self, **options: Any) -> str:
+        """A streamed answer through the gateway."""
+        openai = OpenAI(base_url=f"http://127.0.0.1:{self.spec.ports.gateway}/v1", api_key="none")
+        question: Any = [{"role": "user", "content": "Name a sea god."}]
+        chunks = openai.chat.completions.create(
+            model=self.spec.name, messages=question, temperature=0, stream=True, **options
+        )
+        return "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
 
 
 def config_of(root: Path, backend: str) -> Path:
@@ -68,12 +76,18 @@ def backend(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def root(backend: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp(backend)
-    said = build(config_of(folder, backend), folder)
+def project_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Both backends' project: one engines folder, one rendered for each."""
+    return checkout(tmp_path_factory.mktemp("conch"))
+
+
+@pytest.fixture(scope="module")
+def root(backend: str, project_root: Path) -> Path:
+    with gpu_host(project_root / f"bin-{backend}"):
+        said = build(config_of(project_root, backend), project_root)
     stages = ("importing TensorRT-LLM", "building the engine", "saving the engine")
     assert all((stage in said) == (backend == "tensorrt") for stage in stages)
-    return folder
+    return project_root
 
 
 @pytest.fixture(scope="module")
@@ -82,15 +96,24 @@ def manifest(root: Path, backend: str) -> Manifest:
 
 
 @pytest.fixture(scope="module")
-def server(root: Path, backend: str) -> Iterator[Running]:
+def server(root: Path, backend: str) -> Iterator[Up]:
+    """As ``docker compose up --wait`` starts it. What is installed for one backend is the other's too."""
     spec = on_free_ports(load_spec(root / f"smollm2-{backend}.yaml"))
-    write_repository(root, spec, root / "engines" / spec.name / "current")
-    with running(spec, root) as started:
-        yield started
+    rendered = root / "deploy" / "rendered"
+    shared = rendered / "state"
+    shared.mkdir(parents=True, exist_ok=True)
+    (rendered / spec.name).mkdir()
+    (rendered / spec.name / "state").symlink_to(shared)
+    folder = deploy(spec, root)
+    logs = root / f"logs-{backend}"
+    logs.mkdir()
+    with Project(folder / "compose.yaml", replica, logs) as project:
+        project.up(wait=True)
+        yield Up(spec, project)
 
 
 @pytest.fixture(scope="module")
-def served(server: Running, root: Path) -> Served:
+def served(server: Up, root: Path) -> Served:
     return Served(server.spec, root / "engines" / server.spec.name / "current")
 
 
@@ -111,7 +134,8 @@ def test_an_engine_is_verified_against_its_checkpoint(tmp_path: Path) -> None:
     """The double's tokens are an int8 engine's, which the fp32 reference knows to be near."""
     config = config_of(tmp_path, "tensorrt")
     config.write_text(config.read_text().replace("reference: none", "reference: cpu"))
-    assert "verifying against the fp32 reference" in build(config, tmp_path)
+    with gpu_host(tmp_path / "bin"):
+        assert "verifying against the fp32 reference" in build(config, tmp_path)
     measured = load_manifest(tmp_path / "engines" / "smollm2-tensorrt" / "current").measured
     assert measured and 0.8 < measured.top1_agreement < 1
     assert measured.perplexity_ratio is None
@@ -119,41 +143,31 @@ def test_an_engine_is_verified_against_its_checkpoint(tmp_path: Path) -> None:
 
 
 def test_a_second_build_finds_its_work_done(root: Path, backend: str) -> None:
-    assert "is there already" in build(root / f"smollm2-{backend}.yaml", root)
+    with gpu_host(root / f"bin-again-{backend}"):
+        assert "is there already" in build(root / f"smollm2-{backend}.yaml", root)
 
 
-def test_check_compares_it_with_the_machine(server: Running, root: Path, backend: str) -> None:
-    command = [sys.executable, "-m", "serving", "check", str(server.folder / "config.yaml"), "--root", str(root)]
-    run = subprocess.run(command, cwd=CODE, capture_output=True, text=True, timeout=120, check=False)
+def test_check_compares_it_with_the_machine(server: Up) -> None:
+    run = server.project.execute("server", PYTHON, "-m", "serving", "check", SPEC)
     assert run.returncode == 0, run.stderr
     assert (
         "OK  gpus: 2 × NVIDIA H100 80GB HBM3, driver 590.44.01, TensorRT-LLM 1.2.1, TensorRT 10.14.1.48" in run.stdout
     )
 
 
-def test_a_machine_that_does_not_fit_is_refused_before_the_start(root: Path, backend: str, tmp_path: Path) -> None:
+def test_a_machine_that_does_not_fit_is_refused_before_the_start(
+    server: Up, backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     smi = tmp_path / "nvidia-smi"
     smi.write_text("#!/bin/sh\necho '0, GPU-0, NVIDIA A100-SXM4-80GB, 8.0, 81920, 550.54.14'\n")
     smi.chmod(0o755)
-    spec = on_free_ports(load_spec(root / f"smollm2-{backend}.yaml"))
-    config = tmp_path / "config.yaml"
-    config.write_text(yaml.safe_dump(spec.model_dump(mode="json")))
-    (tmp_path / "engines").symlink_to(root / "engines")
-    for verb in ("check", "serve"):
-        run = subprocess.run(
-            [sys.executable, "-m", "serving", verb, str(config), "--root", str(tmp_path)],
-            cwd=CODE,
-            env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"},
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        assert run.returncode == 1
-        assert "the driver is 550.54.14, the container needs 590 or newer. Update the driver" in run.stderr
-        built_for = "the engine was built for sm90 (NVIDIA H100 80GB HBM3), NVIDIA A100-SXM4-80GB is sm80"
-        assert (built_for in run.stderr) == (backend == "tensorrt")
-        assert "Traceback" not in run.stderr
+    monkeypatch.setattr(machine, "driver", lambda: {"/usr/bin/nvidia-smi": smi})
+    code, said = server.project.run("server")
+    assert code == 1
+    assert "the driver is 550.54.14, the container needs 590 or newer. Update the driver" in said
+    built_for = "the engine was built for sm90 (NVIDIA H100 80GB HBM3), NVIDIA A100-SXM4-80GB is sm80"
+    assert (built_for in said) == (backend == "tensorrt")
+    assert "Traceback" not in said
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: str(check.__name__))
@@ -178,7 +192,7 @@ def test_adapters_are_chosen_by_name(client: Client, backend: str) -> None:
     assert refused.value.field == "lora_name"
 
 
-def test_a_schema_through_the_gateway(server: Running, backend: str) -> None:
+def test_a_schema_through_the_gateway(server: Up, backend: str) -> None:
     openai = OpenAI(base_url=f"http://127.0.0.1:{server.spec.ports.gateway}/v1", api_key="none")
     question: Any = [{"role": "user", "content": "Name a sea god."}]
     schema = {"type": "object", "properties": {"n": {"type": "integer", "maximum": 9}}, "required": ["n"]}
@@ -189,15 +203,26 @@ def test_a_schema_through_the_gateway(server: Running, backend: str) -> None:
     assert isinstance(json.loads(guided.choices[0].message.content or "")["n"], int)
 
 
-def test_a_dead_engine_is_replaced(server: Running, backend: str) -> None:
-    """The worker holds the LLM, whichever its backend: when it dies, the supervisor starts anew."""
+def test_a_container_that_is_killed_starts_again(server: Up, backend: str) -> None:
+    """Docker's part, so one backend is enough. The gateway stays, and finds it again."""
     if backend == "pytorch":
-        pytest.skip("the same worker")
-    for process in psutil.Process(server.supervisor_pid).children(recursive=True):
-        if "python_backend.worker" in process.cmdline():
-            process.kill()
-    for _ in until(90, "the server to be restarted"):
-        if server.restarts == 1 and server.state.phase == "ready":
-            break
-    with Client(f"127.0.0.1:{server.spec.ports.grpc}") as anew:
-        assert anew.generate(FRANCE, max_tokens=4).num_output_tokens == 4
+        pytest.skip("the same containers")
+    assert server.chat(max_tokens=8)
+    server.project.kill("server")
+    server.project.wait_for("server", restarts=1)
+    assert server.chat(max_tokens=8)
+    assert server.project.lives["gateway"].restarts == 0
+
+
+def test_what_is_stopped_drains_and_comes_up_again(server: Up, backend: str) -> None:
+    """What was installed stays; the chat is the same."""
+    said = server.chat(max_tokens=8)
+    assert said
+    server.project.stop()
+    assert {name: life.exit_code for name, life in server.project.lives.items()} == dict.fromkeys(
+        server.project.lives, 0
+    )
+    if backend == "pytorch":
+        return
+    server.project.up(wait=True)
+    assert server.chat(max_tokens=8) == said

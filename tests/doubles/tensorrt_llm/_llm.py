@@ -182,6 +182,12 @@ class TorchLLM(BaseLLM):
     def _tells_stats(self) -> bool:
         return bool(self.args.enable_iter_perf_stats)
 
+    def _start(self) -> None:
+        # As its executor's import of tensorrt_llm.serve does.
+        from openai.types.responses.response_content_part_added_event import PartReasoningText  # noqa: F401
+
+        super()._start()
+
 
 class TensorRtLLM(BaseLLM):
     """``tensorrt_llm._tensorrt_engine.LLM``: a checkpoint becomes an engine, which can be saved."""

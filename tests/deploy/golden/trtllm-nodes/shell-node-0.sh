@@ -4,6 +4,13 @@
 # make deploy wrote this from configs/large.yaml, which is where to change it.
 set -euo pipefail
 cd /srv/conch
+if ! command -v ssh >/dev/null; then
+  echo 'ssh is not in this image: apt-get install openssh-client, or make an image that has it' >&2
+  exit 1
+fi
+# What the image lacks, over what it has, and the model repository.
+python3 -m build.laid_over /srv/conch/deploy/rendered/large/state/venv --requirement /srv/conch/deploy/rendered/large/requirements.txt
+/srv/conch/deploy/rendered/large/state/venv/bin/python -m build.repository configs/large.yaml
 # NCCL's ranks meet over bond0, which reaches the head, and not over the first interface it finds (a container's bridge,
 # say); the = means this name and none that begins with it
 export NCCL_SOCKET_IFNAME='=bond0'
@@ -31,5 +38,4 @@ options=(
   # as it is set here, on every rank
   -x NCCL_IB_GID_INDEX
 )
-# Rank 0 is the server; the launcher makes workers of all others.
-exec mpirun "${options[@]}" trtllm-llmapi-launch make serve CONFIG=configs/large.yaml
+exec mpirun "${options[@]}" /srv/conch/deploy/rendered/large/rank.sh

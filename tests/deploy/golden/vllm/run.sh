@@ -15,13 +15,14 @@ podman run --rm \
   --env PYTHONDONTWRITEBYTECODE=1 \
   --env PYTHONUNBUFFERED=1 \
   --volume /srv/conch/deploy/rendered/large/requirements.txt:/etc/conch/requirements.txt:ro \
+  --volume /srv/conch/build:/conch/build:ro \
   --volume /srv/conch/deploy/rendered/large/state/install:/state \
   --tmpfs /tmp:exec,mode=1777 \
-  --workdir /state \
+  --workdir /conch \
   --log-driver json-file \
   --log-opt max-size=50m \
   nvcr.io/nvidia/tritonserver:26.08-vllm-python-py3 \
-  sh -c 'python3 -m venv --without-pip --system-site-packages /state/venv && exec python3 -m pip --python /state/venv/bin/python install --no-cache-dir --requirement /etc/conch/requirements.txt'
+  python3 -m build.laid_over /state/venv --requirement /etc/conch/requirements.txt
 podman run --detach --restart=unless-stopped \
   --name conch-large-server \
   --network host \

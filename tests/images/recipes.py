@@ -1,0 +1,109 @@
+"""What counts of each image for what runs in it: its Python, packages and Triton. README.md has the sources."""
+
+from dataclasses import dataclass, field
+
+_UBUNTU = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """An image's layout.
+
+    Args:
+        python: the folder of its Python 3.12: ``/usr`` where it is Ubuntu's, ``/usr/local`` where it was compiled.
+        venv: the environment that comes first on PATH; '' where the packages are Python's own.
+        packages: in that environment, pip's requirements; the rest is what they ask for.
+        day: when the image was made: nothing newer is installed.
+        ensurepip: whether Python can put pip into environments.
+        triton: a Triton server in /opt/tritonserver.
+        uv: the release in /usr/local/bin.
+        doubles: of tests/doubles, each with its distribution's folder, in the environment.
+        accounts: name -> number, beside root.
+        entrypoint: starts the command.
+    """
+
+    python: str
+    environment: dict[str, str]
+    day: str
+    venv: str = ""
+    packages: tuple[str, ...] = ()
+    ensurepip: bool = True
+    triton: bool = False
+    uv: str = ""
+    doubles: tuple[str, ...] = ()
+    accounts: dict[str, int] = field(default_factory=dict)
+    entrypoint: tuple[str, ...] = ()
+    user: str = ""
+    workdir: str = "/"
+
+
+_TRTLLM = Recipe(
+    python="/usr",
+    venv="/opt/venv-tritonserver",
+    day="2026-07-24",
+    packages=(
+        "numpy<2",
+        "virtualenv",
+        "pip==24.0",
+        # Triton's own, laid over what TensorRT-LLM had asked for
+        "fastapi==0.121.2",
+        "httpx==0.27.2",
+        "openai==1.107.3",
+        "partial-json-parser",
+        "starlette>=0.49.1",
+        # of TensorRT-LLM's, what ours and the double could meet; not torch
+        "transformers==4.57.3",
+        "tokenizers",
+        "huggingface_hub<1",
+        "pydantic>=2.9.1",
+        "pydantic-settings[yaml]",
+        "jinja2",
+        "jsonschema",
+        "nvidia-ml-py>=13",
+        "pillow",
+        "prometheus_client",
+        "psutil",
+        "safetensors",
+        "sentencepiece>=0.1.99",
+        "setuptools<80",
+        "tiktoken",
+        "uvicorn",
+    ),
+    triton=True,
+    doubles=("tensorrt_llm", "tensorrt"),
+    accounts={"triton-server": 1000},
+    entrypoint=("/opt/nvidia/nvidia_entrypoint.sh",),
+    workdir="/opt/tritonserver",
+    environment={
+        "PATH": f"/opt/tritonserver/bin:/opt/venv-tritonserver/bin:/usr/local/nvidia/bin:/usr/local/cuda/bin:"
+        f"/usr/local/mpi/bin:{_UBUNTU}:/usr/local/ucx/bin:/opt/amazon/efa/bin",
+        "LD_LIBRARY_PATH": "/usr/local/tensorrt/lib:/usr/local/cuda/compat/lib:/usr/local/nvidia/lib:"
+        "/usr/local/nvidia/lib64",
+        "NVIDIA_TRITON_SERVER_VERSION": "26.07",
+        "TRITON_SERVER_VERSION": "2.71.0",
+        "TRITON_SERVER_USER": "triton-server",
+        "TRT_VERSION": "10.14.1.48",
+        "TRT_ROOT": "/usr/local/tensorrt",
+        "OPAL_PREFIX": "/opt/hpcx/ompi",
+        "OMPI_MCA_coll_hcoll_enable": "0",
+        "UCX_MEM_EVENTS": "no",
+        "PIP_BREAK_SYSTEM_PACKAGES": "1",
+        "DEBIAN_FRONTEND": "noninteractive",
+    },
+)
+
+RECIPES = {
+    "nvcr.io/nvidia/tritonserver:26.07-trtllm-python-py3": _TRTLLM,
+    "ghcr.io/astral-sh/uv:0.12.0-python3.12-trixie-slim": Recipe(
+        python="/usr/local",
+        day="2026-11-01",
+        packages=("pip",),
+        uv="0.12.0",
+        environment={
+            "PATH": _UBUNTU,
+            "LANG": "C.UTF-8",
+            "PYTHON_VERSION": "3.12.12",
+            "UV_TOOL_BIN_DIR": "/usr/local/bin",
+        },
+    ),
+}
