@@ -2,13 +2,13 @@
 
 import json
 import shlex
-import tomllib
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from contract.address import address, is_loopback
 from contract.cluster import Cluster
 from contract.errors import SpecError
+from contract.laid_over import GATEWAY, SERVER, requirements
 from contract.manifest import engines_root
 from contract.spec import HUB_CACHE, Deployment, HubSource, PathSource
 from deploy import images
@@ -40,11 +40,6 @@ _UV = {
     "UV_CACHE_DIR": f"{_STATE}/cache",
     "UV_PYTHON_DOWNLOADS": "never",
 }
-# What NVIDIA's and the engines' own images may lack of what the server and its stages import. numpy, transformers and
-# torch are theirs, and stay as they are.
-_LAID_OVER = ("msgspec", "psutil", "pydantic", "pyyaml", "rich", "tritonclient", "typer")
-# And of what the gateway does, where it runs beside the server in the same image.
-_OF_THE_GATEWAY = ("httptools", "jinja2", "prometheus-client", "starlette", "uvicorn", "uvloop")
 # What the worker needs beside its engine, and an engine may not bring: pip leaves alone what the image has.
 _IN_THE_WORKER = ("msgspec", "psutil", "pydantic", "pyyaml")
 # What building asks for beside them.
@@ -174,10 +169,8 @@ def laid_over(image: Image, pyproject: Path, gateway: bool = False) -> str:
     """
     if not image.packages:
         return ""
-    names = (*_LAID_OVER, *(() if image.triton else ("nvidia-pytriton",)), *(_OF_THE_GATEWAY if gateway else ()))
-    wanted = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]["dependencies"]
-    lines = [*(line for line in wanted if line.startswith(names)), *image.lacks]
-    return "".join(f"{line}\n" for line in lines)
+    names = (*SERVER, *(() if image.triton else ("nvidia-pytriton",)), *(GATEWAY if gateway else ()))
+    return "".join(f"{line}\n" for line in (*requirements(pyproject, names), *image.lacks))
 
 
 def _into_venv(image: Image, *lock: str) -> list[tuple[str, ...]]:

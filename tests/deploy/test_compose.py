@@ -168,10 +168,11 @@ def test_a_name_with_dots(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_of_the_host_is_where_the_build_looks_for_it(tmp_path: Path) -> None:
-    checkpoint = tmp_path / "model"
+    """It is read where it is rendered for: its path is relative, as the project is below the same folder."""
+    checkpoint, place = tmp_path / "model", site("small", tmp_path / "conch")
     spec = cpu(source={"kind": "path", "path": str(checkpoint)})
-    found = render(spec, site("small", CODE), "configs/small.yaml", engine="docker", torch=TORCH)
-    engine = read(write(tmp_path, found) / "compose.yaml")["services"]["engine"]
+    found = render(spec, place, "configs/small.yaml", engine="docker", torch=TORCH)
+    engine = read(write(place.folder, found) / "compose.yaml")["services"]["engine"]
     assert {"type": "bind", "source": str(checkpoint), "target": str(checkpoint)}.items() <= engine["volumes"][
         -1
     ].items()
