@@ -11,7 +11,7 @@ from contract.images import LACKS
 
 SERVER = ("msgspec", "psutil", "pydantic", "pyyaml", "rich", "tritonclient", "typer")
 GATEWAY = ("httptools", "jinja2", "prometheus-client", "starlette", "uvicorn", "uvloop")
-_BUILD = ("gguf", "modelscope-hub", "safetensors")
+BUILD = ("gguf", "modelscope-hub", "safetensors")
 _LOAD = ("jsonschema-rs", "locust")
 
 
@@ -27,5 +27,5 @@ def requirements(pyproject: Path, names: tuple[str, ...]) -> list[str]:
 
 
 if __name__ == "__main__":
-    wanted = requirements(Path("pyproject.toml"), (*SERVER, *GATEWAY, *_BUILD, *_LOAD))
+    wanted = requirements(Path("pyproject.toml"), (*SERVER, *GATEWAY, *BUILD, *_LOAD))
     print(*wanted, *LACKS, sep="\n")

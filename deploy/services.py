@@ -8,7 +8,7 @@ from typing import Any
 from contract.address import address, is_loopback
 from contract.cluster import Cluster
 from contract.errors import SpecError
-from contract.laid_over import GATEWAY, SERVER, requirements
+from contract.laid_over import BUILD, GATEWAY, SERVER, requirements
 from contract.manifest import engines_root
 from contract.spec import HUB_CACHE, Deployment, HubSource, PathSource
 from deploy import images
@@ -42,8 +42,6 @@ _UV = {
 }
 # What the worker needs beside its engine, and an engine may not bring: pip leaves alone what the image has.
 _IN_THE_WORKER = ("msgspec", "psutil", "pydantic", "pyyaml")
-# What building asks for beside them.
-_TO_BUILD = ("gguf", "huggingface-hub", "modelscope-hub", "safetensors")
 _SERVER_ROOMS = ("build", "contract", "python_backend", "serving")
 _GATEWAY_ROOMS = ("clients", "contract", "gateway")
 _LOCK = ("pyproject.toml", "uv.lock")
@@ -107,9 +105,7 @@ def building(spec: Deployment, site: Site, image: Image, torch: str) -> list[Ser
     name = "engine"
     install = _into_venv(image, "--inexact", "--group", "build")
     if image.packages:
-        groups = tomllib.loads((site.root / "pyproject.toml").read_text(encoding="utf-8"))["dependency-groups"]
-        wanted = tuple(line for line in groups["build"] if line.startswith(_TO_BUILD))
-        install[-1] = (*install[-1], *wanted)
+        install[-1] = (*install[-1], *requirements(site.root / "pyproject.toml", BUILD))
     else:
         install.append(("uv", "pip", "install", "--no-deps", "--python", _PYTHON, "--torch-backend", "cpu", torch))
     hub = isinstance(spec.source, HubSource) and spec.source.kind == "huggingface"
