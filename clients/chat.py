@@ -3,6 +3,7 @@
 Ctrl-C stops the answer, not the program; what was said of it stays in the conversation.
 """
 
+import signal
 import sys
 import time
 from contextlib import closing
@@ -79,6 +80,7 @@ def talk(client: Client, console: Console) -> None:
         try:
             line = console.input("[bold cyan]› [/bold cyan]" if sys.stdin.isatty() else "").strip()
         except (EOFError, KeyboardInterrupt):
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # pressed once more, it would kill a program that is ending
             return
         if line.startswith("/"):
             if not command(line, conversation, console):

@@ -2,13 +2,13 @@
 
 import json
 import shlex
-import tomllib
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from contract.address import address, is_loopback
 from contract.cluster import Cluster
 from contract.errors import SpecError
+from contract.laid_over import BUILD, GATEWAY, SERVER, requirements
 from contract.manifest import engines_root
 from contract.spec import HUB_CACHE, Deployment, HubSource, PathSource
 from deploy import images
@@ -41,11 +41,6 @@ _UV = {
     "UV_CACHE_DIR": f"{_STATE}/cache",
     "UV_PYTHON_DOWNLOADS": "never",
 }
-# What NVIDIA's and the engines' own images may lack of what the server and its stages import. numpy, transformers and
-# torch are theirs, and stay as they are.
-_LAID_OVER = ("msgspec", "psutil", "pydantic", "pyyaml", "rich", "tritonclient", "typer")
-# And of what the gateway does, where it runs beside the server in the same image.
-_OF_THE_GATEWAY = ("httptools", "jinja2", "prometheus-client", "starlette", "uvicorn", "uvloop")
 # What the worker needs beside its engine, and an engine may not bring: pip leaves alone what the image has.
 _IN_THE_WORKER = ("msgspec", "psutil", "pydantic", "pyyaml")
 _SERVER_ROOMS = ("build", "contract", "python_backend", "serving")
@@ -110,7 +105,9 @@ def building(spec: Deployment, site: Site, image: Image, torch: str) -> list[Ser
         return []
     name = "engine"
     install = _into_venv(image, "--inexact", "--group", "build")
-    if not image.packages:
+    if image.packages:
+        install[-1] = (*install[-1], *requirements(site.root / "pyproject.toml", BUILD))
+    else:
         install.append(("uv", "pip", "install", "--no-deps", "--python", _PYTHON, "--torch-backend", "cpu", torch))
     hub = isinstance(spec.source, HubSource) and spec.source.kind == "huggingface"
     rooms = (*parts(site, _SERVER_ROOMS), spec_file(site), engine_folder(spec, site, True))
@@ -169,10 +166,8 @@ def laid_over(image: Image, pyproject: Path, gateway: bool = False) -> str:
     """
     if not image.packages:
         return ""
-    names = (*_LAID_OVER, *(() if image.triton else ("nvidia-pytriton",)), *(_OF_THE_GATEWAY if gateway else ()))
-    wanted = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]["dependencies"]
-    lines = [*(line for line in wanted if line.startswith(names)), *image.lacks]
-    return "".join(f"{line}\n" for line in lines)
+    names = (*SERVER, *(() if image.triton else ("nvidia-pytriton",)), *(GATEWAY if gateway else ()))
+    return "".join(f"{line}\n" for line in (*requirements(pyproject, names), *image.lacks))
 
 
 def _into_venv(image: Image, *lock: str) -> list[tuple[str, ...]]:

@@ -106,8 +106,18 @@ class Hub(Protocol):
 
 
 def hub_of(kind: HubKind) -> Hub:
-    """A hub's module; only that one is imported."""
-    return cast(Hub, importlib.import_module(f"build.hub.{kind}"))
+    """A hub's module; only that one is imported.
+
+    Raises:
+        BuildError: the hub's own library is too old, as in TensorRT-LLM's image, whose transformers wants it so.
+    """
+    try:
+        return cast(Hub, importlib.import_module(f"build.hub.{kind}"))
+    except ImportError as error:
+        raise BuildError(
+            f"source.kind: {kind} needs a newer library of the hub than is here ({error})",
+            fix="Run make fetch where the project has its own environment, and name its folder with source.kind: path",
+        ) from None
 
 
 def body_of(status: int, headers: Mapping[str, str], chunks: Iterator[bytes]) -> Body:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer
 
-from build.openvino import greedy
+from build.openvino import BF16, greedy
 from contract.manifest import check_engine, load_manifest, this_machine
 from contract.spec import load_spec
 from tests import tiny
@@ -35,7 +35,10 @@ def test_an_fp32_engine_is_its_checkpoint(tmp_path: Path, architecture: str) -> 
     assert greedy(site.config, engine, [prompt], 48)[0] == tiny.greedy(checkpoint, prompt, 48)
 
 
-@pytest.mark.parametrize("precision", ["bf16", "int8", "int4"])
+needs_bf16 = pytest.mark.skipif(BF16 not in this_machine().instruction_sets, reason=f"this CPU has no {BF16}")
+
+
+@pytest.mark.parametrize("precision", [pytest.param("bf16", marks=needs_bf16), "int8", "int4"])
 def test_a_lower_precision_is_measured_and_has_a_version_of_its_own(site: Site, built: Site, precision: str) -> None:
     site.change(engine={"precision": precision}, verify=LOOSE)
     engine = site.build()

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from build.hub.remote import hub_of
+from contract.errors import BuildError
 from contract.manifest import load_manifest
 from tests.build.conftest import CODE, Site, make_site, refused
 from tests.build.hub import COMMIT, hub
@@ -35,6 +37,17 @@ def variables(endpoint: str, cache: Path) -> dict[str, Any]:
         "MODELSCOPE_HOME": str(cache / "home"),
         "MODELSCOPE_REPO_TREE_PAGE_MAX_ATTEMPTS": "1",
     }
+
+
+def test_a_library_that_is_too_old_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """huggingface_hub 0.36, which TensorRT-LLM's image has, lacks this name."""
+    monkeypatch.delitem(sys.modules, "build.hub.huggingface", raising=False)
+    monkeypatch.delattr("huggingface_hub.utils.parse_ratelimit_headers")
+    with pytest.raises(
+        BuildError, match=r"source\.kind: huggingface needs a newer library of the hub than is here"
+    ) as it:
+        hub_of("huggingface")
+    assert "source.kind: path" in it.value.fix
 
 
 def test_a_repository_becomes_an_engine(from_hub: Callable[..., Site], llama: Path, tmp_path: Path) -> None:

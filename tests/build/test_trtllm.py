@@ -20,6 +20,7 @@ import yaml
 
 from build.builders import builder_of
 from build.chain import keys_of, show_command
+from build.trtllm.over import laid_over, lay_over
 from contract.errors import BuildError
 from contract.manifest import load_manifest
 from contract.spec import load_spec
@@ -46,8 +47,20 @@ def containers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return log
 
 
+@pytest.fixture(scope="session")
+def over(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What goes over the image's packages, fetched once."""
+    cache = tmp_path_factory.mktemp("cache")
+    lay_over(cache)
+    return laid_over(cache)
+
+
 @pytest.fixture
-def make(tmp_path: Path, llama: Path) -> Making:
+def make(tmp_path: Path, llama: Path, over: Path) -> Making:
+    cache = tmp_path / "engines" / ".trtllm"
+    cache.mkdir(parents=True)
+    laid_over(cache).symlink_to(over)
+
     def made(trtllm: dict[str, Any] | None = None, checkpoint: Path = llama, **engine: Any) -> Site:
         engine = {"runtime": "trtllm", "precision": "bf16", "trtllm": {"gpu": "h100", **(trtllm or {})}, **engine}
         site = make_site(tmp_path, checkpoint, engine=engine, verify={"reference": "none"})
@@ -107,6 +120,19 @@ def test_a_build_in_a_container(containers: Path, make: Making) -> None:
     make({"kv_cache": {"tokens_per_block": 64}})
     assert site.build() != engine
     assert build_config(site)["input_timing_cache"] == built["output_timing_cache"]
+
+
+def test_what_the_image_lacks_and_nobody_has_is_refused_before_the_container(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    with pytest.raises(
+        BuildError, match="pip could not install openai>=2,<3, which TensorRT-LLM wants newer"
+    ) as refused:
+        lay_over(tmp_path / "cache")
+    assert "PIP_FIND_LINKS" in refused.value.fix
+    assert not list((tmp_path / "cache").iterdir())
 
 
 def build_config(site: Site) -> dict[str, Any]:

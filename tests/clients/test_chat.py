@@ -58,7 +58,7 @@ class Terminal:
         return came + text
 
     def exit_code(self, key: str = "") -> int:
-        """How it ended; until it does, the key is pressed again and again.
+        """How it ended; until it does, the key is pressed again and again, also while it is ending.
 
         Between a prompt that is seen and the read that waits for keys, a signal or an end of input is lost on Python.
         """
@@ -67,7 +67,7 @@ class Terminal:
             assert time.monotonic() < ends, "the program does not end"
             with suppress(OSError):  # it may end just now
                 self.type(key)
-            time.sleep(0.3)
+            time.sleep(0.02)
         return os.waitstatus_to_exitcode(ended[1])
 
 

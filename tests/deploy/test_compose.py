@@ -129,6 +129,7 @@ def test_an_engine_sees_what_it_links_to(tmp_path: Path) -> None:
     cache, engine = tmp_path / "hub" / "blobs", root / "engines" / "large" / "v1"
     for folder in (cache, engine):
         folder.mkdir(parents=True)
+    (root / "pyproject.toml").symlink_to(CODE / "pyproject.toml")
     (cache / "abc").write_text("weights")
     (engine / "model.safetensors").symlink_to(cache / "abc")
     (engine / "config.json").symlink_to("/conch/engines/large/.work/hub/blobs/def")
@@ -154,16 +155,24 @@ def test_an_image_that_starts_a_program_of_its_own(tmp_path: Path) -> None:
     assert "--entrypoint sh" in found["run.sh"]
 
 
+def test_what_builds_in_an_engines_image_has_what_only_building_asks_for(readings: dict[str, dict[str, Any]]) -> None:
+    """Neither vLLM's image nor LMDeploy's has gguf, whose version is in every engine's key."""
+    services = readings["vllm"]["services"]
+    assert "gguf" in services["engine"]["command"][-1]
+    assert "gguf" not in " ".join(services["install"]["command"])
+
+
 def test_a_name_with_dots(tmp_path: Path) -> None:
     found = render(cpu(name="qwen2.5-7b"), site("x", CODE), "configs/x.yaml", engine="docker", torch=TORCH)
     assert read(write(tmp_path, found) / "compose.yaml")["name"] == "conch-qwen2-5-7b"
 
 
 def test_a_checkpoint_of_the_host_is_where_the_build_looks_for_it(tmp_path: Path) -> None:
-    checkpoint = tmp_path / "model"
+    """It is read where it is rendered for: its path is relative, as the project is below the same folder."""
+    checkpoint, place = tmp_path / "model", site("small", tmp_path / "conch")
     spec = cpu(source={"kind": "path", "path": str(checkpoint)})
-    found = render(spec, site("small", CODE), "configs/small.yaml", engine="docker", torch=TORCH)
-    engine = read(write(tmp_path, found) / "compose.yaml")["services"]["engine"]
+    found = render(spec, place, "configs/small.yaml", engine="docker", torch=TORCH)
+    engine = read(write(place.folder, found) / "compose.yaml")["services"]["engine"]
     assert {"type": "bind", "source": str(checkpoint), "target": str(checkpoint)}.items() <= engine["volumes"][
         -1
     ].items()

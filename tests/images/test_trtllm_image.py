@@ -8,7 +8,6 @@ import pytest
 import yaml
 
 from build.builders import builder_of
-from build.trtllm.over import lay_over
 from contract.images import PINNED
 from contract.spec import load_spec
 from deploy.images import server_image
@@ -95,8 +94,10 @@ def test_the_builders_container_has_what_the_image_lacks(
     work = tmp_path / "engines" / spec.name / ".work"
     work.mkdir(parents=True)
     command = builder_of("trtllm").command(tmp_path, spec, work / "engine")
-    lay_over(tmp_path / "engines" / ".trtllm")
-    (tmp_path / "engines" / ".trtllm" / "home").mkdir()
+    cache = tmp_path / "engines" / ".trtllm"
+    (cache / "home").mkdir(parents=True)
+    script = f"import pathlib, build.trtllm.over as it; it.lay_over(pathlib.Path({str(cache)!r}))"
+    subprocess.run([CODE / ".venv-build" / "bin" / "python", "-c", script], cwd=CODE, check=True)
     image = command.index(PINNED)
-    script = f"import openai; {_SERVE}; print(openai.__version__)"
-    assert said(*command[: image + 1], "python3", "-c", script).startswith("2.")
+    asked = f"import openai; {_SERVE}; print(openai.__version__)"
+    assert said(*command[: image + 1], "python3", "-c", asked).startswith("2.")
