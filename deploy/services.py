@@ -173,7 +173,7 @@ def laid_over(image: Image, pyproject: Path, gateway: bool = False) -> str:
 def _into_venv(image: Image, *lock: str) -> list[tuple[str, ...]]:
     """The commands that make the environment: from the lock, or over the image's own."""
     if not image.packages:
-        return [("uv", "sync", "--frozen", "--no-dev", "--python", "python3", *lock)]
+        return [("uv", "sync", "--frozen", "--no-default-groups", "--python", "python3", *lock)]
     over = ("python3", "-m", "build.laid_over")
     worker = [] if image.triton else [(*over, f"{_STATE}/worker", *_IN_THE_WORKER)]
     return [*worker, (*over, VENV, "--requirement", _REQUIREMENTS)]

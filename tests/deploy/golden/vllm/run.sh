@@ -88,7 +88,7 @@ podman run --rm \
   --log-driver json-file \
   --log-opt max-size=50m \
   ghcr.io/astral-sh/uv:0.12.0-python3.12-trixie-slim@sha256:837853d0f4703dbada56fd0807ea1db01eccca02db0af3b1f0cee5e902077107 \
-  uv sync --frozen --no-dev --python python3
+  uv sync --frozen --no-default-groups --python python3
 podman run --detach --restart=unless-stopped \
   --name conch-large-gateway \
   --network host \
