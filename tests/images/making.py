@@ -11,6 +11,7 @@ from tests.images.recipes import Recipe
 
 SPEAKERS = "/opt/double/site-packages"  # what runs the engine that speaks for a double; no image has it
 SPEAKING = "/opt/double/engine"
+UBUNTU = "/usr/local/lib/python3.12/dist-packages"
 # Debian packages whose programs every image has, as Ubuntu or Debian itself does.
 _PROGRAMS = (
     *("bash", "coreutils", "dash", "debianutils", "diffutils", "findutils", "grep", "gzip", "hostname", "libc-bin"),
@@ -53,14 +54,15 @@ def binds() -> tuple[tuple[Path, str], ...]:
 
 
 def packages(recipe: Recipe) -> str:
-    """The folder of an image's packages, in the image."""
-    return f"{recipe.venv or recipe.python}/lib/python3.12/site-packages"
+    """The folder of an image's packages, in the image; Ubuntu's Python has a name of its own for it."""
+    ubuntu = recipe.python == "/usr" and not recipe.venv
+    return UBUNTU if ubuntu else f"{recipe.venv or recipe.python}/lib/python3.12/site-packages"
 
 
 def doubles(recipe: Recipe) -> list[Path]:
     """The doubles as they stand in this checkout, each package with its distribution."""
-    folders = filter(Path.is_dir, (CODE / "tests" / "doubles").iterdir())
-    return sorted(folder for folder in folders if folder.name.partition("-")[0] in recipe.doubles)
+    found = (CODE / "tests" / "doubles").iterdir()
+    return sorted(path for path in found if path.name.partition("-")[0] in recipe.doubles)
 
 
 def make(recipe: Recipe, root: Path) -> None:
@@ -74,18 +76,19 @@ def make(recipe: Recipe, root: Path) -> None:
     if recipe.venv:
         _run(root, f"{recipe.python}/bin/python3.12", "-m", "venv", "--without-pip", recipe.venv)
     _install(root, packages(recipe), recipe.packages, day=recipe.day)
-    _programs(root, packages(recipe), f"{recipe.venv or recipe.python}/bin")
+    _programs(root, packages(recipe), f"{recipe.venv}/bin" if recipe.venv else "/usr/local/bin", recipe)
     if recipe.triton:
         _triton(root)
     if recipe.uv:
         _install(root, "/opt/uv", (f"uv=={recipe.uv}",))
-        _programs(root, "/opt/uv", "/usr/local/bin")
+        _programs(root, "/opt/uv", "/usr/local/bin", recipe)
         shutil.rmtree(root / "opt" / "uv")
     if recipe.doubles:
         _install(root, SPEAKERS, _SPEAKERS)
         _within(root, SPEAKING).mkdir()
         for double in doubles(recipe):
-            (_within(root, packages(recipe)) / double.name).mkdir()
+            place = _within(root, packages(recipe)) / double.name
+            place.mkdir() if double.is_dir() else place.touch()
     for script in recipe.entrypoint[:1]:
         _within(root, script).parent.mkdir(parents=True)
         _within(root, script).write_text('#!/bin/bash\n[[ $# -gt 0 ]] || exec /bin/bash\nexec "$@"\n')
@@ -149,6 +152,9 @@ def _python(recipe: Recipe, root: Path) -> None:
         return [it for it in names if it in left_out or it.startswith("config-")] if folder == found.modules else []
 
     shutil.copytree(found.modules, home / "lib" / "python3.12", ignore=ignored, symlinks=True, copy_function=_link)
+    if packages(recipe) == UBUNTU:  # this Python, which is not Ubuntu's, looks for it here
+        _within(root, UBUNTU).mkdir(parents=True)
+        (home / "lib" / "python3.12" / "site-packages").symlink_to(UBUNTU)
 
 
 def _link(source: str, target: str) -> None:
@@ -172,13 +178,14 @@ def _install(root: Path, folder: str, wanted: tuple[str, ...], day: str = "") ->
     subprocess.run([*command, "--target", str(_within(root, folder)), *options, *wanted], check=True, cwd="/")
 
 
-def _programs(root: Path, folder: str, place: str) -> None:
+def _programs(root: Path, folder: str, place: str, recipe: Recipe) -> None:
     """Bring the packages' programs to where PATH looks, for the image's Python."""
+    python = f"{recipe.venv or recipe.python}/bin/python3.12"
     for program in _within(root, f"{folder}/bin").iterdir():
         first, newline, rest = program.read_bytes().partition(b"\n")
         if first.startswith(b"#!/"):
             program.unlink()  # a link to what uv keeps
-            program.write_bytes(f"#!{place}/python3.12".encode() + newline + rest)
+            program.write_bytes(f"#!{python}".encode() + newline + rest)
             program.chmod(0o755)
         program.rename(_within(root, f"{place}/{program.name}"))
     _within(root, f"{folder}/bin").rmdir()

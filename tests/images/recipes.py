@@ -92,7 +92,34 @@ _TRTLLM = Recipe(
     },
 )
 
+# Of the engines' own images, what ours and the doubles could meet; not torch, nor the engine.
+_ENGINES = (
+    *("pip", "numpy>=2", "pydantic", "pyyaml", "psutil", "jinja2", "httpx", "rich", "typer", "safetensors"),
+    *("sentencepiece", "tiktoken", "uvicorn", "fastapi"),
+)
+_CUDA = f"/usr/local/nvidia/bin:/usr/local/cuda/bin:{_UBUNTU}"
+_SGLANG = Recipe(
+    python="/usr",
+    day="2026-08-08",
+    packages=(*_ENGINES, "transformers==5.12.1", "gguf", "msgspec", "openai==2.6.1"),
+    doubles=("sglang", "xgrammar", "api", "behind.py"),
+    entrypoint=("/opt/nvidia/nvidia_entrypoint.sh",),
+    workdir="/sgl-workspace/sglang",
+    environment={"PATH": f"{_CUDA}:/usr/local/nvidia/bin", "DEBIAN_FRONTEND": "noninteractive"},
+)
+_LMDEPLOY = Recipe(
+    python="/usr",
+    venv="/opt/py3",
+    day="2026-11-01",
+    packages=(*_ENGINES, "transformers>=5.10,<6", "openai"),
+    doubles=("lmdeploy", "xgrammar", "api", "behind.py"),
+    entrypoint=("/opt/nvidia/nvidia_entrypoint.sh",),
+    environment={"PATH": f"/opt/py3/bin:{_CUDA}", "PYTHON_VERSION": "3.12"},
+)
+
 RECIPES = {
+    "lmsysorg/sglang:v0.5.17": _SGLANG,
+    "openmmlab/lmdeploy:v0.18.0-cu12.8": _LMDEPLOY,
     "nvcr.io/nvidia/tritonserver:26.07-trtllm-python-py3": _TRTLLM,
     "ghcr.io/astral-sh/uv:0.12.0-python3.12-trixie-slim": Recipe(
         python="/usr/local",
