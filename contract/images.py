@@ -6,8 +6,8 @@ from dataclasses import dataclass
 REPOSITORY = "nvcr.io/nvidia/tritonserver"
 SUFFIX = "-trtllm-python-py3"
 PINNED = f"{REPOSITORY}:26.07{SUFFIX}"
-# pip's requirements. TensorRT-LLM 1.2's PyTorch path imports tensorrt_llm.serve, which needs names that the openai 1.107.3
-# of Triton's own front end has not; openai 3 brings dependencies that the image has not.
+# pip's requirements. TensorRT-LLM 1.2's PyTorch path imports tensorrt_llm.serve, which needs names that the openai
+# 1.107.3 of Triton's own front end has not; openai 3 brings dependencies that the image has not.
 LACKS = ("openai>=2,<3",)
 
 
