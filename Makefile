@@ -6,11 +6,14 @@ CONFIGS ?= $(CONFIG)
 PYTHON ?= python3
 SOURCE ?= huggingface
 
-# Two environments from one lock: what serves (no torch), and what builds engines (torch and exporters).
-SERVE := .venv/.ready
-BUILD := .venv-build/.ready
-PY := .venv/bin/python
-BUILD_PY := .venv-build/bin/python
+# yes where python3 has TensorRT-LLM, as in NVIDIA's image.
+OVER := $(shell $(PYTHON) -c 'from importlib.util import find_spec; print("yes" if find_spec("tensorrt_llm") else "")' 2>&-)
+# Two environments from one lock: what serves (no torch), and what builds engines (torch and exporters). Over TensorRT-LLM
+# one for both, of what the image lacks: the lock's transformers would hide the image's.
+SERVE := $(if $(OVER),.venv-image,.venv)/.ready
+BUILD := $(if $(OVER),.venv-image,.venv-build)/.ready
+PY := $(SERVE:.ready=bin/python)
+BUILD_PY := $(BUILD:.ready=bin/python)
 TORCH := torch==2.13.0
 # pip's find-links, where set, has torch's CPU build; elsewhere PyTorch's own CPU index does.
 TORCH_FROM := $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS),--torch-backend cpu)
@@ -48,10 +51,6 @@ UV := $(or $(shell command -v uv),.uv/bin/uv)
 ANY_PYTHON := $(if $(shell command -v python3),python3,$(PYTHON))
 FIND_PYTHON = python=$$($(ANY_PYTHON) -m build.interpreter $(PYTHON) $(UV))
 NEW_VENV = $(FIND_PYTHON) && $(UV) venv --quiet --clear --python $$python
-# yes where python3 has TensorRT-LLM, as in NVIDIA's image: .venv and .venv-build are then made over its packages, as the
-# lock's would hide them. pip installs, and no uv is needed.
-OVER := $(shell $(PYTHON) -c 'from importlib.util import find_spec; print("yes" if find_spec("tensorrt_llm") else "")' 2>&-)
-LAY_OVER = wanted=$$($(PYTHON) -m contract.laid_over) && $(PYTHON) -m build.laid_over $(@D) --quiet $$wanted
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  \033[36mmake %-20s\033[0m %s\n", $$1, $$2}'
@@ -61,8 +60,8 @@ help:  ## Show this list
 	@.uv/bin/pip install --quiet uv
 
 ifeq ($(OVER),yes)
-$(SERVE) $(BUILD): pyproject.toml
-	@$(LAY_OVER)
+$(SERVE): pyproject.toml
+	@wanted=$$($(PYTHON) -m contract.laid_over) && $(PYTHON) -m build.laid_over $(@D) --quiet $$wanted
 	@touch $@
 else
 $(SERVE): pyproject.toml uv.lock | $(UV)

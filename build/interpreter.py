@@ -33,9 +33,9 @@ def choose(wanted: str, uv: str) -> str:
         return found.stdout.strip()
     reason = (fetched.stderr.strip().splitlines() or ["it says nothing"])[-1].strip()
     raise NoPython(
-        f"{wanted} is {ask(wanted)[1] or 'not here'}, and Conch needs Python {' or '.join(VERSIONS)}: none is on PATH or "
-        f"in pyenv, and uv could not fetch one ({reason}). Install one (python{VERSIONS[0]} of your distribution, or "
-        f"pyenv install {VERSIONS[0]}) and run it again; PYTHON=its path names one that is elsewhere"
+        f"{wanted} is {ask(wanted)[1] or 'not here'}, and Conch needs Python {' or '.join(VERSIONS)}: none is on PATH "
+        f"or in pyenv, and uv could not fetch one ({reason}). Install one (python{VERSIONS[0]} of your distribution, "
+        f"or pyenv install {VERSIONS[0]}) and run it again; PYTHON=its path names one that is elsewhere"
     )
 
 

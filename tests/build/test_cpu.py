@@ -49,6 +49,7 @@ def test_bf16_is_refused_before_anything_is_fetched(site: Site, less: dict[str, 
     assert site.steps() == site.engines() == []
 
 
+@pytest.mark.long
 def test_an_engine_of_a_lesser_cpu_is_right_and_is_for_every_greater_one(site: Site, less: dict[str, str]) -> None:
     """fp32, whose figures no rounding of weights hides: as right as this CPU's own."""
     site.change(verify={"min_top1_agreement": 0.999, "max_perplexity_ratio": 1.001})

@@ -95,6 +95,7 @@ def test_a_build_in_a_container(containers: Path, make: Making) -> None:
     assert first.returncode == 0, first.stderr
     for stage in ("importing TensorRT-LLM", "building the engine", "saving the engine", "not verified"):
         assert stage in first.stderr
+    assert first.stderr.splitlines()[-1] == f"next: make deploy CONFIG={site.config}"  # not serve: it would refuse
 
     engine = (site.home / "current").resolve()
     manifest = load_manifest(engine)
