@@ -5,6 +5,7 @@ client gets must be what OpenVINO would have said. The containers are the runner
 """
 
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,9 +78,11 @@ def backend(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def project_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Both backends' project: one engines folder, one rendered for each."""
-    return checkout(tmp_path_factory.mktemp("conch"))
+def project_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Both backends' project: one engines folder, one rendered for each; what was installed does not stay."""
+    folder = checkout(tmp_path_factory.mktemp("conch"))
+    yield folder
+    shutil.rmtree(folder / "deploy", ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
