@@ -75,7 +75,7 @@ class Admission:
     _admitted: int = 0
     _let_in: dict[str, int] = field(default_factory=dict)  # key -> which of the admitted its last one was
     _released: deque[tuple[float, Load]] = field(default_factory=lambda: deque(maxlen=_RELEASES))
-    _paces: deque[float] = field(default_factory=lambda: deque(maxlen=_RELEASES))  # s for each token asked for
+    _took_s: deque[float] = field(default_factory=lambda: deque(maxlen=_RELEASES))
 
     @property
     def queued(self) -> int:
@@ -98,7 +98,6 @@ class Admission:
             raise _stopping()
         ticket = Ticket(key, self._possible(load))
         if self._fits(ticket) and not any(self._key_has_room(waiter.ticket) for waiter in self._queue):
-            self._check_time(ticket.load, 0.0, deadline)
             return self._take(ticket)
         patience_s = self._patience(ticket, deadline)
         waiter = _Waiter(ticket, asyncio.get_running_loop().create_future())
@@ -127,8 +126,7 @@ class Admission:
             del self._of_key[ticket.key]
         now = self.clock()
         self._released.append((now, ticket.load))
-        if ticket.load.tokens:
-            self._paces.append((now - ticket.began) / ticket.load.tokens)
+        self._took_s.append(now - ticket.began)
         self._grant()
 
     def close(self) -> None:
@@ -213,23 +211,23 @@ class Admission:
         expected_s = self._wait_s(ticket.load)
         if expected_s is not None and expected_s > left_s:
             raise self._overloaded(f"room is expected in {expected_s:.1f} s only", ticket.load)
-        self._check_time(ticket.load, expected_s or 0.0, deadline)
+        self._check_time(expected_s or 0.0, deadline)
         if len(self._queue) >= self.queue_size and not self._give_way(ticket.key):
             raise self._overloaded(f"{len(self._queue)} requests wait already", ticket.load)
         return max(0.0, left_s)
 
-    def _check_time(self, load: Load, wait_s: float, deadline: float | None) -> None:
-        """Refuse what even a quick answer would end too late.
+    def _check_time(self, wait_s: float, deadline: float | None) -> None:
+        """Refuse what would wait and then end too late, were its answer as quick as the quickest quarter of late.
 
         Raises:
             Overloaded: its deadline is earlier.
         """
-        if deadline is None or len(self._paces) < _SURE:
+        if deadline is None or len(self._took_s) < _SURE:
             return
-        takes_s = wait_s + load.tokens * quantiles(self._paces, n=4)[0]
+        takes_s = wait_s + quantiles(self._took_s, n=4)[0]
         left_s = deadline - self.clock()
         if takes_s > left_s:
-            raise self._overloaded(f"an answer of this size takes {takes_s:.1f} s, the deadline is in {left_s:.1f} s")
+            raise self._overloaded(f"an answer is expected in {takes_s:.1f} s, the deadline is in {left_s:.1f} s")
 
     def _wait_s(self, load: Load) -> float | None:
         """How long until this much more is drained, at the rate of the last releases; None: not known yet."""

@@ -70,7 +70,7 @@ def test_an_unknown_stop_string_is_no_error(server: Running) -> None:
     assert ask(server, (PROMPT, tensor("max_tokens", 6), stops)) == "tideti"
 
 
-@pytest.mark.parametrize("request_id", ["a\nb", "a\0b", "\x1b[2J", "a" * MIB], ids=["newline", "NUL", "escape", "MiB"])
+@pytest.mark.parametrize("request_id", ["a\nb", "\x1b[2J", "a" * MIB], ids=["newline", "escape", "MiB"])
 def test_an_id_that_could_forge_a_log_is_refused(server: Running, request_id: str) -> None:
     error = ask(server, (PROMPT, tensor("max_tokens", 1)), request_id=request_id)
     assert isinstance(error, InvalidRequest), error

@@ -73,6 +73,7 @@ def test_a_file_that_breaks_or_goes_opens_nothing_and_says_so(guarded: Running, 
         for break_it in (lambda: file.write_text(good + "typo\n"), file.unlink):
             break_it()
             until(lambda: http.get("/v1/models").status_code == 401, 5)
+            file.touch(0o600)
             file.write_text(good)
             until(lambda: http.get("/v1/models").status_code == 200, 5)
     log = guarded.log.read_text()
