@@ -23,7 +23,7 @@ def main(config: Config, root: Root = ROOT, dry_run: DryRun = False) -> None:
     from rich.markup import escape
 
     from build.chain import build, show_command
-    from build.repository import write_repository
+    from build.repository import write_unless_served
     from build.steps import console, near
     from build.trtllm.container import in_place
     from contract.errors import ConchError
@@ -36,7 +36,7 @@ def main(config: Config, root: Root = ROOT, dry_run: DryRun = False) -> None:
             print(shlex.join(show_command(spec, root)))
             return
         engine = build(config.resolve(), spec, root) if spec.source else None
-        repository = write_repository(root, spec, engine)
+        repository = write_unless_served(root, spec, engine)
     except ConchError as refusal:
         console.print(f"[red]✗[/red] {escape(str(refusal))}")
         sys.exit(1)
@@ -44,6 +44,9 @@ def main(config: Config, root: Root = ROOT, dry_run: DryRun = False) -> None:
         where = error.filename or root
         console.print(f"[red]✗[/red] {escape(str(where))}: {error.strerror}. Correct this and run it again")
         sys.exit(1)
+    if repository is None:
+        console.print(f"{spec.name} is being served, by the engine that it had: make down and make up take the new one")
+        return
     console.print(f"[green]✓[/green] model repository: {near(repository)}")
     # An engine for TensorRT-LLM is served where TensorRT-LLM is: in its image, which make deploy has started.
     served_here = spec.engine.runtime != "trtllm" or in_place()

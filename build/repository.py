@@ -4,6 +4,7 @@ Every config.pbtxt is made as a protobuf message, never as text, and read back b
 Run as ``python -m build.repository CONFIG``: it takes milliseconds, so ``make serve`` writes it anew.
 """
 
+import fcntl
 import os
 import shutil
 import sys
@@ -15,7 +16,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 from contract.errors import ConchError
 from contract.manifest import engines_root
 from contract.spec import Deployment, load_spec
-from contract.stage import PARAMETER, StageConfig, run_dir
+from contract.stage import LOCK, PARAMETER, StageConfig, run_dir
 from contract.tensors import (
     ENGINE_DELTA,
     ENGINE_REQUEST,
@@ -67,6 +68,22 @@ def write_repository(root: Path, spec: Deployment, engine: Path | None) -> Path:
     shutil.rmtree(target, ignore_errors=True)
     unfinished.rename(target)
     return target
+
+
+def write_unless_served(root: Path, spec: Deployment, engine: Path | None) -> Path | None:
+    """:func:`write_repository`, unless a supervisor holds the deployment: it would restart with what it never proved.
+
+    Returns:
+        None where it is served, and nothing was written.
+    """
+    folder = run_dir(root, spec.name)
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return None
+        return write_repository(root, spec, engine)
 
 
 def current_engine(root: Path, spec: Deployment) -> Path | None:
@@ -128,6 +145,9 @@ if __name__ == "__main__":
     try:
         chosen = load_spec(Path(sys.argv[1]))
         where = Path(sys.argv[2]) if len(sys.argv) > 2 else _CODE
-        write_repository(where, chosen, current_engine(where, chosen))
+        if not write_unless_served(where, chosen, current_engine(where, chosen)):
+            print(f"{chosen.name} is being served: its model repository stays as it is until make down")
     except ConchError as refusal:
         sys.exit(str(refusal))
+    except OSError as error:
+        sys.exit(f"error: {error.filename or where}: {error.strerror}. Correct this and run it again")

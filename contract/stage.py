@@ -7,7 +7,9 @@ from pathlib import Path
 from contract.spec import Deployment
 
 PARAMETER = "conch"
+LOCK = "lock"  # held by a deployment's supervisor for as long as it lives
 DRAINING = "draining"
+CANARY = "canary"
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,11 @@ class StageConfig:
     def draining(self) -> Path:
         """While this file exists, preprocess refuses new requests: Triton's own drain would cut running streams."""
         return self.run_dir / DRAINING
+
+    @property
+    def canary_id(self) -> str:
+        """The request id under which this run's supervisor asks: past the limits, and outside the metrics."""
+        return canary_id(self.run_dir)
 
     def to_json(self) -> str:
         """The parameter's value."""
@@ -55,3 +62,11 @@ class StageConfig:
 def run_dir(root: Path, deployment: str) -> Path:
     """Where a running deployment keeps its lock, log and sockets."""
     return root / ".conch" / deployment
+
+
+def canary_id(folder: Path) -> str:
+    """A secret of the run, readable by its user alone; '' where no supervisor runs, or it is another user's."""
+    try:
+        return (folder / CANARY).read_text(encoding="ascii")
+    except OSError:
+        return ""

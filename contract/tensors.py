@@ -110,8 +110,6 @@ OUTPUTS: tuple[Tensor, ...] = (
 INPUT_BY_NAME = {tensor.name: tensor for tensor in INPUTS}
 OUTPUT_BY_NAME = {tensor.name: tensor for tensor in OUTPUTS}
 
-CANARY_REQUEST_ID = "conch-canary"
-
 # Between the stages: one packed message each (contract/wire.py).
 ENGINE_REQUEST = Tensor("request", "UINT8", (-1,), ours=True)
 ENGINE_DELTA = Tensor("delta", "UINT8", (-1,), ours=True)

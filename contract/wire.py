@@ -61,6 +61,7 @@ class EngineDelta(msgspec.Struct, omit_defaults=True):
     opening: Opening | None = None  # on the first delta of a stream
     finish: str = ""  # a FinishReason on the last delta
     error: str = ""  # RequestError.to_wire() when finish is "error"
+    sent_ns: int = 0  # time.monotonic_ns(), which all processes of a machine share
 
 
 _encoder = msgspec.msgpack.Encoder()

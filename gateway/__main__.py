@@ -18,6 +18,7 @@ from gateway.backend import connect
 from gateway.drain import DrainingServer
 from gateway.http import LimitedHttp
 from gateway.keys import ENVIRONMENT, Keys, load_keys
+from gateway.log import log_to
 from gateway.service import Service
 
 
@@ -27,7 +28,7 @@ def main(
     drain_s: Annotated[float, typer.Option(help="What is in flight may go on for so long after SIGTERM.")] = 30,
 ) -> None:
     """Answer OpenAI's API for every CONFIG, where the first one says; Ctrl-C drains, a second one ends."""
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
+    log_to(sys.stderr.fileno())
     try:
         specs = [load_spec(config) for config in configs]
         keys = load_keys(specs[0].gateway.keys)

@@ -1,20 +1,23 @@
 """Who may start now, who waits, and who is told to come back: decided before the server is asked for anything.
 
 A request weighs what it may come to hold: its answers in flight, and its tokens (prompt and max_tokens).
-What does not fit waits in one bounded queue, in order; a request that would wait too long, or longer than
-its own deadline, is refused at once, with the time that the measured drain rate says it should stay away.
+What does not fit waits in one bounded queue: the keys take turns, the requests of a key their order, and when the queue
+is full the key with the most in it gives way. A request that would wait too long, or that cannot end before its own
+deadline, is refused at once, with the time that the measured drain rate says it should stay away.
 Pure asyncio: one event loop, no threads.
 """
 
 import asyncio
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from statistics import quantiles
 
 from contract.errors import DeadlineExceeded, InvalidRequest, Overloaded, Unavailable
 
 _RELEASES = 64  # the drain rate is that of so many requests
+_SURE = 16  # ended requests, before one is refused for how long it would take
 LONGEST_RETRY_S = 60.0
 
 
@@ -42,12 +45,13 @@ class Ticket:
 
     key: str
     load: Load
+    began: float = 0.0  # on the admission's clock
 
 
 @dataclass(eq=False)
 class _Waiter:
     ticket: Ticket
-    granted: asyncio.Future[None]
+    granted: asyncio.Future[Ticket]
 
 
 @dataclass
@@ -68,7 +72,10 @@ class Admission:
     closed: bool = False
     _of_key: dict[str, Load] = field(default_factory=dict)
     _queue: deque[_Waiter] = field(default_factory=deque)
+    _admitted: int = 0
+    _let_in: dict[str, int] = field(default_factory=dict)  # key -> which of the admitted its last one was
     _released: deque[tuple[float, Load]] = field(default_factory=lambda: deque(maxlen=_RELEASES))
+    _took_s: deque[float] = field(default_factory=lambda: deque(maxlen=_RELEASES))
 
     @property
     def queued(self) -> int:
@@ -90,15 +97,15 @@ class Admission:
         if self.closed:
             raise _stopping()
         ticket = Ticket(key, self._possible(load))
-        if not self._queue and self._fits(ticket):
+        if self._fits(ticket) and not any(self._key_has_room(waiter.ticket) for waiter in self._queue):
             return self._take(ticket)
         patience_s = self._patience(ticket, deadline)
         waiter = _Waiter(ticket, asyncio.get_running_loop().create_future())
         self._queue.append(waiter)
-        self._grant()  # what stands before it may wait for its own key's sake only
+        self._grant()  # its key's turn may come before that of who stands there
         try:
             async with asyncio.timeout(patience_s):
-                await waiter.granted
+                ticket = await waiter.granted
         except TimeoutError:
             self._leave(waiter)
             if deadline is not None and self.clock() >= deadline:
@@ -117,7 +124,9 @@ class Admission:
             self._of_key[ticket.key] = left
         else:
             del self._of_key[ticket.key]
-        self._released.append((self.clock(), ticket.load))
+        now = self.clock()
+        self._released.append((now, ticket.load))
+        self._took_s.append(now - ticket.began)
         self._grant()
 
     def close(self) -> None:
@@ -140,27 +149,46 @@ class Admission:
     def _take(self, ticket: Ticket) -> Ticket:
         self.in_flight += ticket.load
         self._of_key[ticket.key] = self._of_key.get(ticket.key, Load()) + ticket.load
-        return ticket
+        self._admitted += 1
+        self._let_in[ticket.key] = self._admitted
+        return replace(ticket, began=self.clock())
 
     def _grant(self) -> None:
-        """Start what now fits, in order; one that waits for its own key lets others pass."""
-        for waiter in list(self._queue):
-            if waiter.granted.done():
-                continue
-            if not self._key_has_room(waiter.ticket):
-                continue
-            if not self._fits(waiter.ticket):
-                return
+        """Start what now fits, the key with the least in flight first; who waits for his own key lets others pass."""
+        while waiter := self._next():
             self._queue.remove(waiter)
-            self._take(waiter.ticket)
-            waiter.granted.set_result(None)
+            waiter.granted.set_result(self._take(waiter.ticket))
+
+    def _next(self) -> _Waiter | None:
+        """The waiter whose turn it is; None when that one does not fit."""
+        able = [each for each in self._queue if not each.granted.done() and self._key_has_room(each.ticket)]
+        turn = min(able, key=lambda each: self._turn_of(each.ticket.key), default=None)
+        return turn if turn and self._fits(turn.ticket) else None
+
+    def _turn_of(self, key: str) -> tuple[int, int]:
+        """The fewest in flight come first, then who was let in longest ago."""
+        return self._of_key.get(key, Load()).requests, self._let_in.get(key, 0)
 
     def _leave(self, waiter: _Waiter) -> None:
         if waiter in self._queue:
             self._queue.remove(waiter)
         elif waiter.granted.done() and not waiter.granted.cancelled() and not waiter.granted.exception():
-            self.release(waiter.ticket)
+            self.release(waiter.granted.result())
         self._grant()
+
+    def _give_way(self, key: str) -> bool:
+        """Turn the last waiter of the key with the most away, where that leaves it as many as this one; else False."""
+        waiting = Counter(waiter.ticket.key for waiter in self._queue)
+        if not waiting:
+            return False
+        greediest, most = waiting.most_common(1)[0]
+        if most <= waiting[key] + 1:
+            return False
+        last = next(waiter for waiter in reversed(self._queue) if waiter.ticket.key == greediest)
+        self._queue.remove(last)
+        if not last.granted.done():
+            last.granted.set_exception(self._overloaded("another key has its turn to wait", last.ticket.load))
+        return True
 
     def _possible(self, load: Load) -> Load:
         """The load, unless there is never room for it; tokens are an estimate, so they are capped instead."""
@@ -179,13 +207,27 @@ class Admission:
         Raises:
             Overloaded: it would be in vain.
         """
-        if len(self._queue) >= self.queue_size:
-            raise self._overloaded(f"{len(self._queue)} requests wait already", ticket.load)
         left_s = self.patience_s if deadline is None else min(self.patience_s, deadline - self.clock())
         expected_s = self._wait_s(ticket.load)
         if expected_s is not None and expected_s > left_s:
             raise self._overloaded(f"room is expected in {expected_s:.1f} s only", ticket.load)
+        self._check_time(expected_s or 0.0, deadline)
+        if len(self._queue) >= self.queue_size and not self._give_way(ticket.key):
+            raise self._overloaded(f"{len(self._queue)} requests wait already", ticket.load)
         return max(0.0, left_s)
+
+    def _check_time(self, wait_s: float, deadline: float | None) -> None:
+        """Refuse what would wait and then end too late, were its answer as quick as the quickest quarter of late.
+
+        Raises:
+            Overloaded: its deadline is earlier.
+        """
+        if deadline is None or len(self._took_s) < _SURE:
+            return
+        takes_s = wait_s + quantiles(self._took_s, n=4)[0]
+        left_s = deadline - self.clock()
+        if takes_s > left_s:
+            raise self._overloaded(f"an answer is expected in {takes_s:.1f} s, the deadline is in {left_s:.1f} s")
 
     def _wait_s(self, load: Load) -> float | None:
         """How long until this much more is drained, at the rate of the last releases; None: not known yet."""

@@ -8,6 +8,7 @@ from clients.grpc import AsyncClient
 from contract.address import grpc_address
 from contract.manifest import engines_root
 from contract.spec import Deployment
+from contract.stage import run_dir
 from gateway.admission import Admission, Load, PromptSizes
 from gateway.parsers import family_of, writes_reasoning
 from gateway.replicas import Client, Replicas
@@ -26,6 +27,7 @@ class Backend:
     created: int  # when its engine was made, s since the epoch
     client: Client
     admission: Admission
+    run_dir: Path  # of its server, where that runs beside us
     sizes: PromptSizes = field(default_factory=PromptSizes)
 
     @property
@@ -47,6 +49,7 @@ def connect(spec: Deployment, root: Path) -> Backend:
         reasons=writes_reasoning(template, family),
         created=int(engine.stat().st_mtime) if engine and engine.exists() else 0,
         client=_client(spec),
+        run_dir=run_dir(root, spec.name),
         admission=Admission(
             limit=Load(limits.max_requests or spec.limits.max_batch_size, limits.max_tokens),
             per_key=Load(limits.max_requests_per_key, limits.max_tokens_per_key),

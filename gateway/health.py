@@ -4,8 +4,8 @@ import asyncio
 import time
 from dataclasses import dataclass, field
 
-from contract.errors import RequestError
-from contract.tensors import CANARY_REQUEST_ID
+from contract.errors import Overloaded, RequestError
+from contract.stage import canary_id
 from gateway.backend import Backend
 
 _FRESH_S = 1.0
@@ -31,14 +31,16 @@ class Health:
             return self._verdict
 
     async def _ask(self) -> str:
-        """Under the canary's id: it is let in when the server is full, and is no request in its metrics."""
+        """Under the canary's id, where this process may read it: then it is no request in the server's metrics."""
         deltas = self.backend.client.deltas(
-            _PROBE, timeout_s=_PATIENCE_S, request_id=CANARY_REQUEST_ID, outputs=("finish_reason",)
+            _PROBE, timeout_s=_PATIENCE_S, request_id=canary_id(self.backend.run_dir), outputs=("finish_reason",)
         )
         try:
             async for delta in deltas:
                 if delta.finish_reason:
                     return ""
             return "the stream ended without an answer"
+        except Overloaded:
+            return ""  # it is full, and says so
         except RequestError as error:
             return str(error)

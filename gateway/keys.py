@@ -5,6 +5,7 @@
 
 import hashlib
 import hmac
+import logging
 import os
 import re
 import secrets
@@ -23,6 +24,9 @@ DEFAULT_FILE = Path("keys")
 
 _LINE = re.compile(r"(?P<name>[\w.@-]{1,64}):(?P<hash>[0-9a-f]{64})")
 _LOOK_AGAIN_S = 1.0
+_BEING_WRITTEN_S = 0.2  # since its last change: who rewrites it in place may not be done
+
+log = logging.getLogger("gateway")
 
 
 @dataclass
@@ -37,8 +41,9 @@ class Keys:
     path: Path | None
     fixed: dict[str, str] = field(default_factory=dict)
     _read: dict[str, str] = field(default_factory=dict)
-    _stamp: tuple[int, int] | None = None
+    _stamp: tuple[int, int, int] | None = None
     _looked: float = 0.0
+    _trouble: str = ""  # why the file cannot be read; its keys open nothing meanwhile
 
     @property
     def needed(self) -> bool:
@@ -62,11 +67,25 @@ class Keys:
         self._looked = now
         try:
             status = self.path.stat()
-            stamp = (status.st_mtime_ns, status.st_ino)
-            if stamp != self._stamp:
-                self._read, self._stamp = read_keys(self.path), stamp
-        except (OSError, ServeError):
-            pass  # half written: those that were read before stay until the next look
+            stamp = (status.st_mtime_ns, status.st_ino, status.st_size)
+            if stamp == self._stamp and not self._trouble:
+                return
+            if 0 <= time.time() - status.st_mtime < _BEING_WRITTEN_S:
+                self._looked = 0.0
+                return
+            self._read, self._stamp = read_keys(self.path), stamp
+            self._say("")
+        except (OSError, ServeError) as error:
+            self._read = {}
+            self._say(str(error))
+
+    def _say(self, trouble: str) -> None:
+        """Log what is new: a file that cannot be read, or one that can again."""
+        if trouble and trouble != self._trouble:
+            log.error("no key of the file opens this gateway: %s", trouble)
+        elif self._trouble and not trouble:
+            log.info("%s is read again: %d keys", self.path, len(self._read))
+        self._trouble = trouble
 
 
 def load_keys(path: Path | None) -> Keys:

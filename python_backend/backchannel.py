@@ -1,8 +1,9 @@
-"""The way back from postprocess to the engine: "stop this request".
+"""The way back from postprocess to the engine: "stop this request", and "I am so far behind".
 
 Triton's ensembles have none: a cancelled request is seen only by the step that comes next
-(shared/FACTS.md). So postprocess, which sees it, sends the request's key as one datagram on a Unix
-socket. A lost datagram is harmless: the next delta of that stream sends it again.
+(shared/FACTS.md), and what waits for a step is seen by nobody. So postprocess, which sees both, sends a
+datagram on a Unix socket: a request's key, or how long a delta was under way. A lost one is harmless: the
+next delta of that stream, or of any, sends it again.
 """
 
 import contextlib
@@ -14,14 +15,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 _KEY = struct.Struct("<Q")
+_LAG = struct.Struct("<f")  # seconds
 
 
 class AbortListener:
-    """The engine's end: calls ``abort(key)`` from a thread of its own for every datagram."""
+    """The engine's end: calls ``abort(key)`` and ``lagged(seconds)`` from a thread of its own."""
 
-    def __init__(self, path: Path, abort: Callable[[int], None]) -> None:
+    def __init__(self, path: Path, abort: Callable[[int], None], lagged: Callable[[float], None]) -> None:
         self._path = path
         self._abort = abort
+        self._lagged = lagged
         path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -34,9 +37,13 @@ class AbortListener:
     def _run(self) -> None:
         while True:
             datagram = self._socket.recv(_KEY.size)
-            if len(datagram) != _KEY.size:
-                return
-            self._abort(_KEY.unpack(datagram)[0])
+            match len(datagram):
+                case _KEY.size:
+                    self._abort(_KEY.unpack(datagram)[0])
+                case _LAG.size:
+                    self._lagged(_LAG.unpack(datagram)[0])
+                case _:
+                    return
 
     def close(self) -> None:
         """Stop listening and remove the socket."""
@@ -57,8 +64,15 @@ class AbortSender:
 
     def send(self, key: int) -> None:
         """Ask the engine to stop; silence if it is not there: then there is nothing to stop."""
+        self._send(_KEY.pack(key))
+
+    def lag(self, seconds: float) -> None:
+        """Tell how long a delta was under way."""
+        self._send(_LAG.pack(seconds))
+
+    def _send(self, datagram: bytes) -> None:
         with contextlib.suppress(OSError), _address(self._path) as address:
-            self._socket.sendto(_KEY.pack(key), address)
+            self._socket.sendto(datagram, address)
 
     def close(self) -> None:
         """Release the socket."""

@@ -14,6 +14,7 @@ from contract.wire import EngineDelta, EngineRequest, Opening, pack, unpack_requ
 from python_backend.backchannel import AbortListener
 from python_backend.metrics import Metrics
 from python_backend.outbox import Outbox, Send
+from python_backend.pressure import HOPELESS_S
 from python_backend.protocol import Engine
 from python_backend.stage import error_response, guarded, read_config
 
@@ -42,7 +43,7 @@ class TritonPythonModel:
         self._engine = make_engine(config)
         self._outbox = Outbox(config.spec.streaming, self._engine.abort, config.spec.engine.runtime)
         self._engine.start(self._outbox.push)
-        self._aborts = AbortListener(config.backchannel, self._engine.abort)
+        self._aborts = AbortListener(config.backchannel, self._engine.abort, self._outbox.pressure.told)
         self._metrics = Metrics(config.spec.name, period_s=0.25, poll=self._poll)
         # Postprocess may outlive this process: keys never repeat across restarts.
         self._next_key = int.from_bytes(os.urandom(4), "little") << 32
@@ -90,6 +91,11 @@ class TritonPythonModel:
         check_supported(message.sampling, self._engine.features, self._engine.name)
         if self._lora:
             self._lora.check(message.sampling.lora_name)
+        if self._outbox.pressure.lag_s > HOPELESS_S and not message.canary:
+            raise Overloaded(
+                f"answers take {self._outbox.pressure.lag_s:.1f} s from the engine to their clients",
+                fix="Try again later",
+            )
         room = self._limits.max_batch_size + self._limits.max_queue_size
         if len(self._outbox) >= room and not message.canary:
             raise Overloaded(
@@ -113,6 +119,7 @@ def _sender(sender: Any) -> Send:
     """A delta as a Triton response; the last one closes the request."""
 
     def send(delta: EngineDelta) -> None:
+        delta.sent_ns = time.monotonic_ns()
         tensor = pb_utils.Tensor(ENGINE_DELTA.name, pack(delta))
         sender.send(pb_utils.InferenceResponse([tensor]), flags=_FINAL if delta.finish else 0)
 

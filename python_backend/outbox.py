@@ -2,14 +2,14 @@
 
 A response costs Triton and its stages about the same whether it carries one token or ten, and two
 cores carry some 2,300 a second (shared/FACTS.md). So deltas of one stream are kept apart by an interval
-that grows with the number of streams; the first token and the last are never held. Deltas leave with
-engine steps, not between them: two tokens every two steps, never one early and one late.
+that grows with the number of streams, and with how far behind postprocess is (pressure.py); the first token and the
+last are never held. Deltas leave with engine steps, not between them: two tokens every two steps, never one early and
+one late.
 
 A stream that has nothing to say still says so a few times a second: only a response lets Triton tell
 postprocess that the client has left.
 """
 
-import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -19,6 +19,8 @@ from contract.errors import DeadlineExceeded, EngineFailed, InvalidRequest
 from contract.spec import Runtime, Streaming
 from contract.tensors import FinishReason
 from contract.wire import EngineDelta, Opening
+from python_backend.cores import cores
+from python_backend.pressure import Pressure
 from python_backend.protocol import Output
 
 HEARTBEAT_S = 0.4
@@ -26,6 +28,7 @@ SLACK_S = 0.002  # a delta due this soon goes out with the step at hand
 # An engine that computes on the cores loses what responses cost: a tenth of what they can do (docs/performance.md).
 RESPONSES_PER_ENGINE_CORE_S = 50
 RESPONSES_PER_CORE_S = 600
+_LEAST_UNDER_PRESSURE_S = 0.01
 MOST_RESPONSES_S = 2500  # however many the cores: half of what one process of postprocess carries
 
 Send = Callable[[EngineDelta], None]
@@ -33,12 +36,11 @@ Send = Callable[[EngineDelta], None]
 
 def responses_per_s(policy: Streaming, runtime: Runtime) -> int:
     """How many responses a second all streams together may cost."""
-    cores = os.cpu_count() or 1
     if policy.max_responses_per_s:
         return policy.max_responses_per_s
     if runtime == "openvino":
-        return RESPONSES_PER_ENGINE_CORE_S * cores
-    return min(RESPONSES_PER_CORE_S * cores, MOST_RESPONSES_S)
+        return RESPONSES_PER_ENGINE_CORE_S * cores()
+    return min(RESPONSES_PER_CORE_S * cores(), MOST_RESPONSES_S)
 
 
 def held_s(interval_s: float, step_s: float, max_itl_s: float) -> float:
@@ -69,6 +71,7 @@ class Outbox:
         self._max_itl_s = policy.max_itl_ms / 1000
         self._responses_per_s = responses_per_s(policy, runtime)
         self._abort = abort
+        self.pressure = Pressure()
         self._step_s = 0.0  # how far apart the engine's steps lately are
         self._stepped_at = 0.0
         self._streams: dict[int, _Stream] = {}
@@ -132,7 +135,7 @@ class Outbox:
     def _send_due(self, *, at_a_step: bool = False) -> float:
         """Send what is due; how long until something else is, in seconds. The lock, held, keeps streams in order."""
         now = time.monotonic()
-        adapted = self._adapted()
+        adapted, stretch = self._adapted(), self.pressure.stretch
         missed_s = adapted + self._step_s  # between steps only what a step should have taken along
         hold_s = held_s(adapted, self._step_s, self._max_itl_s) if at_a_step else missed_s
         wait_s = HEARTBEAT_S
@@ -149,7 +152,7 @@ class Outbox:
                 left_s = stream.sent_at + hold_s - SLACK_S - now
                 grace_s = missed_s - hold_s
             else:
-                left_s = stream.sent_at + stream.interval_s - SLACK_S - now
+                left_s = stream.sent_at + stream.interval_s * stretch - SLACK_S - now
             if pending.finish or left_s <= 0:
                 stream.spoken = stream.spoken or bool(pending.ids)
                 stream.sent_at = now
@@ -163,7 +166,9 @@ class Outbox:
 
     def _adapted(self) -> float:
         """Seconds between two deltas of one stream, at this load."""
-        return min(self._max_interval_s, len(self._streams) / self._responses_per_s)
+        interval_s = min(self._max_interval_s, len(self._streams) / self._responses_per_s)
+        stretch = self.pressure.stretch
+        return interval_s if stretch == 1 else max(interval_s, _LEAST_UNDER_PRESSURE_S) * stretch
 
     def _count_step(self, now: float) -> None:
         since_s, self._stepped_at = now - self._stepped_at, now

@@ -16,7 +16,7 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from contract.address import grpc_address
 from contract.spec import Deployment
-from contract.tensors import CANARY_REQUEST_ID, stage_names
+from contract.tensors import stage_names
 from serving.endpoints import Sample, read_metrics
 
 # A fresh connection each time: a shared one would sit out gRPC's own back-off after a refusal.
@@ -36,8 +36,11 @@ class CanaryFailed(Exception):
     """No answer, or an error for an answer."""
 
 
-async def ask(spec: Deployment, timeout_s: float) -> None:
+async def ask(spec: Deployment, request_id: str, timeout_s: float) -> None:
     """Send one one-token request through the ensemble and wait for the end of its answer.
+
+    Args:
+        request_id: the run's secret, under which no limit and no metric is meant (contract/stage.py).
 
     Raises:
         CanaryFailed: no connection, an error for an answer, or no answer within ``timeout_s`` seconds.
@@ -46,7 +49,7 @@ async def ask(spec: Deployment, timeout_s: float) -> None:
         stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
         try:
             answered = False
-            async for response in stub.ModelStreamInfer(_one_request(spec), timeout=timeout_s):
+            async for response in stub.ModelStreamInfer(_one_request(spec, request_id), timeout=timeout_s):
                 if response.error_message:
                     raise CanaryFailed(response.error_message.rstrip("."))
                 answered = True
@@ -56,7 +59,7 @@ async def ask(spec: Deployment, timeout_s: float) -> None:
             raise CanaryFailed("the stream ended without an answer")
 
 
-async def watch(spec: Deployment, pace: Pace) -> str:
+async def watch(spec: Deployment, request_id: str, pace: Pace) -> str:
     """Send canaries for ever; return why the server must be restarted when one proves it."""
     failed = False
     samples: list[Sample] = []
@@ -66,7 +69,7 @@ async def watch(spec: Deployment, pace: Pace) -> str:
         if not failed and at_work(spec.name, before, samples):
             continue
         try:
-            hang = await _ask_patiently(spec, pace)
+            hang = await _ask_patiently(spec, request_id, pace)
         except CanaryFailed as error:
             if failed:
                 return f"two canaries in a row failed: {error}"
@@ -77,10 +80,10 @@ async def watch(spec: Deployment, pace: Pace) -> str:
         failed = False
 
 
-async def _ask_patiently(spec: Deployment, pace: Pace) -> str:
+async def _ask_patiently(spec: Deployment, request_id: str, pace: Pace) -> str:
     """One canary: '' when it was answered, else which stage hangs."""
     sent = time.monotonic()
-    question = asyncio.create_task(ask(spec, pace.bound_s + 1))
+    question = asyncio.create_task(ask(spec, request_id, pace.bound_s + 1))
     progress = Progress(spec.name, sent, await asyncio.to_thread(read_metrics, spec))
     try:
         while True:
@@ -166,8 +169,8 @@ def _counts(deployment: str, samples: list[Sample], counters: dict[str, str] = _
     }
 
 
-async def _one_request(spec: Deployment) -> AsyncIterator[service_pb2.ModelInferRequest]:
-    request = service_pb2.ModelInferRequest(model_name=spec.name, id=CANARY_REQUEST_ID)
+async def _one_request(spec: Deployment, request_id: str) -> AsyncIterator[service_pb2.ModelInferRequest]:
+    request = service_pb2.ModelInferRequest(model_name=spec.name, id=request_id)
     for name in ("input_ids", "max_tokens"):
         request.inputs.add(name=name, datatype="INT32", shape=[1, 1])
         request.raw_input_contents.append(struct.pack("<i", 1))

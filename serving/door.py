@@ -1,14 +1,17 @@
 """The gateway beside the server: a process that outlives the server's restarts, and is restarted itself.
 
-It is started with the server and proved ready before the server counts as ready; after that it is kept
-alive until the end. It drains together with the server, within the same deadline.
+It is started with the server and proved ready before the server first counts as ready; after that it is kept
+alive until the end, and no trouble of its own ends the server. It drains together with the server, within the
+same deadline.
 """
 
 import asyncio
 import http.client
 import os
 import sys
+import time
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +25,12 @@ from serving.screen import Screen
 from serving.triton import Launch, shm_prefix
 
 _BACKOFF_S = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
-_LOOK_S = 5.0  # between two looks at whether it answers, and for how long it may not
+_FORGIVEN_S = 15.0  # of health, for each failure before
+_START_S = 60.0  # until it first answers: a busy machine starts it slowly
+_LOOK_S = 5.0  # between two looks at whether it answers
+_SOON_S = 0.5  # and while it does not
+_ASK_S = 4.0
+_SILENT_S = 12.0  # without an answer: a hang, seen twice
 _EXIT_S = 5.0  # for the exit itself, once drained
 _ERROR_EVENTS_S = 2.0  # what it cuts at the end still gets a word before the server goes
 
@@ -42,6 +50,7 @@ class Door:
     screen: Screen
     log: RotatingLog
     drain_s: float
+    changed: Callable[[str], None] = lambda trouble: None  # told why it does not answer, and '' once it does
     restarts: int = 0
     _server: Server | None = None
     _keeper: asyncio.Task[None] | None = None
@@ -89,33 +98,45 @@ class Door:
 
     async def _keep(self) -> None:
         """Start it again whenever it ends."""
+        failures = 0
         while True:
             self._server = await process.start(self._launch(), self._prefix)
             pump = asyncio.create_task(self._pump(self._server))
             try:
-                reason = await self._end(self._server)
+                reason, healthy_s = await self._end(self._server)
             finally:
                 process.kill(self._server)
                 pump.cancel()
             if self._closing:
                 return
-            delay_s = _BACKOFF_S[min(self.restarts, len(_BACKOFF_S) - 1)]
+            failures = max(0, failures - int(healthy_s / _FORGIVEN_S))
+            delay_s = _BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)]
+            failures += 1
             self.restarts += 1
+            self.changed(reason)
             news = f"the gateway: {reason}; restart {self.restarts} in {delay_s:g} s"
             self.log.note(news)
             self.screen.say(news, "yellow")
             await asyncio.sleep(delay_s)
 
-    async def _end(self, server: Server) -> str:
-        """Wait for its end, or for a hang."""
+    async def _end(self, server: Server) -> tuple[str, float]:
+        """Wait for its end, or for a hang; say which, and for how many seconds it had answered."""
         exited = asyncio.create_task(process.exit_reason(server))
-        silent = -1  # it has yet to start
+        first, last = None, time.monotonic()  # of its answers; it has yet to start
+        answers = False
         try:
-            while not (await asyncio.wait({exited}, timeout=_LOOK_S))[0]:
-                silent = 0 if await asyncio.to_thread(self._answers, _LOOK_S) else silent + 1
-                if silent == 2:
-                    return "it does not answer"
-            return exited.result().replace("the server", "it")
+            while not (await asyncio.wait({exited}, timeout=_LOOK_S if answers else _SOON_S))[0]:
+                answers = await asyncio.to_thread(self._answers, _ASK_S)
+                now = time.monotonic()
+                if answers:
+                    last = now
+                    if first is None:
+                        first = now
+                        self.changed("")
+                elif now - last > (_START_S if first is None else _SILENT_S):
+                    return "it does not answer", 0.0 if first is None else last - first
+            reason = exited.result().replace("the server", "it")
+            return reason, 0.0 if first is None else time.monotonic() - first
         finally:
             exited.cancel()
 

@@ -2,14 +2,21 @@
 
 import os
 import re
+import threading
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from queue import Full, Queue
 from types import TracebackType
 from typing import Self
 
+from contract.errors import ServeError
+
 MAX_BYTES = 20 * 2**20  # of one file
 KEPT = 3  # older files beside the current one
+_MOST_WAITING = 10_000  # lines, while the disk stands still
+_LAST_WRITE_S = 2.0  # for what waits at the end
 
 # glog's prefix: level, month and day, time, thread, source.
 _TRITON = re.compile(r"^(?P<level>[IWEF])\d{4} [\d:.]+ \d+ (?:[\w./-]+:\d+\] )?(?P<text>.*)")
@@ -24,14 +31,25 @@ _NOISE = re.compile(
 
 
 class RotatingLog:
-    """A log file that starts anew at each start and at a size, keeping a few older ones."""
+    """A log file that starts anew at each start and at a size, keeping a few older ones.
+
+    A thread of its own writes it: a disk that is full or stands still costs lines, which are counted, and nothing else.
+
+    Raises:
+        ServeError: it cannot be made at all.
+    """
 
     def __init__(self, path: Path, max_bytes: int = MAX_BYTES, kept: int = KEPT) -> None:
         self._path, self._max_bytes, self._kept = path, max_bytes, kept
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._rotate()
-        self._file = path.open("ab", buffering=0)
-        self._size = 0
+        self._waiting: Queue[bytes | None] = Queue(_MOST_WAITING)
+        self._lost = 0
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._open()
+        except OSError as error:
+            raise ServeError(f"{path} cannot be written: {error.strerror}", fix="Free or mount its disk") from None
+        self._thread = threading.Thread(target=self._run, name="log", daemon=True)
+        self._thread.start()
 
     def __enter__(self) -> Self:
         return self
@@ -39,22 +57,45 @@ class RotatingLog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._file.close()
+        with suppress(Full):
+            self._waiting.put(None, timeout=_LAST_WRITE_S)
+        self._thread.join(_LAST_WRITE_S)
 
     def line(self, text: str) -> None:
-        """Append one line."""
-        data = text.encode("utf-8", "backslashreplace") + b"\n"
-        if self._size and self._size + len(data) > self._max_bytes:
-            self._file.close()
-            self._rotate()
-            self._file = self._path.open("ab", buffering=0)
-            self._size = 0
-        self._file.write(data)
-        self._size += len(data)
+        """Append one line; never waits and never fails."""
+        try:
+            self._waiting.put_nowait(text.encode("utf-8", "backslashreplace") + b"\n")
+        except Full:
+            self._lost += 1
 
     def note(self, text: str) -> None:
         """Append one line of the supervisor's own."""
-        self.line(f"conch {time.strftime('%Y-%m-%d %H:%M:%S')} {text}")
+        self.line(_stamped(text))
+
+    def _run(self) -> None:
+        while (data := self._waiting.get()) is not None:
+            try:
+                if self._lost:
+                    self._write(f"\n{_stamped(f'{self._lost} lines were lost here')}\n".encode())
+                    self._lost = 0
+                self._write(data)
+            except OSError:
+                self._lost += 1
+        self._file.close()
+
+    def _write(self, data: bytes) -> None:
+        if self._file.closed or (self._size and self._size + len(data) > self._max_bytes):
+            self._file.close()
+            self._open()
+        written = self._file.write(data)
+        self._size += written
+        if written < len(data):  # what a full disk had room for
+            raise OSError
+
+    def _open(self) -> None:
+        self._rotate()
+        self._file = self._path.open("ab", buffering=0)
+        self._size = 0
 
     def _rotate(self) -> None:
         if not self._path.exists():
@@ -63,6 +104,10 @@ class RotatingLog:
         for older, newer in zip(reversed(names[1:]), reversed(names[:-1]), strict=True):
             if newer.exists():
                 newer.replace(older)
+
+
+def _stamped(text: str) -> str:
+    return f"conch {time.strftime('%Y-%m-%d %H:%M:%S')} {text}"
 
 
 def matters(line: str) -> bool:

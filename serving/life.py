@@ -17,13 +17,13 @@ import msgspec
 
 from contract.errors import ServeError
 from contract.spec import Deployment
-from contract.stage import DRAINING
+from contract.stage import canary_id
 from serving import canary, checks, process
 from serving.door import Door
 from serving.endpoints import endpoints, read_metrics
 from serving.journal import RotatingLog, last_words, load_failure, matters, plain
 from serving.process import Server
-from serving.rundir import Phase, State, write_state
+from serving.rundir import Phase, State, refuse_new_requests, write_state
 from serving.screen import Screen
 from serving.triton import Launch
 
@@ -93,6 +93,7 @@ class Supervision:
     door: Door
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     kill: asyncio.Event = field(default_factory=asyncio.Event)
+    was_ready: bool = False  # from then on nothing but the user ends it
     recent: deque[str] = field(default_factory=lambda: deque(maxlen=RECENT_LINES))
 
     def tell(self, text: str, style: str = "") -> None:
@@ -103,7 +104,10 @@ class Supervision:
     def publish(self, **changes: Any) -> None:
         """Change the state that others read."""
         self.state = msgspec.structs.replace(self.state, **changes)
-        write_state(self.folder, self.state)
+        try:
+            write_state(self.folder, self.state)
+        except OSError as error:
+            self.tell(f"{self.folder} cannot be written ({error.strerror}): make status is not up to date", "yellow")
 
     def ask_to_stop(self) -> None:
         """First call: drain. Second: kill."""
@@ -137,11 +141,12 @@ async def _live_on(server: Server, own: Supervision, took_s: float) -> Life:
     own.tell(f"{own.spec.name} is ready after {took_s:.1f} s", "green")
     if not own.state.restarts:
         _announce(own)
+    own.was_ready = True
     own.publish(phase=Phase.READY, ready_at=time.time())
     reason = await _first(
         process.exit_reason(server),
         process.dead_stub(server, own.policy.stub_interval_s),
-        canary.watch(own.spec, own.policy.pace),
+        canary.watch(own.spec, canary_id(own.folder), own.policy.pace),
         _asked(own),
     )
     if reason:
@@ -156,7 +161,10 @@ async def _drain(server: Server, own: Supervision) -> Life:
     server is stopping, because its steps refuse it too. So it gets the signal when nothing is in flight.
     """
     policy = own.policy
-    (own.folder / DRAINING).touch()
+    try:
+        refuse_new_requests(own.folder)
+    except OSError as error:
+        own.tell(f"new requests are not refused meanwhile: {own.folder}: {error.strerror}", "yellow")
     own.publish(phase=Phase.DRAINING)
     own.tell(f"draining {own.spec.name}: up to {policy.drain_timeout_s:g} s for requests in flight")
     hindrance = await _first(
@@ -225,7 +233,7 @@ async def _exit_at_start(server: Server, pump: asyncio.Task[None], own: Supervis
 
 
 async def _proof(server: Server, own: Supervision) -> Life | None:
-    """None once the canary is answered and the gateway is up; else the end of the server."""
+    """None once the canary is answered, and the first time the gateway too; else the end of the server."""
     loads = own.spec.engine.trtllm.load_timeout_s if own.spec.engine.runtime == "trtllm" else 0
     patience_s = own.policy.start_timeout_s + loads
     deadline = time.monotonic() + patience_s
@@ -235,8 +243,8 @@ async def _proof(server: Server, own: Supervision) -> Life | None:
             await asyncio.sleep(0.1)
             continue
         try:
-            await canary.ask(own.spec, max(0.1, deadline - time.monotonic()))
-            unopened = await own.door.up()
+            await canary.ask(own.spec, canary_id(own.folder), max(0.1, deadline - time.monotonic()))
+            unopened = "" if own.was_ready else await own.door.up()
             return Life(Ending.HOPELESS, unopened) if unopened else None
         except canary.CanaryFailed as error:
             refused = str(error)

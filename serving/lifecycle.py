@@ -11,12 +11,12 @@ from pathlib import Path
 from contract.errors import ServeError
 from contract.launcher import launched
 from contract.spec import Deployment
-from contract.stage import DRAINING, run_dir
+from contract.stage import run_dir
 from serving import checks, process
 from serving.door import Door
 from serving.journal import RotatingLog
 from serving.life import Ending, Policy, Supervision, live, policy_of
-from serving.rundir import LOG, Phase, State, created_at, locked, write_state
+from serving.rundir import LOG, Phase, State, created_at, locked
 from serving.screen import Screen
 from serving.triton import Launch, launch, shm_prefix
 
@@ -49,12 +49,11 @@ def supervise(
         process.sweep(prefix)  # the lock is ours, so whatever still runs lost its supervisor
         checks.preflight(spec, root, config)
         command = launcher(spec, root, int(policy.exit_timeout_s))
-        (folder / DRAINING).unlink(missing_ok=True)
         state = State(Phase.STARTING, os.getpid(), created_at(), started_at=time.time())
-        write_state(folder, state)
         with RotatingLog(folder / LOG) as log:
             door = Door(spec, root, Path(config).resolve(), screen, log, policy.drain_timeout_s)
             loop = Supervision(spec, root, config, folder, policy, command, prefix, screen, log, state, door)
+            loop.publish(phase=Phase.STARTING)
             for told in checks.warnings(spec):
                 screen.warn(told)
             return asyncio.run(_serve(loop))
@@ -64,6 +63,7 @@ async def _serve(own: Supervision) -> int:
     """Live after life behind one door, until the user asks to stop or nothing helps."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, own.ask_to_stop)
+    own.door.changed = lambda trouble: own.publish(gateway=trouble)
     own.door.open()
     try:
         return await _lives(own)
@@ -80,7 +80,7 @@ async def _lives(own: Supervision) -> int:
             return life.code
         failed_starts = failed_starts + 1 if life.ending is Ending.FAILED_START else 0
         failures = 0 if life.ready_for_s >= own.policy.healthy_after_s else failures
-        if life.ending is Ending.HOPELESS or failed_starts == own.policy.starts:
+        if life.ending is Ending.HOPELESS or (failed_starts == own.policy.starts and not own.was_ready):
             own.log.note(f"given up: {life.reason}")
             times = f" {failed_starts} times in a row" if failed_starts > 1 else ""
             raise ServeError(

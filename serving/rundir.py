@@ -6,20 +6,24 @@ own, replaced as a whole, so that no reader meets half of it or has to touch the
 
 import fcntl
 import os
+import secrets
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import StrEnum
 from pathlib import Path
+from typing import IO
 
 import msgspec
 import psutil
 
 from contract.errors import ServeError
-from contract.stage import DRAINING
+from contract.stage import CANARY, DRAINING, LOCK
 
-LOCK = "lock"
 STATE = "state.json"
 LOG = "server.log"
+OPEN = "open"  # becomes DRAINING
+_LOCK_TRIES = 10
 
 
 class Phase(StrEnum):
@@ -42,6 +46,7 @@ class State(msgspec.Struct, frozen=True):
     ready_at: float = 0.0  # s since the epoch; 0: not ready
     restarts: int = 0
     last_failure: str = ""
+    gateway: str = ""  # why it does not answer; '' when it does, or is none
 
 
 @contextmanager
@@ -49,27 +54,56 @@ def locked(folder: Path) -> Iterator[None]:
     """Hold the deployment's lock; one server a deployment.
 
     Raises:
-        ServeError: another supervisor holds it.
+        ServeError: another supervisor holds it, or the folder cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK).open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+    with _open(folder / LOCK) as file:
+        if not _locks(file):
             state = read_state(folder)
             holder = f"pid {state.supervisor_pid}" if state else "a process that is just starting"
             raise ServeError(
                 f"{folder.name} is already served by {holder}", fix="make status shows it, make down stops it"
-            ) from None
+            )
         try:
+            (folder / DRAINING).unlink(missing_ok=True)
+            _open(folder / OPEN).close()
+            with _open(folder / CANARY) as canary:
+                (folder / CANARY).chmod(0o600)
+                canary.write(f"canary-{secrets.token_hex(16)}")
             yield
         finally:
-            for name in (STATE, DRAINING):
+            for name in (STATE, DRAINING, OPEN, CANARY):
                 (folder / name).unlink(missing_ok=True)
 
 
+def _locks(file: IO[str]) -> bool:
+    """Whether the lock is ours now; who writes a model repository holds it for milliseconds."""
+    for _ in range(_LOCK_TRIES):
+        with suppress(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def _open(path: Path) -> IO[str]:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("w")
+    except OSError as error:
+        raise ServeError(f"{path} cannot be written: {error.strerror}", fix="Free or mount its disk") from None
+
+
+def refuse_new_requests(folder: Path) -> None:
+    """Tell the stages that the server drains: a file is renamed, for which a full disk has room too."""
+    (folder / OPEN).replace(folder / DRAINING)
+
+
 def write_state(folder: Path, state: State) -> None:
-    """Replace the state file."""
+    """Replace the state file.
+
+    Raises:
+        OSError: the disk is full, or gone; the state that was told before stays.
+    """
     fresh = folder / f"{STATE}.new"
     fresh.write_bytes(msgspec.json.encode(state))
     fresh.replace(folder / STATE)

@@ -19,7 +19,7 @@ import yaml
 
 from contract.errors import ServeError
 from contract.spec import Deployment
-from contract.stage import run_dir
+from contract.stage import DRAINING, run_dir
 from serving.rundir import LOG, Phase, State, read_state
 from serving.screen import REFUSAL
 
@@ -137,7 +137,8 @@ def stop(running: Running, timeout_s: float = STOP_TIMEOUT_S) -> None:
     try:
         supervisor = psutil.Process(running.supervisor_pid)
         state = read_state(running.folder)
-        if state is None or state.phase is not Phase.DRAINING:  # a second request would kill
+        draining = (running.folder / DRAINING).exists() or (state is not None and state.phase is Phase.DRAINING)
+        if not draining:  # a second request would kill
             supervisor.send_signal(signal.SIGTERM)
         supervisor.wait(timeout_s)
     except psutil.NoSuchProcess:

@@ -4,17 +4,18 @@ Handing one over waits for Triton's thread to take it, about as long as the resp
 stay in their order: it has one lane.
 """
 
-import os
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
+
+from python_backend.cores import cores
 
 Send = Callable[[], None]
 
 
 def count() -> int:
     """How many lanes: none on a small machine, where the engine wants the cores."""
-    return 2 if (os.cpu_count() or 1) >= 8 else 0
+    return 2 if cores() >= 8 else 0
 
 
 class Lanes:

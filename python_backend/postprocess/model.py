@@ -26,6 +26,7 @@ from python_backend.stage import error_response, guarded, read_config
 from python_backend.synthetic.tokenizer import EOS_ID, synthetic_backend
 
 _FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
+_LAG_PERIOD_S = 0.1  # between two words to the engine of how far behind this stage is
 _LEFT_CHECK_S = 0.35  # less than a heartbeat; asking Triton whether a client left costs as much as the rest of a delta
 
 
@@ -53,6 +54,7 @@ class TritonPythonModel:
         self._aborts = AbortSender(config.backchannel)
         self._lanes = lanes.Lanes(lanes.count())
         self._streams: dict[int, _Stream] = {}
+        self._lag_told_at = 0.0
         self._metrics = Metrics(
             config.spec.name,
             poll=lambda metrics: metrics.gauge("conch_streams_open", len(self._streams), stage="postprocess"),
@@ -80,6 +82,7 @@ class TritonPythonModel:
 
     def _respond(self, request: Any, delta: EngineDelta) -> Any:
         self._metrics.count("conch_stream_deltas_total")
+        self._tell_lag(delta)
         if delta.opening:
             self._streams[delta.key] = _Stream(Answer(self._vocabulary, delta.opening))
         stream = self._streams.get(delta.key)
@@ -113,6 +116,12 @@ class TritonPythonModel:
             for name in wanted
             if _is_news(name, piece)
         ]
+
+    def _tell_lag(self, delta: EngineDelta) -> None:
+        now = time.monotonic()
+        if delta.sent_ns and now - self._lag_told_at >= _LAG_PERIOD_S:
+            self._lag_told_at = now
+            self._aborts.lag(now - delta.sent_ns / 1e9)
 
     def _left(self, request: Any, stream: _Stream) -> bool:
         """Whether the client is gone, as of a moment ago."""

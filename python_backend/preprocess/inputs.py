@@ -15,6 +15,8 @@ from contract.tensors import INPUT_BY_NAME
 
 Tensors = Mapping[str, npt.NDArray[Any]]
 
+MOST_ID_CHARACTERS = 256
+
 _SAMPLING = frozenset(SamplingParams.__struct_fields__)
 # Accepted from NVIDIA's clients where they ask for what happens anyway; refused by name otherwise.
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
@@ -87,6 +89,21 @@ def read_prompt(tensors: Tensors) -> Prompt:
         timeout_ms=values.get("timeout_ms", 0),
         skip_special_tokens=values.get("skip_special_tokens", True),
     )
+
+
+def check_request_id(request_id: str) -> str:
+    """The id as it came.
+
+    Raises:
+        InvalidRequest: it is too long, or could forge a line of a log.
+    """
+    if len(request_id) > MOST_ID_CHARACTERS or not request_id.isprintable():
+        raise InvalidRequest(
+            "a request's id has control characters or is too long",
+            field="id",
+            fix=f"Give at most {MOST_ID_CHARACTERS} printable characters, or none",
+        )
+    return request_id
 
 
 def check_parameters(parameters: Iterable[str]) -> None:

@@ -1,6 +1,7 @@
 """The first stage: checks a request, tokenizes its prompt and hands both to the engine as one message."""
 
 import json
+import secrets
 import time
 from typing import Any
 
@@ -8,9 +9,9 @@ import msgspec
 import triton_python_backend_utils as pb_utils
 
 from contract.errors import RequestError, Unavailable
-from contract.tensors import CANARY_REQUEST_ID, ENGINE_REQUEST
+from contract.tensors import ENGINE_REQUEST
 from contract.wire import EngineRequest, pack
-from python_backend.preprocess.inputs import check_parameters, read_prompt
+from python_backend.preprocess.inputs import check_parameters, check_request_id, read_prompt
 from python_backend.preprocess.tokenize import PromptTokenizer
 from python_backend.stage import error_response, guarded, read_config
 
@@ -22,7 +23,7 @@ class TritonPythonModel:
         """Load the tokenizer."""
         config = read_config(args)
         limits = config.spec.limits
-        self._draining = config.draining
+        self._draining, self._canary = config.draining, config.canary_id
         if config.engine is None:
             self._tokenizer = PromptTokenizer.synthetic(limits)
         else:
@@ -42,6 +43,7 @@ class TritonPythonModel:
         arrival_ns = time.time_ns()
         if self._draining.exists():
             raise Unavailable("the server is stopping", fix="Try again once it is back")
+        request_id = check_request_id(request.request_id())
         check_parameters(json.loads(request.parameters()))
         prompt = read_prompt({tensor.name(): tensor.as_numpy() for tensor in request.inputs()})
         ids = self._tokenizer.encode(prompt)
@@ -56,5 +58,5 @@ class TritonPythonModel:
             stream_interval_ms=prompt.stream_interval_ms,
             deadline_ns=arrival_ns + prompt.timeout_ms * 1_000_000 if prompt.timeout_ms else 0,
             skip_special_tokens=prompt.skip_special_tokens,
-            canary=request.request_id() == CANARY_REQUEST_ID,
+            canary=bool(self._canary) and secrets.compare_digest(request_id.encode(), self._canary.encode()),
         )

@@ -201,9 +201,9 @@ REFUSED_BY_TRITON = (
 )
 
 
-def ask(server: Running, tensors: tuple[Raw, ...], *, patient: bool = True) -> str | RequestError:
+def ask(server: Running, tensors: tuple[Raw, ...], *, patient: bool = True, request_id: str = "") -> str | RequestError:
     """One request over gRPC: the joined text, or the error; who is not patient leaves at the error, before the end."""
-    message = service_pb2.ModelInferRequest(model_name=ENSEMBLE_ALIAS)
+    message = service_pb2.ModelInferRequest(model_name=ENSEMBLE_ALIAS, id=request_id)
     for each in tensors:
         message.inputs.add(name=each.name, datatype=each.dtype, shape=each.shape)
         message.raw_input_contents.append(each.data)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from build.repository import write_repository
-from contract.spec import Deployment, load_spec
+from contract.spec import Deployment, Streaming, load_spec
 from loadtests.served import free_ports
 from serving.supervisor import PROGRAM, Running, running
 
@@ -38,6 +38,7 @@ def synthetic(
     name: str = "synthetic",
     step_ms: float = 10,
     gateway: dict[str, object] | None = None,
+    streaming: Streaming | None = None,
     **limits: int,
 ) -> Iterator[Running]:
     """The synthetic engine in a real Triton; behind the gateway where ``gateway`` has the spec's section for it."""
@@ -47,6 +48,7 @@ def synthetic(
                 "name": name,
                 "engine": {"runtime": "synthetic", "step_ms": step_ms},
                 "limits": {"max_seq_len": 4096, **limits},
+                "streaming": streaming or Streaming(),
                 "gateway": {"enabled": gateway is not None, **(gateway or {})},
             }
         )

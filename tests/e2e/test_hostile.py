@@ -6,8 +6,9 @@ from collections.abc import Iterator
 import pytest
 
 from contract.errors import InvalidRequest, from_wire
+from contract.stage import CANARY, canary_id
 from serving.supervisor import Running
-from tests.e2e.hostile import HANG_S, HOSTILE, HOSTILE_HTTP, PROMPT, REFUSED_BY_TRITON, Hostile, ask, post, tensor
+from tests.e2e.hostile import HANG_S, HOSTILE, HOSTILE_HTTP, MIB, PROMPT, REFUSED_BY_TRITON, Hostile, ask, post, tensor
 from tests.e2e.servers import metric, synthetic
 from tests.serving.stream import until
 
@@ -67,6 +68,32 @@ def test_other_names_in_a_body_do_no_harm(server: Running) -> None:
 def test_an_unknown_stop_string_is_no_error(server: Running) -> None:
     stops = tensor("stop_words", "never said", "", "\0", "\U0001fae8", "a" * 2**20)
     assert ask(server, (PROMPT, tensor("max_tokens", 6), stops)) == "tideti"
+
+
+@pytest.mark.parametrize("request_id", ["a\nb", "\x1b[2J", "a" * MIB], ids=["newline", "escape", "MiB"])
+def test_an_id_that_could_forge_a_log_is_refused(server: Running, request_id: str) -> None:
+    error = ask(server, (PROMPT, tensor("max_tokens", 1)), request_id=request_id)
+    assert isinstance(error, InvalidRequest), error
+    assert error.field == "id"
+    assert ask(server, (PROMPT, tensor("max_tokens", 6)), request_id="Ölwechsel 7") == "tideti"
+
+
+def test_the_canarys_id_is_a_secret_of_the_run(server: Running) -> None:
+    secret = canary_id(server.folder)
+    assert len(secret) > 32
+    assert (server.folder / CANARY).stat().st_mode & 0o077 == 0
+
+    def counted() -> float:
+        return sum(metric(server, "conch_requests_total").values())
+
+    before = counted()
+    for request_id, more in (("conch-canary", 1), (secret + "x", 1), (secret, 0)):
+        assert ask(server, (PROMPT, tensor("max_tokens", 1)), request_id=request_id) == "t"
+        before += more
+        for _ in until(HANG_S, "the count"):
+            if counted() >= before:
+                break
+    assert counted() == before
 
 
 def test_clients_that_leave_at_their_refusal(server: Running) -> None:

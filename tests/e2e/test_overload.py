@@ -1,7 +1,9 @@
 """Over the limit, a request is refused before prefill; those within it do not notice."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -9,11 +11,24 @@ from clients import http
 from clients.grpc import Client
 from clients.request import joined
 from contract.errors import Overloaded
+from contract.spec import Streaming
 from serving.supervisor import Running
 from tests.e2e.servers import metric, synthetic
 from tests.serving.stream import until
 
 ROOM = 3
+
+
+def test_what_postprocess_cannot_carry_does_not_queue(tmp_path: Path) -> None:
+    """An engine that gives more than any machine of two cores hands on, and no budget to hold it back."""
+    streaming = Streaming(max_responses_per_s=1_000_000, max_interval_ms=1)
+    streams, tokens = 48, 400
+    with synthetic(tmp_path, step_ms=2, streaming=streaming, max_batch_size=64) as running:
+        with Client(f"127.0.0.1:{running.spec.ports.grpc}") as client:
+            answers = [client.stream("tide ", max_tokens=tokens) for _ in range(streams)]
+            with ThreadPoolExecutor(streams) as readers:
+                assert [joined(answer).num_output_tokens for answer in readers.map(list, answers)] == [tokens] * streams
+        assert sum(metric(running, "conch_stream_deltas_total").values()) < streams * tokens / 2
 
 
 @pytest.fixture(scope="module")

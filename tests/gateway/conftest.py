@@ -43,6 +43,7 @@ def origin(server: Running) -> str:
 def streaming(http: httpx.Client, body: dict[str, Any]) -> Iterator[Iterator[str]]:
     """A stream whose first piece is there, and its further pieces."""
     with http.stream("POST", TEXT, json=body | {"stream": True}) as answer:
+        assert answer.status_code == 200, answer.read()
         pieces = answer.iter_text()
         next(pieces)
         yield pieces

@@ -107,6 +107,70 @@ def test_a_full_queue_refuses() -> None:
     run(test())
 
 
+def test_a_full_queue_of_another_key_is_no_obstacle_to_what_fits() -> None:
+    async def test() -> None:
+        door = admission(requests=4, queue_size=2, per_key=Load(2, 0))
+        for _ in range(2):
+            await door.admit("greedy", ONE)
+        greedy = [await waiting(door, "greedy") for _ in range(2)]
+        for _ in range(2):
+            await asyncio.wait_for(door.admit("modest", ONE), 1)
+        assert not any(each.done() for each in greedy)
+
+    run(test())
+
+
+def test_in_a_full_queue_the_key_with_the_most_gives_way() -> None:
+    async def test() -> None:
+        door = admission(requests=1, queue_size=3)
+        running = await door.admit("greedy", ONE)
+        first, second, last = [await waiting(door, "greedy") for _ in range(3)]
+        modest = asyncio.create_task(door.admit("modest", ONE))
+        with pytest.raises(Overloaded, match="another key has its turn"):
+            await last
+        assert door.queued == 3
+        with pytest.raises(Overloaded, match="3 requests wait already"):
+            await door.admit("modest", ONE)
+        door.release(running)
+        door.release(await modest)
+        await first
+        assert not second.done()
+
+    run(test())
+
+
+def test_keys_take_turns() -> None:
+    async def test() -> None:
+        door = admission(requests=2, queue_size=8)
+        mine, also_mine = await door.admit("greedy", ONE), await door.admit("greedy", ONE)
+        greedy = [await waiting(door, "greedy") for _ in range(3)]
+        modest = await waiting(door, "modest")
+        door.release(mine)
+        await modest
+        assert not any(each.done() for each in greedy)
+        door.release(also_mine)
+        await greedy[0]
+
+    run(test())
+
+
+def test_an_answer_that_cannot_end_in_time_is_refused_at_once() -> None:
+    async def test() -> None:
+        clock = Clock()
+        door = admission(requests=2, clock=clock)
+        for _ in range(20):
+            tickets = [await door.admit("", ONE), await door.admit("", ONE)]
+            clock.now += 3
+            for ticket in tickets:
+                door.release(ticket)
+        tickets = [await door.admit("", ONE, deadline=clock.now + 1) for _ in range(2)]  # nobody waits: it may try
+        with pytest.raises(Overloaded, match=r"is expected in 4\.\d s, the deadline is in 4\.0 s"):
+            await door.admit("", ONE, deadline=clock.now + 4)
+        await waiting(door, deadline=clock.now + 5)
+
+    run(test())
+
+
 def test_patience_ends_and_leaves_nothing_behind() -> None:
     async def test() -> None:
         door = admission(requests=1, patience_s=0.05)

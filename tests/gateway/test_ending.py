@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -15,6 +15,8 @@ import yaml
 
 from contract.spec import Deployment
 from loadtests.served import free_ports
+from serving.process import stubs
+from serving.rundir import Phase
 from serving.supervisor import Running
 from tests.e2e.servers import CODE, synthetic
 from tests.gateway.conftest import TEXT, active, client, door_pid, streaming, until
@@ -119,8 +121,47 @@ def test_the_supervisor_brings_both_back(tmp_path: Path) -> None:
         assert lives(http)
         until(lambda: http.get("/health/ready").status_code == 200, 30)
         assert server.restarts == 1
+        os.kill(door_pid(server), signal.SIGSTOP)
+        os.kill(server.pid, signal.SIGKILL)
+        until(lambda: server.restarts == 2 and server.state.phase is Phase.READY, 30)
+        until(lambda: server.state.gateway == "it does not answer", 30)
+        until(lambda: lives(http), 30)
+        until(lambda: server.state.gateway == "", 10)
         last = door_pid(server)
     assert not psutil.pid_exists(last)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / ".conch" / "synthetic"
+    folder.mkdir(parents=True)
+    mounted = subprocess.run(("mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", folder), capture_output=True)
+    if mounted.returncode:
+        pytest.skip("no tmpfs can be mounted here")
+    yield folder
+    subprocess.run(("umount", "--lazy", folder), check=True)
+
+
+def test_a_full_disk_under_the_log_costs_log_lines_alone(tmp_path: Path, small_disk: Path) -> None:
+    with synthetic(tmp_path, gateway={}, step_ms=10) as server, client(server) as http:
+        with (small_disk / "filler").open("wb", buffering=0) as filler, suppress(OSError):
+            while filler.write(bytes(4096)):
+                pass
+        first = door_pid(server)
+        for _ in range(50):
+            assert http.post(TEXT, json=LONG | {"max_tokens": 1, "stream": False}).status_code == 200
+        os.kill(first, signal.SIGKILL)
+        until(lambda: lives(http) and door_pid(server) != first, 20)
+        stage = stubs(server.pid)[0]
+        stage.process.kill()
+        until(lambda: http.get("/health/ready").status_code == 503, 10)
+        until(lambda: http.get("/health/ready").status_code == 200, 30)
+        with streaming(http, LONG | {"max_tokens": 200}) as chunks:
+            next(chunks)
+            os.kill(server.supervisor_pid, signal.SIGTERM)
+            until(lambda: http.post(TEXT, json=LONG).status_code == 503, 10)
+            assert "".join(chunks).endswith("data: [DONE]\n\n")
+        psutil.wait_procs([psutil.Process(server.supervisor_pid)], timeout=30)
 
 
 def test_make_up_says_why_the_gateway_does_not_start(tmp_path: Path) -> None:

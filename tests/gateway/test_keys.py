@@ -67,6 +67,20 @@ def test_a_key_is_known_as_soon_as_it_is_made_and_no_longer_than_it_stands(guard
         until(lambda: http.get("/v1/models").status_code == 401, 5)
 
 
+def test_a_file_that_breaks_or_goes_opens_nothing_and_says_so(guarded: Running, file: Path, key: str) -> None:
+    good = file.read_text()
+    with client(guarded, authorization=f"Bearer {key}") as http:
+        for break_it in (lambda: file.write_text(good + "typo\n"), file.unlink):
+            break_it()
+            until(lambda: http.get("/v1/models").status_code == 401, 5)
+            file.touch(0o600)
+            file.write_text(good)
+            until(lambda: http.get("/v1/models").status_code == 200, 5)
+    log = guarded.log.read_text()
+    assert log.count("no key of the file opens this gateway") == 2
+    assert "must be NAME:SHA256" in log
+
+
 def test_each_key_has_its_own_limit(guarded: Running, file: Path, key: str) -> None:
     other = new_key(file, "eve")
     mine = client(guarded, authorization=f"Bearer {key}")

@@ -21,7 +21,7 @@ def test_each_streams_order_is_kept(keys: list[int], count: int) -> None:
 
 
 def test_a_small_machine_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    monkeypatch.setattr(lanes, "cores", lambda: 2)
     assert lanes.count() == 0
-    monkeypatch.setattr("os.cpu_count", lambda: 16)
+    monkeypatch.setattr(lanes, "cores", lambda: 16)
     assert lanes.count() == 2

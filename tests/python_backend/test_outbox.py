@@ -3,6 +3,7 @@
 import itertools
 import queue
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -12,6 +13,8 @@ from contract.errors import DeadlineExceeded, EngineFailed, from_wire
 from contract.spec import Streaming
 from contract.tensors import FinishReason
 from contract.wire import EngineDelta, Opening
+from python_backend import outbox
+from python_backend.cores import cores
 from python_backend.outbox import MOST_RESPONSES_S, Outbox, held_s, responses_per_s
 from python_backend.protocol import Output
 
@@ -184,11 +187,40 @@ def test_deltas_leave_with_the_nearest_step_or_within_the_itl(interval_ms: int, 
 
 
 def test_an_engine_on_the_cores_gets_fewer_responses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    monkeypatch.setattr(outbox, "cores", lambda: 2)
     assert responses_per_s(Streaming(), "openvino") == 100 < responses_per_s(Streaming(), "vllm")
     assert responses_per_s(Streaming(max_responses_per_s=7), "openvino") == 7
-    monkeypatch.setattr("os.cpu_count", lambda: 64)
+    monkeypatch.setattr(outbox, "cores", lambda: 64)
     assert responses_per_s(Streaming(), "vllm") == MOST_RESPONSES_S
+
+
+def test_cores_are_those_that_a_quota_leaves(tmp_path: Path) -> None:
+    quota = tmp_path / "cpu.max"
+    pinned = cores(tmp_path / "none")
+    for said, left in (("max 100000", pinned), ("100000 100000", 1), ("10000 100000", 1), ("99900000 100000", pinned)):
+        quota.write_text(said)
+        assert cores(quota) == left
+
+
+def test_deltas_grow_while_postprocess_is_behind() -> None:
+    with Desk(EAGER) as desk:
+        key, client = desk.open()
+        desk.outbox.push([Output(key, [1])])
+        assert client.next_news().ids == [1]
+        for _ in range(40):
+            desk.outbox.pressure.told(1.0)
+        for token in range(2, 10):
+            desk.outbox.push([Output(key, [token])])
+        desk.settle()
+        assert client.deltas.empty()
+        for _ in range(40):
+            desk.outbox.pressure.told(0.0)
+        desk.outbox.push([Output(key, [10])])
+        assert client.next_news().ids == list(range(2, 11))
+        desk.outbox.push([Output(key, [11])])
+        assert client.next_news().ids == [11]
+        desk.outbox.push([Output(key, [12], finish=FinishReason.STOP)])
+        client.rest()
 
 
 def _ids(deltas: list[EngineDelta]) -> list[int]:

@@ -1,11 +1,14 @@
 """The log stays bounded, and its few telling lines are found."""
 
+import os
 import threading
 from pathlib import Path
 
 import pytest
 
+from contract.errors import ServeError
 from serving import journal
+from tests.serving.stream import until
 
 LOAD_FAILURE = (
     "E1124 04:17:55.067068 10063 model_lifecycle.cc:642] \"failed to load 'a_engine' version 1: "
@@ -43,6 +46,39 @@ def test_a_line_longer_than_the_log_is_kept_whole(tmp_path: Path) -> None:
     assert (tmp_path / "server.log.1").read_text() == "x" * 50 + "\n"
 
 
+def test_a_full_disk_costs_lines_and_says_how_many(tmp_path: Path) -> None:
+    path = tmp_path / "server.log"
+    with Path("/dev/full").open("ab", buffering=0) as full, journal.RotatingLog(path) as log:
+        good, log._file = log._file, full
+        for number in range(3):
+            log.line(f"lost {number}")
+        for _ in until(5, "the lines to be lost"):
+            if log._lost == 3:
+                break
+        log._file = good
+        log.line("kept")
+    said = path.read_text()
+    assert "3 lines were lost here" in said
+    assert said.endswith("kept\n")
+    assert "lost 0" not in said
+
+
+def test_a_disk_that_stands_still_holds_nobody(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    log = journal.RotatingLog(tmp_path / "server.log")
+    log._file = os.fdopen(writer, "ab", buffering=0)
+    for _ in range(40):  # a pipe holds 64 KiB, and nobody reads this one
+        log.line("x" * 10_000)
+    assert log._waiting.qsize() > 20
+    os.close(reader)
+
+
+def test_a_log_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "in the way").touch()
+    with pytest.raises(ServeError, match=r"cannot be written: .*Free or mount"):
+        journal.RotatingLog(tmp_path / "in the way" / "server.log")
+
+
 @pytest.mark.parametrize("count", [0, 1, 100, 20_000])
 def test_tail(tmp_path: Path, count: int) -> None:
     path = tmp_path / "server.log"
@@ -55,6 +91,9 @@ def test_follow_goes_on_after_a_rotation(tmp_path: Path) -> None:
     path = tmp_path / "server.log"
     with journal.RotatingLog(path, max_bytes=200) as log:
         log.line("before")
+        for _ in until(5, "the first line"):
+            if path.stat().st_size:
+                break
         following = journal.follow(path, interval_s=0.001)
         assert next(following) is None
         writer = threading.Thread(target=_write, args=(log, 20))

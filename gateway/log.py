@@ -1,0 +1,62 @@
+"""The gateway's log: one line a record, written by a thread, so that a reader who takes nothing holds no request up."""
+
+import logging
+import os
+import re
+import threading
+from contextlib import suppress
+from queue import Full, Queue
+
+_MOST_WAITING = 10_000  # lines
+_LAST_WRITE_S = 1.0  # for what waits at the end
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+class OneLine(logging.Formatter):
+    """A record's message on one line, whatever it quotes; a traceback of ours follows as it is."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """The line."""
+        return _CONTROL.sub(lambda found: repr(found[0])[1:-1], super().formatMessage(record))
+
+
+class Unblocking(logging.Handler):
+    """Writes to a file descriptor from a thread; what finds no room there is dropped and counted."""
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__()
+        self._descriptor = descriptor
+        self._waiting: Queue[bytes | None] = Queue(_MOST_WAITING)
+        self._lost = 0
+        self._thread = threading.Thread(target=self._run, name="log", daemon=True)
+        self._thread.start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take a line."""
+        try:
+            self._waiting.put_nowait(self.format(record).encode("utf-8", "backslashreplace") + b"\n")
+        except Full:
+            self._lost += 1
+
+    def close(self) -> None:
+        """Write what waits, for a moment."""
+        with suppress(Full):
+            self._waiting.put_nowait(None)
+            self._thread.join(_LAST_WRITE_S)
+        super().close()
+
+    def _run(self) -> None:
+        while (data := self._waiting.get()) is not None:
+            lost, self._lost = self._lost, 0
+            if lost:
+                data = b"%d lines were lost here\n" % lost + data
+            with suppress(OSError):
+                while data:
+                    data = data[os.write(self._descriptor, data) :]
+
+
+def log_to(descriptor: int) -> None:
+    """Send every record from INFO on there."""
+    handler = Unblocking(descriptor)
+    handler.setFormatter(OneLine("%(asctime)s %(levelname)s %(message)s"))
+    logging.basicConfig(handlers=[handler], level=logging.INFO)
