@@ -29,8 +29,8 @@ def page() -> str:
             if door not in doors[_row(entry)]:
                 doors[_row(entry)].append(door)
     tables: dict[tuple[str, ...], list[Row]] = defaultdict(list)
-    for row, having in doors.items():
-        tables[tuple(having)].append(row)
+    for row, those in doors.items():
+        tables[tuple(those)].append(row)
     lines = [_HEAD]
     for having in sorted(tables, key=len, reverse=True):
         lines += [f"## {', '.join(f'`{door}`' for door in having)}", *_table(tables[having]), ""]

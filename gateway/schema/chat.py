@@ -102,7 +102,7 @@ class JsonSchema(Body):
 
     name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$"), Accepted("names the schema to the model's provider")]
     description: Annotated[str | None, Accepted("the model sees the schema's effect only")] = None
-    schema_: Annotated[dict[str, Any] | None, HONOURED, Field(alias="schema")] = None
+    schema_: Annotated[dict[str, Any] | None, HONOURED] = Field(None, alias="schema")
     strict: Annotated[bool | None, Accepted("the answer always fits")] = None
 
 

@@ -33,6 +33,7 @@ def _whole(value: Any) -> Any:
 
 
 WHOLE = BeforeValidator(_whole)  # JSON has one kind of number: 1.0 is 1
+TokenId = Annotated[int, Field(ge=0, lt=2**31), WHOLE]
 
 NO_BEAMS = "beam search is not supported; send n to choose among several answers"
 
@@ -63,7 +64,7 @@ class Sampling(Common):
     ignore_eos: Annotated[bool | None, HONOURED] = None
     min_tokens: Annotated[int | None, *bounds("min_tokens"), WHOLE, HONOURED] = None
     repetition_penalty: Annotated[float | None, *bounds("repetition_penalty"), HONOURED] = None
-    stop_token_ids: Annotated[list["TokenId"] | None, HONOURED] = None
+    stop_token_ids: Annotated[list[TokenId] | None, HONOURED] = None
     use_beam_search: Annotated[Any, Refused(NO_BEAMS, False)] = None
     length_penalty: Annotated[Any, Refused(NO_BEAMS, 1, 0)] = None
     priority: Annotated[Any, Refused("requests are served in the order of their arrival", 0)] = None
@@ -79,13 +80,10 @@ class StreamOptions(Body):
 class StructuredOutputs(Body):
     """vLLM's name for guided decoding; give one."""
 
-    json_: Annotated[dict[str, Any] | str | None, HONOURED, Field(alias="json")] = None
+    json_: Annotated[dict[str, Any] | str | None, HONOURED] = Field(None, alias="json")
     regex: Annotated[str | None, HONOURED] = None
     grammar: Annotated[str | None, Honoured("EBNF as GBNF has it")] = None
     json_object: Annotated[bool | None, HONOURED] = None
-
-
-TokenId = Annotated[int, Field(ge=0, lt=2**31), WHOLE]
 
 
 class Choices(Sampling):

@@ -97,7 +97,7 @@ class TextFormat(Body):
     type: Literal["text", "json_object", "json_schema"]
     name: Annotated[str | None, Accepted("names the schema to the model's provider")] = None
     description: Annotated[str | None, Accepted("the model sees the schema's effect only")] = None
-    schema_: Annotated[dict[str, Any] | None, HONOURED, Field(alias="schema")] = None
+    schema_: Annotated[dict[str, Any] | None, HONOURED] = Field(None, alias="schema")
     strict: Annotated[bool | None, Accepted("the answer always fits")] = None
 
     @model_validator(mode="after")
