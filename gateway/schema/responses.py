@@ -3,12 +3,11 @@
 from typing import Annotated, Any, Literal, Self
 
 from annotated_types import Ge, Le
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from gateway.schema.chat import FUNCTION_NAME, TOOLS_TO_CHOOSE
+from gateway.schema.chat import FUNCTION_NAME
 from gateway.schema.common import WHOLE, Body, Sampling, bounds
 from gateway.schema.decisions import HONOURED, Accepted, Refused
-from gateway.schema.rules import all_of, either, has, is_one_of
 
 LOGPROBS = "message.output_text.logprobs"
 Status = Literal["in_progress", "completed", "incomplete"]
@@ -122,12 +121,6 @@ class ResponsesStreamOptions(Body):
 
 class ResponsesBody(Sampling):
     """A response to be made."""
-
-    model_config = ConfigDict(
-        json_schema_extra=all_of(
-            either(is_one_of("top_logprobs", 0), has("include", type="array", minItems=1)), TOOLS_TO_CHOOSE
-        )
-    )
 
     input: Annotated[
         Annotated[str, Field(min_length=1)]
