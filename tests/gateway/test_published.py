@@ -24,7 +24,7 @@ def test_what_is_published_is_taken(door: str) -> None:
     document = describe([Route(door, nothing, methods=["POST"])], keys_needed=False)
     operation: Any = schemathesis.openapi.from_dict(document)[door]["POST"]
 
-    @settings(max_examples=25, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=15, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
     @given(case=operation.as_strategy(generation_mode=GenerationMode.POSITIVE))
     def check(case: Case[Any]) -> None:
         BODIES[door][0].model_validate(case.body)
