@@ -16,7 +16,7 @@ class Answer:
         self._one_call = one_call
         self.finish_reason = ""  # OpenAI's, once it ended
         self.prompt_tokens = 0
-        self.completion_tokens = 0
+        self.completion_tokens = 0  # while it runs, of the deltas that had their ids
         self.reasoning_tokens = 0
         self.calls = 0
 
@@ -28,8 +28,9 @@ class Answer:
             events: Sequence[Event] = (Content(delta.text),) if delta.text else ()
         else:
             events = self._parse(self._parser, delta)
+        self.prompt_tokens = delta.num_input_tokens or self.prompt_tokens
+        self.completion_tokens += len(delta.output_ids)
         if delta.finish_reason:
-            self.prompt_tokens = delta.num_input_tokens
             self.completion_tokens = delta.num_output_tokens
             self.finish_reason = "tool_calls" if self.calls and delta.finish_reason == "stop" else delta.finish_reason
         return events

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from contract.errors import Overloaded, RequestError
 from contract.stage import canary_id
 from gateway.backend import Backend
+from gateway.errors import public
 
 _FRESH_S = 1.0
 _PATIENCE_S = 10.0
@@ -43,4 +44,4 @@ class Health:
         except Overloaded:
             return ""  # it is full, and says so
         except RequestError as error:
-            return str(error)
+            return public(error)

@@ -13,7 +13,7 @@ from gateway.schema.chat import ChatBody
 from gateway.schema.responses import ResponsesBody
 from gateway.schema.text import TextBody
 
-_BODIES: dict[str, tuple[type[BaseModel], type[BaseModel]]] = {
+BODIES: dict[str, tuple[type[BaseModel], type[BaseModel]]] = {
     "/v1/chat/completions": (ChatBody, ChatAnswer),
     "/v1/completions": (TextBody, TextAnswer),
     "/v1/responses": (ResponsesBody, ResponseAnswer),
@@ -34,7 +34,7 @@ _REFS = "#/components/schemas/{model}"
 
 def describe(routes: Iterable[Route], *, keys_needed: bool) -> dict[str, Any]:
     """The document of these routes: what they really take and give."""
-    models = [model for pair in _BODIES.values() for model in pair] + [*_PLAIN.values(), ErrorAnswer]
+    models = [model for pair in BODIES.values() for model in pair] + [*_PLAIN.values(), ErrorAnswer]
     names, schemas = models_json_schema([(model, "validation") for model in models], ref_template=_REFS)
     components: dict[str, Any] = {"schemas": schemas["$defs"]}
     errors = {
@@ -54,8 +54,8 @@ def describe(routes: Iterable[Route], *, keys_needed: bool) -> dict[str, Any]:
         if not path.startswith("/v1/"):
             continue
         operation["responses"] = dict(errors)
-        if path in _BODIES:
-            body, answer = (names[model, "validation"] for model in _BODIES[path])
+        if path in BODIES:
+            body, answer = (names[model, "validation"] for model in BODIES[path])
             operation["requestBody"] = {"required": True, "content": _json(body)}
             content = {**_json(answer), "text/event-stream": {}}  # what an event is, OpenAPI 3.1 cannot say
             operation["responses"]["200"] = {"description": "The answer", "content": content}

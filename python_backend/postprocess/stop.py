@@ -12,6 +12,7 @@ class StopMatcher:
     """The stop strings of one stream."""
 
     stops: tuple[str, ...]
+    include: bool = False  # the stop string that is found comes out, and nothing behind it
     _held: str = ""
 
     def push(self, text: str) -> tuple[str, bool]:
@@ -25,7 +26,8 @@ class StopMatcher:
         found = [(at + len(stop), at) for stop in self.stops if (at := text.find(stop)) >= 0]
         if found:
             self._held = ""
-            return text[: min(found)[1]], True
+            end, at = min(found)
+            return text[: end if self.include else at], True
         keep = max(_overlap(text, stop) for stop in self.stops)
         self._held = text[len(text) - keep :]
         return text[: len(text) - keep], False
