@@ -15,6 +15,7 @@ class Answer:
         self._parser = parser
         self._one_call = one_call
         self.finish_reason = ""  # OpenAI's, once it ended
+        self.matched_stop = ""  # the stop string that ended it
         self.prompt_tokens = 0
         self.completion_tokens = 0
         self.reasoning_tokens = 0
@@ -31,6 +32,7 @@ class Answer:
         if delta.finish_reason:
             self.prompt_tokens = delta.num_input_tokens
             self.completion_tokens = delta.num_output_tokens
+            self.matched_stop = delta.matched_stop
             self.finish_reason = "tool_calls" if self.calls and delta.finish_reason == "stop" else delta.finish_reason
         return events
 

@@ -13,8 +13,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from gateway import chat, responses, text
+from gateway.anthropic import anthropic_routes
 from gateway.backend import Backend
 from gateway.body import read_body
+from gateway.dialect import failure
 from gateway.errors import INVALID, ApiError, Refused, of_validation
 from gateway.guard import Guard
 from gateway.health import Health
@@ -35,7 +37,7 @@ B = TypeVar("B", bound=Sampling)
 def make_app(service: Service) -> Starlette:
     """The application around a service."""
     metrics = Metrics(service.backends.values())
-    routes = [*_answers(service), *_models(service), *_state(service, metrics)]
+    routes = [*_answers(service), *anthropic_routes(service), *_models(service), *_state(service, metrics)]
     document = describe(routes, keys_needed=service.keys.needed)
 
     async def openapi(request: Request) -> Response:
@@ -142,7 +144,7 @@ def _model(backend: Backend) -> dict[str, object]:
 
 def _respond(request: Request, error: ApiError) -> Response:
     journey_of(request).finish_reason = error.code or error.type
-    return Response(error.body, status_code=error.status, headers=error.headers)
+    return failure(request.scope, error)
 
 
 async def _refused(request: Request, error: Exception) -> Response:

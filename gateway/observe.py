@@ -7,9 +7,9 @@ import logging
 import time
 from uuid import uuid4
 
-from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from gateway.dialect import failure
 from gateway.errors import UNKNOWN
 from gateway.journey import NO_RESPONSE, Journey
 from gateway.metrics import Metrics
@@ -47,7 +47,7 @@ class Observed:
             if journey.status != NO_RESPONSE:
                 raise
             journey.finish_reason = UNKNOWN.code or ""
-            await Response(UNKNOWN.body, UNKNOWN.status, UNKNOWN.headers)(scope, receive, noted)
+            await failure(scope, UNKNOWN)(scope, receive, noted)
         finally:
             now = time.monotonic()
             self._metrics.record(journey, now)

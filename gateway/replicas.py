@@ -31,6 +31,9 @@ class Client(Protocol):
     ) -> AsyncGenerator[Delta, None]:
         """The deltas of one answer."""
 
+    async def count(self, inputs: Inputs, *, timeout_s: float | None = None) -> int:
+        """Tokens of a prompt."""
+
     async def close(self) -> None:
         """Close the connections; requests in flight are cancelled."""
 
@@ -72,6 +75,10 @@ class Replicas:
         """Close every connection; requests in flight are cancelled."""
         self._watch.cancel()
         await asyncio.gather(*(replica.client.close() for replica in self.members))
+
+    async def count(self, inputs: Inputs, *, timeout_s: float | None = None) -> int:
+        """As :meth:`clients.grpc.AsyncClient.count`, of any live server."""
+        return await self._fewest(set()).client.count(inputs, timeout_s=timeout_s)
 
     async def deltas(
         self, inputs: Inputs, *, timeout_s: float | None = None, request_id: str = "", outputs: Iterable[str] = OUTPUTS

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from contract.sampling import BOUNDS
 from gateway.schema.common import Body, Choices
 
-FUNCTION_NAME = r"^[a-zA-Z0-9_.-]{1,64}$"
+FUNCTION_NAME = r"^[a-zA-Z0-9_.-]{1,128}$"
 
 
 class TextPart(Body):

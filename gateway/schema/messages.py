@@ -1,0 +1,338 @@
+"""The bodies of POST /v1/messages and /v1/messages/count_tokens: Anthropic's."""
+
+from typing import Annotated, Any, Literal, Self
+
+from annotated_types import Ge, Le
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
+
+from contract.sampling import BOUNDS
+from gateway.schema.chat import FUNCTION_NAME
+from gateway.schema.common import Body
+from gateway.schema.decisions import HONOURED, Accepted, Honoured, Refused
+
+_TEXT_ONLY = "the models here read and write text only"
+_NO_STORE = "nothing is stored here; send the whole conversation"
+_OUR_TOOLS_ONLY = "no tool runs here; offer one of your own, with an input_schema, and run it"
+
+CacheControl = Annotated[dict[str, Any] | None, Accepted("the prefix cache is always on and needs no marks")]
+
+
+class TextBlock(Body):
+    """A text."""
+
+    type: Literal["text"]
+    text: Annotated[str, HONOURED]
+    cache_control: CacheControl = None
+    citations: Annotated[list[Any] | None, Accepted("of an earlier answer")] = None
+
+
+class ThinkingBlock(Body):
+    """The reasoning of an earlier answer."""
+
+    type: Literal["thinking"]
+    thinking: Annotated[str, Honoured("given to the chat template, which decides how much of it the model sees")]
+    signature: Annotated[str | None, Accepted("reasoning needs no proof here: it is the client's to send")] = None
+
+
+class RedactedThinkingBlock(Body):
+    """The reasoning of another provider's answer."""
+
+    type: Literal["redacted_thinking"]
+    data: Annotated[str, Accepted("only who encrypted it can read it")]
+
+
+class ToolUseBlock(Body):
+    """A call of an earlier answer."""
+
+    type: Literal["tool_use"]
+    id: Annotated[str, HONOURED]
+    name: Annotated[str, HONOURED]
+    input: Annotated[dict[str, Any], HONOURED]
+    caller: Annotated[dict[str, Any] | None, Accepted("who called changes nothing in what was called")] = None
+    cache_control: CacheControl = None
+
+
+class ContentSource(Body):
+    """A document's content, in blocks."""
+
+    type: Literal["content"]
+    content: Annotated[str | list[TextBlock], HONOURED]
+
+
+class TextSource(Body):
+    """A document's content, as text."""
+
+    type: Literal["text"]
+    data: Annotated[str, HONOURED]
+    media_type: Annotated[Literal["text/plain"], HONOURED] = "text/plain"
+
+
+class OtherSource(Body):
+    """A document that is no text."""
+
+    type: Annotated[Any, Refused("the models here read text only: send a source of type text or content")]
+
+
+class Citations(Body):
+    """Whether the answer cites."""
+
+    enabled: Annotated[Any, Refused("the models here do not cite; ask for it in the prompt", False)] = None
+
+
+def _source(given: Any) -> str:
+    return _named(given, {"content": "ContentSource", "text": "TextSource"}, "OtherSource")
+
+
+class DocumentBlock(Body):
+    """A text with a title."""
+
+    type: Literal["document"]
+    source: Annotated[
+        Annotated[ContentSource, Tag("ContentSource")]
+        | Annotated[TextSource, Tag("TextSource")]
+        | Annotated[OtherSource, Tag("OtherSource")],
+        Discriminator(_source),
+        HONOURED,
+    ]
+    title: Annotated[str | None, HONOURED] = None
+    context: Annotated[str | None, HONOURED] = None
+    citations: Annotated[Citations | None, HONOURED] = None
+    cache_control: CacheControl = None
+
+
+class SearchResultBlock(Body):
+    """A text with the place it is from."""
+
+    type: Literal["search_result"]
+    source: Annotated[str, HONOURED]
+    title: Annotated[str, HONOURED]
+    content: Annotated[list[TextBlock], HONOURED]
+    citations: Annotated[Citations | None, HONOURED] = None
+    cache_control: CacheControl = None
+
+
+class OtherBlock(Body):
+    """An image, a block of a server tool, …."""
+
+    type: str
+
+    @field_validator("type")
+    @classmethod
+    def _no_text(cls, kind: str) -> str:
+        raise ValueError(f"{kind!r:.60} cannot be read: {_TEXT_ONLY}, and no tool runs here")
+
+
+_RESULTS = {"text": "TextBlock", "document": "DocumentBlock", "search_result": "SearchResultBlock"}
+_BLOCKS = _RESULTS | {
+    "thinking": "ThinkingBlock",
+    "redacted_thinking": "RedactedThinkingBlock",
+    "tool_use": "ToolUseBlock",
+    "tool_result": "ToolResultBlock",
+}
+
+
+def _named(given: Any, kinds: dict[str, str], other: str) -> str:
+    """The class of a block by its type; capitalized, so that no error's path has it."""
+    kind = given.get("type") if isinstance(given, dict) else getattr(given, "type", None)
+    return kinds.get(kind, other) if isinstance(kind, str) else other
+
+
+def _result_block(given: Any) -> str:
+    return _named(given, _RESULTS, "OtherBlock")
+
+
+def _block(given: Any) -> str:
+    return _named(given, _BLOCKS, "OtherBlock")
+
+
+ResultBlock = Annotated[
+    Annotated[TextBlock, Tag("TextBlock")]
+    | Annotated[DocumentBlock, Tag("DocumentBlock")]
+    | Annotated[SearchResultBlock, Tag("SearchResultBlock")]
+    | Annotated[OtherBlock, Tag("OtherBlock")],
+    Discriminator(_result_block),
+]
+
+
+class ToolResultBlock(Body):
+    """What a tool gave."""
+
+    type: Literal["tool_result"]
+    tool_use_id: Annotated[str, HONOURED]
+    content: Annotated[str | list[ResultBlock] | None, HONOURED] = None
+    is_error: Annotated[bool | None, Honoured("the model reads `Error: ` before the content")] = None
+    cache_control: CacheControl = None
+
+
+Block = Annotated[
+    Annotated[TextBlock, Tag("TextBlock")]
+    | Annotated[ThinkingBlock, Tag("ThinkingBlock")]
+    | Annotated[RedactedThinkingBlock, Tag("RedactedThinkingBlock")]
+    | Annotated[ToolUseBlock, Tag("ToolUseBlock")]
+    | Annotated[ToolResultBlock, Tag("ToolResultBlock")]
+    | Annotated[DocumentBlock, Tag("DocumentBlock")]
+    | Annotated[SearchResultBlock, Tag("SearchResultBlock")]
+    | Annotated[OtherBlock, Tag("OtherBlock")],
+    Discriminator(_block),
+]
+_ONLY_BY = {ToolUseBlock: "assistant", ThinkingBlock: "assistant", ToolResultBlock: "user"}
+
+
+class InputMessage(Body):
+    """One turn."""
+
+    role: Annotated[Literal["user", "assistant", "system"], HONOURED]
+    content: Annotated[str | list[Block], Honoured("a last message of the assistant is continued")]
+
+    @model_validator(mode="after")
+    def _by_its_speaker(self) -> Self:
+        for at, block in enumerate(self.content if isinstance(self.content, list) else ()):
+            speaker = _ONLY_BY.get(type(block), self.role)
+            if speaker != self.role:
+                raise ValueError(f"content[{at}] of type {block.type} belongs into a message of the {speaker}")
+        return self
+
+
+class Tool(Body):
+    """A tool that the model may use and the client runs."""
+
+    type: Annotated[str | None, Honoured("`custom`; a server's tools are refused by name")] = None
+    name: Annotated[str, Field(pattern=FUNCTION_NAME), HONOURED]
+    description: Annotated[str | None, HONOURED] = None
+    input_schema: Annotated[dict[str, Any], HONOURED] = Field(default_factory=dict)
+    input_examples: Annotated[list[dict[str, Any]] | None, Honoured("as the schema's `examples`")] = None
+    strict: Annotated[bool | None, Accepted("calls that must be made fit their schema anyway")] = None
+    allowed_callers: Annotated[Any, Refused("tools are called by the model alone", ["direct"])] = None
+    defer_loading: Annotated[Any, Refused("there is no tool search here; leave out what is not needed", False)] = None
+    eager_input_streaming: Annotated[bool | None, Accepted("inputs are always streamed as they come")] = None
+    cache_control: CacheControl = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _ours_to_call(cls, given: Any) -> Any:
+        kind = given.get("type") if isinstance(given, dict) else None
+        if kind not in (None, "custom"):
+            raise ValueError(f"a tool of type {kind!r:.60} is Anthropic's: {_OUR_TOOLS_ONLY}")
+        return given
+
+    @model_validator(mode="after")
+    def _has_a_schema(self) -> Self:
+        if "input_schema" not in self.model_fields_set:
+            raise ValueError("input_schema is missing")
+        return self
+
+
+class ToolChoice(Body):
+    """Whether a tool must be used."""
+
+    type: Literal["auto", "any", "tool", "none"]
+    name: Annotated[str | None, HONOURED] = None
+    disable_parallel_tool_use: Annotated[bool | None, HONOURED] = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if (self.type == "tool") != (self.name is not None):
+            raise ValueError("name belongs to type 'tool', and only to it")
+        return self
+
+
+class Thinking(Body):
+    """Whether the model reasons before it answers."""
+
+    type: Annotated[
+        Literal["enabled", "disabled", "adaptive"],
+        Honoured(
+            "told to the chat template as `enable_thinking` and `thinking`; where the model reasons nevertheless, "
+            "`disabled` leaves it out of the answer"
+        ),
+    ]
+    budget_tokens: Annotated[int | None, Accepted("a target; max_tokens is the bound")] = None
+    display: Annotated[Literal["summarized", "omitted"] | None, Honoured("summarized: the whole reasoning")] = None
+
+
+class OutputFormat(Body):
+    """What the answer's text must be."""
+
+    type: Literal["json_schema"]
+    schema_: Annotated[dict[str, Any], Field(alias="schema"), HONOURED]
+
+
+class OutputConfig(Body):
+    """How the answer is made."""
+
+    effort: Annotated[
+        Literal["low", "medium", "high", "xhigh", "max"] | None,
+        Honoured("told to the chat template as `reasoning_effort`; what is above high is high"),
+    ] = None
+    format: Annotated[OutputFormat | None, HONOURED] = None
+
+
+class ContextEdit(Body):
+    """How the provider may shorten the conversation."""
+
+    type: Annotated[Literal["clear_thinking_20251015"], Accepted("chat templates leave earlier reasoning out")]
+    keep: Annotated[Any, Accepted("the chat template decides")] = None
+
+
+class ContextManagement(Body):
+    """How the provider may shorten the conversation."""
+
+    edits: Annotated[list[ContextEdit] | None, Honoured("beyond these edits the context is never shortened")] = None
+
+
+class CountBody(Body):
+    """A conversation, to be counted."""
+
+    model: Annotated[str, Honoured("a deployment's name")]
+    messages: Annotated[list[InputMessage], Field(min_length=1), HONOURED]
+    system: Annotated[str | list[TextBlock] | None, HONOURED] = None
+    tools: Annotated[list[Tool] | None, HONOURED] = None
+    tool_choice: Annotated[ToolChoice | None, HONOURED] = None
+    thinking: Annotated[Thinking | None, HONOURED] = None
+    output_config: Annotated[OutputConfig | None, HONOURED] = None
+    output_format: Annotated[OutputFormat | None, Honoured("the older name of output_config.format")] = None
+    context_management: Annotated[ContextManagement | None, HONOURED] = None
+    cache_control: CacheControl = None
+    betas: Annotated[list[str] | None, Accepted("as the header anthropic-beta: none is needed")] = None
+    user_profile_id: Annotated[str | None, Accepted("names who asks to the provider")] = None
+    workspace_id: Annotated[str | None, Accepted("names who asks to the provider")] = None
+    mcp_servers: Annotated[Any, Refused(_OUR_TOOLS_ONLY, [])] = None
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        if self.tool_choice and self.tool_choice.type in ("any", "tool") and not self.tools:
+            raise ValueError("tool_choice needs tools")
+        if self.output_format and self.output_config and self.output_config.format:
+            raise ValueError("output_format contradicts output_config.format: give one of them")
+        return self
+
+
+class MessagesBody(CountBody):
+    """A conversation, to be continued."""
+
+    max_tokens: Annotated[
+        int,
+        Ge(BOUNDS["max_tokens"][0]),
+        Le(BOUNDS["max_tokens"][1]),
+        Honoured("a bound; the context may end it sooner"),
+    ]
+    stream: Annotated[bool | None, HONOURED] = None
+    temperature: Annotated[
+        float | None, Ge(BOUNDS["temperature"][0]), Le(BOUNDS["temperature"][1]), Honoured("1 where it is not given")
+    ] = None
+    top_p: Annotated[float | None, Field(gt=0, le=1), HONOURED] = None
+    top_k: Annotated[int | None, Field(ge=-1, lt=2**31), HONOURED] = None
+    stop_sequences: Annotated[
+        list[Annotated[str, Field(min_length=1)]] | None,
+        Field(max_length=16),
+        Honoured("the one that ended the answer comes back"),
+    ] = None
+    metadata: Annotated[dict[str, Any] | None, Accepted("user_id names the end user; nothing is kept here")] = None
+    service_tier: Annotated[Literal["auto", "standard_only"] | None, Accepted("there is one tier")] = None
+    diagnostics: Annotated[dict[str, Any] | None, Accepted("they come back null: the prefix cache tells none")] = None
+    speed: Annotated[Any, Refused("there is one speed", "standard")] = None
+    inference_geo: Annotated[Any, Refused("there is one place, this one", "not_available")] = None
+    container: Annotated[Any, Refused(_OUR_TOOLS_ONLY)] = None
+    fallbacks: Annotated[Any, Refused("a request names its one model", [])] = None
+    thread: Annotated[Any, Refused(_NO_STORE)] = None
+    compaction: Annotated[Any, Refused("the conversation is never shortened here; shorten it")] = None
