@@ -174,10 +174,9 @@ def _read(block: Block) -> str:
     return ""
 
 
-def _content(source: Any) -> str:
+def _content(source: ContentSource | TextSource) -> str:
     if isinstance(source, TextSource):
         return source.data
-    assert isinstance(source, ContentSource)
     return source.content if isinstance(source.content, str) else _text(source.content)
 
 

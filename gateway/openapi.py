@@ -10,9 +10,9 @@ from starlette.routing import Route
 from gateway.ask import TIMEOUT_HEADER
 from gateway.schema.answers import (
     AnthropicErrorAnswer,
+    AnthropicMessage,
     ChatAnswer,
     ErrorAnswer,
-    MessageAnswer,
     ModelAnswer,
     ModelList,
     ResponseAnswer,
@@ -28,7 +28,7 @@ _BODIES: dict[str, tuple[type[BaseModel], type[BaseModel]]] = {
     "/v1/chat/completions": (ChatBody, ChatAnswer),
     "/v1/completions": (TextBody, TextAnswer),
     "/v1/responses": (ResponsesBody, ResponseAnswer),
-    "/v1/messages": (MessagesBody, MessageAnswer),
+    "/v1/messages": (MessagesBody, AnthropicMessage),
     "/v1/messages/count_tokens": (CountBody, TokenCount),
 }
 _NEVER_STREAMED = ("/v1/messages/count_tokens",)
@@ -72,7 +72,9 @@ def describe(routes: Iterable[Route], *, keys_needed: bool) -> dict[str, Any]:
         if path in _BODIES:
             body, answer = (names[model, "validation"] for model in _BODIES[path])
             operation["requestBody"] = {"required": True, "content": _json(body)}
-            events = {} if path in _NEVER_STREAMED else {"text/event-stream": {}}  # OpenAPI 3.1 cannot describe them
+            events: dict[str, Any] = (
+                {} if path in _NEVER_STREAMED else {"text/event-stream": {}}
+            )  # OpenAPI 3.1 cannot describe them
             content = {**_json(answer), **events}
             operation["responses"]["200"] = {"description": "The answer", "content": content}
             operation["parameters"] = [_TIMEOUT]

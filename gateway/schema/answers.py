@@ -135,7 +135,7 @@ class ErrorAnswer(Answer):
     error: Error
 
 
-class MessageAnswer(Answer):
+class AnthropicMessage(Answer):
     """A message of Anthropic's API."""
 
     id: str

@@ -3,7 +3,7 @@
 from typing import Annotated, Any, Literal, Self
 
 from annotated_types import Ge, Le
-from pydantic import Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from contract.sampling import BOUNDS
 from gateway.schema.chat import FUNCTION_NAME
@@ -13,6 +13,24 @@ from gateway.schema.decisions import HONOURED, Accepted, Honoured, Refused
 _TEXT_ONLY = "the models here read and write text only"
 _NO_STORE = "nothing is stored here; send the whole conversation"
 _OUR_TOOLS_ONLY = "no tool runs here; offer one of your own, with an input_schema, and run it"
+
+
+def kinds(**known: str) -> tuple[Discriminator, BeforeValidator]:
+    """What tells the parts of a union apart: their ``type``, each with the tag of its class.
+
+    A tag begins with a capital, so that no error's path has it.
+    """
+
+    def check(given: Any) -> Any:
+        kind = given.get("type") if isinstance(given, dict) else None
+        if not isinstance(kind, str):
+            raise ValueError("must be an object with a type")
+        if kind not in known:
+            raise ValueError(f"what is of type {kind!r:.60} cannot be read here: {_TEXT_ONLY}, and no tool runs here")
+        return given
+
+    return Discriminator(lambda given: known[given["type"]]), BeforeValidator(check)
+
 
 CacheControl = Annotated[dict[str, Any] | None, Accepted("the prefix cache is always on and needs no marks")]
 
@@ -67,20 +85,10 @@ class TextSource(Body):
     media_type: Annotated[Literal["text/plain"], HONOURED] = "text/plain"
 
 
-class OtherSource(Body):
-    """A document that is no text."""
-
-    type: Annotated[Any, Refused("the models here read text only: send a source of type text or content")]
-
-
 class Citations(Body):
     """Whether the answer cites."""
 
     enabled: Annotated[Any, Refused("the models here do not cite; ask for it in the prompt", False)] = None
-
-
-def _source(given: Any) -> str:
-    return _named(given, {"content": "ContentSource", "text": "TextSource"}, "OtherSource")
 
 
 class DocumentBlock(Body):
@@ -88,10 +96,8 @@ class DocumentBlock(Body):
 
     type: Literal["document"]
     source: Annotated[
-        Annotated[ContentSource, Tag("ContentSource")]
-        | Annotated[TextSource, Tag("TextSource")]
-        | Annotated[OtherSource, Tag("OtherSource")],
-        Discriminator(_source),
+        Annotated[ContentSource, Tag("ContentSource")] | Annotated[TextSource, Tag("TextSource")],
+        *kinds(content="ContentSource", text="TextSource"),
         HONOURED,
     ]
     title: Annotated[str | None, HONOURED] = None
@@ -111,46 +117,13 @@ class SearchResultBlock(Body):
     cache_control: CacheControl = None
 
 
-class OtherBlock(Body):
-    """An image, a block of a server tool, …."""
-
-    type: str
-
-    @field_validator("type")
-    @classmethod
-    def _no_text(cls, kind: str) -> str:
-        raise ValueError(f"{kind!r:.60} cannot be read: {_TEXT_ONLY}, and no tool runs here")
-
-
 _RESULTS = {"text": "TextBlock", "document": "DocumentBlock", "search_result": "SearchResultBlock"}
-_BLOCKS = _RESULTS | {
-    "thinking": "ThinkingBlock",
-    "redacted_thinking": "RedactedThinkingBlock",
-    "tool_use": "ToolUseBlock",
-    "tool_result": "ToolResultBlock",
-}
-
-
-def _named(given: Any, kinds: dict[str, str], other: str) -> str:
-    """The class of a block by its type; capitalized, so that no error's path has it."""
-    kind = given.get("type") if isinstance(given, dict) else getattr(given, "type", None)
-    return kinds.get(kind, other) if isinstance(kind, str) else other
-
-
-def _result_block(given: Any) -> str:
-    return _named(given, _RESULTS, "OtherBlock")
-
-
-def _block(given: Any) -> str:
-    return _named(given, _BLOCKS, "OtherBlock")
-
 
 ResultBlock = Annotated[
     Annotated[TextBlock, Tag("TextBlock")]
     | Annotated[DocumentBlock, Tag("DocumentBlock")]
-    | Annotated[SearchResultBlock, Tag("SearchResultBlock")]
-    | Annotated[OtherBlock, Tag("OtherBlock")],
-    Discriminator(_result_block),
+    | Annotated[SearchResultBlock, Tag("SearchResultBlock")],
+    *kinds(**_RESULTS),
 ]
 
 
@@ -171,9 +144,14 @@ Block = Annotated[
     | Annotated[ToolUseBlock, Tag("ToolUseBlock")]
     | Annotated[ToolResultBlock, Tag("ToolResultBlock")]
     | Annotated[DocumentBlock, Tag("DocumentBlock")]
-    | Annotated[SearchResultBlock, Tag("SearchResultBlock")]
-    | Annotated[OtherBlock, Tag("OtherBlock")],
-    Discriminator(_block),
+    | Annotated[SearchResultBlock, Tag("SearchResultBlock")],
+    *kinds(
+        thinking="ThinkingBlock",
+        redacted_thinking="RedactedThinkingBlock",
+        tool_use="ToolUseBlock",
+        tool_result="ToolResultBlock",
+        **_RESULTS,
+    ),
 ]
 _ONLY_BY = {ToolUseBlock: "assistant", ThinkingBlock: "assistant", ToolResultBlock: "user"}
 

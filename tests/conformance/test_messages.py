@@ -32,6 +32,11 @@ def streamed(client: Anthropic, body: dict[str, Any]) -> Message:
         return stream.get_final_message()
 
 
+def text_of(message: Message) -> str:
+    """Its texts, joined."""
+    return "".join(block.text for block in message.content if block.type == "text")
+
+
 def said(message: Message) -> Any:
     """A message but for its ids."""
     content = [block.model_dump() | {"id": ""} for block in message.content]
@@ -74,14 +79,12 @@ def test_each_event_has_its_name(http: httpx.Client, anthropic: Anthropic, model
 
 
 def test_a_stop_sequence_comes_back(anthropic: Anthropic, model: str) -> None:
-    whole = anthropic.messages.create(**asked(model, "Tell me a story."))
-    (block,) = whole.content
-    assert block.type == "text"
-    word = block.text.split()[2]
+    whole = text_of(anthropic.messages.create(**asked(model, "Tell me a story.")))
+    word = whole.split()[2]
     body = asked(model, "Tell me a story.", stop_sequences=["never said", word])
     for answer in (anthropic.messages.create(**body), streamed(anthropic, body)):
         assert (answer.stop_reason, answer.stop_sequence) == ("stop_sequence", word)
-        assert "".join(each.text for each in answer.content if each.type == "text") == block.text.split(word)[0]
+        assert text_of(answer) == whole.split(word)[0]
 
 
 @pytest.mark.parametrize("choice", [ONE_CALL, {"type": "tool", "name": "next_moon"}], ids=["any", "tool"])
@@ -128,8 +131,7 @@ def test_what_it_said_it_reads_again(anthropic: Anthropic, model: str) -> None:
 def test_an_answer_that_is_begun_is_continued(anthropic: Anthropic, model: str) -> None:
     chat: Any = [{"role": "user", "content": "Count to five."}, {"role": "assistant", "content": "One, two, three,"}]
     answer = anthropic.messages.create(model=model, messages=chat, max_tokens=3, extra_body=GREEDY)
-    (block,) = answer.content
-    assert block.type == "text" and "four" in block.text
+    assert "four" in text_of(answer)
 
 
 @pytest.mark.parametrize("system", ["Be brief.", [{"type": "text", "text": "Be brief."}]])
@@ -166,9 +168,8 @@ def test_what_agents_send_is_accepted(anthropic: Anthropic, model: str) -> None:
 
 def test_a_format(anthropic: Anthropic, model: str) -> None:
     wanted: Any = {"format": {"type": "json_schema", "schema": SCHEMAS["next_moon"]}}
-    (block,) = anthropic.messages.create(**asked(model, "When?", output_config=wanted, max_tokens=60)).content
-    assert block.type == "text"
-    check_call("next_moon", block.text)
+    answer = anthropic.messages.create(**asked(model, "When?", output_config=wanted, max_tokens=60))
+    check_call("next_moon", text_of(answer))
 
 
 @pytest.mark.parametrize(
