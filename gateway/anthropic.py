@@ -1,4 +1,8 @@
-"""The routes of Anthropic's API."""
+"""The routes of Anthropic's API, and its form of what other routes tell."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -6,6 +10,7 @@ from starlette.routing import Route
 
 from contract.errors import RequestError
 from gateway import messages
+from gateway.backend import Backend
 from gateway.body import read_body, timeout_of
 from gateway.errors import Refused
 from gateway.journey import journey_of
@@ -41,3 +46,24 @@ def anthropic_routes(service: Service) -> list[Route]:
         Route("/v1/messages", make_message, methods=["POST"]),
         Route("/v1/messages/count_tokens", count_tokens, methods=["POST"]),
     ]
+
+
+def anthropic_models(backends: Iterable[Backend]) -> dict[str, Any]:
+    """Every deployment."""
+    found = [anthropic_model(backend) for backend in backends]
+    return {"data": found, "has_more": False, "first_id": found[0]["id"], "last_id": found[-1]["id"]}
+
+
+def anthropic_model(backend: Backend) -> dict[str, Any]:
+    """One deployment."""
+    created = datetime.fromtimestamp(backend.created, UTC).isoformat()
+    limits = backend.spec.limits
+    return {
+        "type": "model",
+        "id": backend.name,
+        "display_name": backend.name,
+        "created_at": created,
+        "lifecycle": "active",
+        "max_input_tokens": limits.max_input_len,
+        "max_tokens": limits.max_seq_len,
+    }

@@ -13,10 +13,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from gateway import chat, responses, text
-from gateway.anthropic import anthropic_routes
+from gateway.anthropic import anthropic_model, anthropic_models, anthropic_routes
 from gateway.backend import Backend
 from gateway.body import read_body
-from gateway.dialect import failure
+from gateway.dialect import failure, speaks_anthropic
 from gateway.errors import INVALID, ApiError, Refused, of_validation
 from gateway.guard import Guard
 from gateway.health import Health
@@ -95,13 +95,16 @@ def _models(service: Service) -> list[Route]:
     async def models(request: Request) -> Response:
         """Every deployment."""
         journey_of(request).route = "/v1/models"
+        if speaks_anthropic(request.scope):
+            return JSONResponse(anthropic_models(service.backends.values()))
         return JSONResponse({"object": "list", "data": [_model(each) for each in service.backends.values()]})
 
     async def model(request: Request) -> Response:
         """One deployment."""
         journey = journey_of(request)
         journey.route = "/v1/models/{model}"
-        return JSONResponse(_model(service.backend(request.path_params["model"], journey)))
+        backend = service.backend(request.path_params["model"], journey)
+        return JSONResponse(anthropic_model(backend) if speaks_anthropic(request.scope) else _model(backend))
 
     return [Route("/v1/models", models), Route("/v1/models/{model}", model)]
 

@@ -1,7 +1,7 @@
 """A conversation of Anthropic's API as the chat that it is."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 from gateway.schema.chat import (
@@ -33,18 +33,19 @@ from gateway.schema.messages import (
     ToolResultBlock,
     ToolUseBlock,
 )
+from gateway.turns import settled
 
 _EFFORTS = {"xhigh": "high", "max": "high"}  # templates know three
 _CHOICES: dict[str, Literal["none", "auto", "required"]] = {"none": "none", "auto": "auto", "any": "required"}
 
 
-def as_chat(body: CountBody) -> ChatBody:
+def as_chat(body: CountBody, chat_template: str) -> ChatBody:
     """The chat that continues this conversation."""
     choice = body.tool_choice
     alone = choice.disable_parallel_tool_use if choice else None
     return ChatBody(
         model=body.model,
-        messages=_messages(body),
+        messages=settled(_messages(body), chat_template),
         tools=[_tool(each) for each in body.tools] if body.tools else None,
         tool_choice=_choice(choice) if choice and body.tools else None,
         parallel_tool_calls=None if alone is None else not alone,
@@ -88,20 +89,12 @@ def _is_begun(body: CountBody) -> bool:
     return last.role == "assistant" and not called and bool(last.content)
 
 
-def _messages(body: CountBody) -> list[Message]:
-    """The conversation; turns of one speaker that follow each other are one."""
-    turns = [_system(body.system)] if body.system else []
+def _messages(body: CountBody) -> Iterator[Message]:
+    if body.system:
+        text = body.system if isinstance(body.system, str) else _text(body.system)
+        yield Message(role="system", content=text)
     for message in body.messages:
-        for turn in _turns(message):
-            if turns and turns[-1].role == turn.role and turn.role in ("user", "assistant"):
-                turns[-1] = _joined(turns[-1], turn)
-            else:
-                turns.append(turn)
-    return turns
-
-
-def _system(system: str | Sequence[TextBlock]) -> Message:
-    return Message(role="system", content=system if isinstance(system, str) else _text(system))
+        yield from _turns(message)
 
 
 def _turns(message: InputMessage) -> list[Message]:
@@ -138,18 +131,6 @@ def _said(blocks: Sequence[Block]) -> Message:
         content=text if text or not calls else None,
         tool_calls=calls or None,
         reasoning_content=reasoning or None,
-    )
-
-
-def _joined(first: Message, then: Message) -> Message:
-    texts = [each.content for each in (first, then) if isinstance(each.content, str) and each.content]
-    reasoning = [each.reasoning_content for each in (first, then) if each.reasoning_content]
-    calls = [*(first.tool_calls or ()), *(then.tool_calls or ())]
-    return Message(
-        role=first.role,
-        content="\n".join(texts) if texts or not calls else None,
-        tool_calls=calls or None,
-        reasoning_content="\n".join(reasoning) or None,
     )
 
 

@@ -150,7 +150,7 @@ def to_count(body: CountBody, backend: Backend) -> Ask:
 
 def _as_chat(body: CountBody, backend: Backend) -> chat.Chat:
     try:
-        return chat.understand(as_chat(body), backend)
+        return chat.understand(as_chat(body, backend.template), backend)
     except Refused as refused:
         raise Refused(renamed(refused.error, _NAMES)) from None
 

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.dialect import failure
+from gateway.dialect import failure, speaks_anthropic
 from gateway.errors import UNKNOWN
 from gateway.journey import NO_RESPONSE, Journey
 from gateway.metrics import Metrics
@@ -38,6 +38,8 @@ class Observed:
             if message["type"] == "http.response.start":
                 journey.status = message["status"]
                 message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
+                if speaks_anthropic(scope):
+                    message["headers"].append((b"request-id", request_id.encode()))
             await send(message)
 
         try:

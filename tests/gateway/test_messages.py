@@ -14,8 +14,10 @@ from gateway.generate import Numbered
 from gateway.journey import Journey
 from gateway.messages import Message
 from gateway.parsers import parser_for
+from gateway.schema.chat import Message as ChatMessage
 from gateway.schema.decisions import entries
 from gateway.schema.messages import CountBody, MessagesBody
+from gateway.turns import settled
 
 MODEL = "synthetic"
 MESSAGES, COUNT = "/v1/messages", "/v1/messages/count_tokens"
@@ -229,3 +231,25 @@ FIELD = {
     "signature_delta": "signature",
     "input_json_delta": "input",
 }
+
+
+STRICT = (
+    "{% for m in messages %}{% if m.role == 'system' and not loop.first %}{{ raise_exception('!') }}{% endif %}"
+    "{{ m.content }}{% endfor %}"
+)
+
+
+@pytest.mark.parametrize(
+    ("template", "expected"),
+    [
+        ("", [("system", "a\nb"), ("user", "c"), ("system", "d"), ("user", "e\nf"), ("tool", "g"), ("tool", "h")]),
+        (STRICT, [("system", "a\nb"), ("user", "c\nd\ne\nf"), ("tool", "g"), ("tool", "h")]),
+    ],
+)
+def test_speakers_alternate_and_a_late_system_message_is_where_the_template_takes_it(
+    template: str, expected: list[tuple[str, str]]
+) -> None:
+    said: list[tuple[Any, str]] = [("system", "a"), ("developer", "b"), ("user", "c"), ("developer", "d")]
+    turns = [ChatMessage(role=role, content=text) for role, text in [*said, ("user", "e"), ("user", "f")]]
+    turns += [ChatMessage(role="tool", content=text, tool_call_id="1") for text in "gh"]
+    assert [(turn.role, turn.content) for turn in settled(turns, template)] == expected
