@@ -244,6 +244,9 @@ loadtest-check: $(SERVE)  ## The load test against a server of known timings
 loadtest-aiperf: $(SERVE) $(AIPERF)  ## The same load through NVIDIA's aiperf: the medians side by side
 	@$(PY) -m loadtests.load.aiperf $(CONFIG) $(ARGS)
 
+fields-page: $(SERVE)  ## docs/fields.md, every field that a client may send, from the code
+	@$(PY) -m gateway.fields_page
+
 engines-page: $(SERVE)  ## docs/engines.md, what each engine can do, from the code
 	@$(PY) -m python_backend.engines_page
 

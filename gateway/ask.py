@@ -51,7 +51,7 @@ def sampling_inputs(body: Sampling) -> tuple[Inputs, dict[str, str]]:
     if isinstance(body, Choices):
         given |= {
             "seed": ("seed", None if body.seed is None else body.seed % 2**64),
-            "stop_words": ("stop", [body.stop] if isinstance(body.stop, str) else body.stop or None),
+            "stop_words": ("stop", [each for each in _listed(body.stop) if each] or None),
             "presence_penalty": ("presence_penalty", body.presence_penalty),
             "frequency_penalty": ("frequency_penalty", body.frequency_penalty),
             "logit_bias": ("logit_bias", json.dumps(body.logit_bias) if body.logit_bias else None),
@@ -108,6 +108,10 @@ def _structured(wanted: StructuredOutputs) -> list[Guide]:
     if wanted.json_object:
         found.append(Guide("json", "", "structured_outputs.json_object"))
     return found
+
+
+def _listed(given: str | list[str] | None) -> list[str]:
+    return [given] if isinstance(given, str) else given or []
 
 
 def _schema(schema: dict[str, Any] | str) -> str:

@@ -54,8 +54,7 @@ def _checked(body: bytes, schema: type[B]) -> B:
         raise refuse(f"The body is not JSON: {error}", code="invalid_json") from None
     if not isinstance(given, dict):
         raise refuse("The body must be a JSON object", code="invalid_json")
-    # null is OpenAI's "not given", of fields that are not known here too
-    return schema.model_validate({name: value for name, value in given.items() if value is not None})
+    return schema.model_validate(given)
 
 
 def _no_text(value: Any, at: Location) -> Location | None:

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from contract.errors import RequestError
-from gateway.schema.common import why_harmless
+from gateway.schema.decisions import REFUSAL
 from gateway.schema.refused import why_refused
 
 Location = tuple[int | str, ...]  # a place in a body, as pydantic tells it
@@ -97,9 +97,8 @@ def of_validation(error: ValidationError) -> ApiError:
         named = message.partition(" ")[0]
         where = f"{param}: {message}" if param else message
         return ApiError(400, where, INVALID, "invalid_value", param or (named if named.isidentifier() else None))
-    reason = why_harmless(str(param)) if kind == "literal_error" else ""
-    if reason:
-        return ApiError(400, f"{param}: {reason}", INVALID, "unsupported_parameter", param)
+    if kind == REFUSAL:
+        return ApiError(400, f"{param}: {message}", INVALID, "unsupported_parameter", param)
     given: Any = fault.get("input")
     shown = f", got {given!r:.80}" if isinstance(given, str | int | float) else ""
     where = f"{param}: " if param else ""
@@ -111,7 +110,9 @@ def _telling(fault: ErrorDetails) -> tuple[bool, bool, int]:
 
     A wrong type comes last: of a union, the members that were not meant all report one.
     """
-    refused = fault["type"] == "extra_forbidden" and bool(why_refused(str(fault["loc"][-1])))
+    refused = fault["type"] == REFUSAL or (
+        fault["type"] == "extra_forbidden" and bool(why_refused(str(fault["loc"][-1])))
+    )
     return refused, not fault["type"].endswith("_type"), len(fault["loc"])
 
 

@@ -24,7 +24,7 @@ from gateway.schema.messages import CountBody, MessagesBody
 from gateway.schema.responses import ResponsesBody
 from gateway.schema.text import TextBody
 
-_BODIES: dict[str, tuple[type[BaseModel], type[BaseModel]]] = {
+BODIES: dict[str, tuple[type[BaseModel], type[BaseModel]]] = {
     "/v1/chat/completions": (ChatBody, ChatAnswer),
     "/v1/completions": (TextBody, TextAnswer),
     "/v1/responses": (ResponsesBody, ResponseAnswer),
@@ -49,7 +49,7 @@ _REFS = "#/components/schemas/{model}"
 
 def describe(routes: Iterable[Route], *, keys_needed: bool) -> dict[str, Any]:
     """The document of these routes: what they really take and give."""
-    models = [model for pair in _BODIES.values() for model in pair] + [*_PLAIN.values(), *_FAILURES]
+    models = [model for pair in BODIES.values() for model in pair] + [*_PLAIN.values(), *_FAILURES]
     names, schemas = models_json_schema([(model, "validation") for model in models], ref_template=_REFS)
     components: dict[str, Any] = {"schemas": schemas["$defs"]}
     paths: dict[str, Any] = {}
@@ -69,13 +69,12 @@ def describe(routes: Iterable[Route], *, keys_needed: bool) -> dict[str, Any]:
             status: {"description": why, "content": _json(failure)}
             for status, why in {**_ERRORS, **(_UNAUTHORIZED if keys_needed else {})}.items()
         }
-        if path in _BODIES:
-            body, answer = (names[model, "validation"] for model in _BODIES[path])
+        if path in BODIES:
+            body, answer = (names[model, "validation"] for model in BODIES[path])
             operation["requestBody"] = {"required": True, "content": _json(body)}
-            events: dict[str, Any] = (
-                {} if path in _NEVER_STREAMED else {"text/event-stream": {}}
-            )  # OpenAPI 3.1 cannot describe them
-            content = {**_json(answer), **events}
+            content = _json(answer)
+            if path not in _NEVER_STREAMED:
+                content["text/event-stream"] = {}  # what an event is, OpenAPI 3.1 cannot say
             operation["responses"]["200"] = {"description": "The answer", "content": content}
             operation["parameters"] = [_TIMEOUT]
         elif path in _PLAIN:

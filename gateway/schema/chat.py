@@ -5,8 +5,9 @@ from typing import Annotated, Any, Literal, Self
 from annotated_types import Ge, Le
 from pydantic import Field, model_validator
 
-from contract.sampling import BOUNDS
-from gateway.schema.common import Body, Choices
+from gateway.schema.common import WHOLE, Body, Choices, bounds
+from gateway.schema.decisions import HONOURED, Accepted, Honoured, Refused
+from gateway.schema.refused import TEXT_ONLY
 
 FUNCTION_NAME = r"^[a-zA-Z0-9_.-]{1,128}$"
 
@@ -15,51 +16,54 @@ class TextPart(Body):
     """A part of a message's content."""
 
     type: Literal["text"]
-    text: str
+    text: Annotated[str, HONOURED]
 
 
 class RefusalPart(Body):
     """What an earlier answer said instead of an answer."""
 
     type: Literal["refusal"]
-    refusal: str
+    refusal: Annotated[str, HONOURED]
 
 
 class CalledFunction(Body):
     """A function that an earlier answer called."""
 
-    name: str
-    arguments: str
+    name: Annotated[str, HONOURED]
+    arguments: Annotated[str, HONOURED]
+    parsed_arguments: Annotated[Any, Accepted("what the client's library made of arguments")] = None
 
 
 class ToolCall(Body):
     """A tool call of an earlier answer."""
 
-    id: str
+    id: Annotated[str, HONOURED]
     type: Literal["function"] = "function"
-    function: CalledFunction
-    index: int | None = Field(None, description="Streams number their calls; harmless here.")
+    function: Annotated[CalledFunction, HONOURED]
+    index: Annotated[int | None, Accepted("streams number their calls")] = None
 
 
 class Message(Body):
-    """One message of the conversation."""
+    """One message of the conversation; one of an earlier answer may come back with all that clients keep beside it."""
 
-    role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | list[TextPart | RefusalPart] | None = None
-    name: str | None = None
-    tool_calls: list[ToolCall] | None = None
-    tool_call_id: str | None = None
-    reasoning_content: str | None = None
-    refusal: str | None = None
-    annotations: list[Any] | None = Field(None, description="Of an earlier answer; changes nothing.")
-    audio: None = None
-    function_call: None = None
+    role: Annotated[Literal["system", "developer", "user", "assistant", "tool"], HONOURED]
+    content: Annotated[
+        str | list[TextPart | RefusalPart] | None, Honoured("an assistant's may be null, or left out")
+    ] = None
+    name: Annotated[str | None, Honoured("for templates that write it")] = None
+    tool_calls: Annotated[list[ToolCall] | None, HONOURED] = None
+    tool_call_id: Annotated[str | None, HONOURED] = None
+    reasoning_content: Annotated[str | None, Honoured("for templates that write earlier reasoning")] = None
+    refusal: Annotated[str | None, Honoured("is the content where there is none")] = None
+    annotations: Annotated[list[Any] | None, Accepted("of an earlier answer")] = None
+    audio: Annotated[Any, Refused(TEXT_ONLY)] = None
+    function_call: Annotated[Any, Refused("is deprecated; send tool_calls")] = None
 
     @model_validator(mode="after")
     def _says_something(self) -> Self:
         if self.role == "tool" and not self.tool_call_id:
             raise ValueError("a tool message needs tool_call_id")
-        if self.content is None and not (self.role == "assistant" and (self.tool_calls or self.refusal)):
+        if self.content is None and self.role != "assistant":
             raise ValueError(f"a {self.role} message needs content")
         return self
 
@@ -67,46 +71,46 @@ class Message(Body):
 class Function(Body):
     """A function that the model may call."""
 
-    name: str = Field(pattern=FUNCTION_NAME)
-    description: str | None = None
-    parameters: dict[str, Any] | None = None
-    strict: bool | None = None
+    name: Annotated[str, Field(pattern=FUNCTION_NAME), HONOURED]
+    description: Annotated[str | None, HONOURED] = None
+    parameters: Annotated[dict[str, Any] | None, HONOURED] = None
+    strict: Annotated[bool | None, Accepted("a call that must be made always fits its schema")] = None
 
 
 class Tool(Body):
     """A tool that the model may use."""
 
     type: Literal["function"]
-    function: Function
+    function: Annotated[Function, HONOURED]
 
 
 class FunctionName(Body):
     """Which function."""
 
-    name: str
+    name: Annotated[str, HONOURED]
 
 
 class NamedTool(Body):
     """The tool that must be used."""
 
     type: Literal["function"]
-    function: FunctionName
+    function: Annotated[FunctionName, HONOURED]
 
 
 class JsonSchema(Body):
     """A schema that the answer must fit."""
 
-    name: str = Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")
-    description: str | None = None
-    schema_: dict[str, Any] | None = Field(None, alias="schema")
-    strict: bool | None = None
+    name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$"), Accepted("names the schema to the model's provider")]
+    description: Annotated[str | None, Accepted("the model sees the schema's effect only")] = None
+    schema_: Annotated[dict[str, Any] | None, HONOURED] = Field(None, alias="schema")
+    strict: Annotated[bool | None, Accepted("the answer always fits")] = None
 
 
 class ResponseFormat(Body):
     """What the answer's text must be."""
 
     type: Literal["text", "json_object", "json_schema"]
-    json_schema: JsonSchema | None = None
+    json_schema: Annotated[JsonSchema | None, HONOURED] = None
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -118,16 +122,28 @@ class ResponseFormat(Body):
 class ChatBody(Choices):
     """A chat to be continued."""
 
-    messages: Annotated[list[Message], Field(min_length=1)]
-    max_completion_tokens: Annotated[int, Ge(BOUNDS["max_tokens"][0]), Le(BOUNDS["max_tokens"][1])] | None = None
-    logprobs: bool | None = None
-    top_logprobs: Annotated[int, Ge(0), Le(20)] | None = None
-    tools: list[Tool] | None = None
-    tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
-    parallel_tool_calls: bool | None = None
-    response_format: ResponseFormat | None = None
-    chat_template_kwargs: dict[str, Any] | None = None
-    modalities: list[Literal["text"]] | None = Field(None, description="Answers are text.")
+    messages: Annotated[list[Message], Field(min_length=1), HONOURED]
+    max_completion_tokens: Annotated[int | None, *bounds("max_tokens"), WHOLE, HONOURED] = None
+    logprobs: Annotated[bool | None, HONOURED] = None
+    top_logprobs: Annotated[int | None, Ge(0), Le(20), WHOLE, HONOURED] = None
+    tools: Annotated[list[Tool] | None, HONOURED] = None
+    tool_choice: Annotated[Literal["none", "auto", "required"] | NamedTool | None, HONOURED] = None
+    parallel_tool_calls: Annotated[bool | None, HONOURED] = None
+    response_format: Annotated[ResponseFormat | None, HONOURED] = None
+    chat_template_kwargs: Annotated[dict[str, Any] | None, HONOURED] = None
+    modalities: Annotated[Any, Refused(TEXT_ONLY, ["text"])] = None
+    audio: Annotated[Any, Refused(TEXT_ONLY)] = None
+    functions: Annotated[Any, Refused("is deprecated; use tools", [])] = None
+    function_call: Annotated[Any, Refused("is deprecated; use tool_choice", "auto", "none")] = None
+    prediction: Annotated[Any, Refused("predicted outputs are not supported; leave it out")] = None
+    reasoning_effort: Annotated[Any, Refused("the model decides; chat_template_kwargs has what its template knows")] = (
+        None
+    )
+    verbosity: Annotated[Any, Refused("is not supported; ask for it in the prompt", "medium")] = None
+    web_search_options: Annotated[Any, Refused("no search runs here; offer it as a tool and run it")] = None
+    moderation: Annotated[Any, Refused("there is no moderation here")] = None
+    echo: Annotated[Any, Refused("the prompt of a chat is not repeated", False)] = None
+    add_special_tokens: Annotated[Any, Refused("the chat template writes them", False)] = None
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:
@@ -135,8 +151,6 @@ class ChatBody(Choices):
             raise ValueError("top_logprobs needs logprobs")
         if self.max_tokens and self.max_completion_tokens not in (None, self.max_tokens):
             raise ValueError("max_tokens and max_completion_tokens contradict each other")
-        if self.stream_options and not self.stream:
-            raise ValueError("stream_options needs stream")
         if self.tool_choice not in (None, "none", "auto") and not self.tools:
             raise ValueError("tool_choice needs tools")
         return self

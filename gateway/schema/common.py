@@ -1,88 +1,106 @@
 """What the bodies of all endpoints share: sampling, and the fields that are accepted because they change nothing."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from annotated_types import Ge, Gt, Le
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from contract.sampling import BOUNDS
+from gateway.schema.decisions import HONOURED, Accepted, Honoured, Refused
 
 
 class Body(BaseModel):
-    """Base of every part of a body: unknown fields are refused, "5" is no 5, NaN is no number."""
+    """Base of every part of a body: unknown fields are refused, "5" is no 5, NaN is no number, null is "not given"."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, given: Any) -> Any:
+        if isinstance(given, dict) and None in given.values():
+            return {name: value for name, value in given.items() if value is not None}
+        return given
 
-def _bounds(name: str) -> tuple[Ge | Gt, Le]:
+
+def bounds(name: str) -> tuple[Ge | Gt, Le]:
     """The bounds that the contract gives a sampling parameter."""
     low, high, inclusive = BOUNDS[name]
     return (Ge(low) if inclusive else Gt(low)), Le(high)
 
 
-class Harmless(Body):
-    """Accepted, and without effect on the answer; each with the reason why that is true."""
-
-    user: str | None = Field(None, description="Names the end user to the provider; nothing is kept here.")
-    metadata: dict[str, str] | None = Field(None, description="Tags for stored answers; none are stored.")
-    store: Literal[False] | None = Field(None, description="Answers are never stored.")
-    service_tier: Literal["auto", "default"] | None = Field(None, description="There is one tier.")
-    safety_identifier: str | None = Field(None, description="Names the end user to the provider.")
-    prompt_cache_key: str | None = Field(None, description="The prefix cache needs no key.")
-    prompt_cache_retention: Literal["in_memory"] | None = Field(None, description="The prefix cache is in memory.")
+def _whole(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def why_harmless(field: str) -> str:
-    """Why only some values of a harmless field are accepted; '' for other fields."""
-    known = Harmless.model_fields.get(field)
-    return (known.description or "") if known else ""
+WHOLE = BeforeValidator(_whole)  # JSON has one kind of number: 1.0 is 1
+TokenId = Annotated[int, Field(ge=0, lt=2**31), WHOLE]
+
+NO_BEAMS = "beam search is not supported; send n to choose among several answers"
+
+
+class Common(Body):
+    """What says nothing of the answer: who asks, and how it is to be handled."""
+
+    model: Annotated[str, Honoured("a deployment's name; `ensemble` where there is one deployment")]
+    stream: Annotated[bool | None, HONOURED] = None
+    user: Annotated[str | None, Accepted("names the end user to the provider; nothing is kept here")] = None
+    metadata: Annotated[dict[str, Any] | None, Accepted("tags of stored answers; none are stored")] = None
+    store: Annotated[Any, Refused("answers are never stored here; leave it out", False)] = None
+    service_tier: Annotated[Any, Refused("there is one tier; leave it out", "auto", "default")] = None
+    safety_identifier: Annotated[str | None, Accepted("names the end user to the provider")] = None
+    prompt_cache_key: Annotated[str | None, Accepted("the prefix cache needs no key")] = None
+    prompt_cache_retention: Annotated[str | None, Accepted("the prefix cache keeps what it has room for")] = None
+    prompt_cache_options: Annotated[dict[str, Any] | None, Accepted("the prefix cache is always on")] = None
+
+
+class Sampling(Common):
+    """How to sample; the names are OpenAI's, then vLLM's."""
+
+    temperature: Annotated[float | None, *bounds("temperature"), Honoured("1 where it is not given, as OpenAI's")] = (
+        None
+    )
+    top_p: Annotated[float | None, *bounds("top_p"), HONOURED] = None
+    top_k: Annotated[int | None, Ge(-1), Le(2**31 - 1), WHOLE, Honoured("-1 and 0: off")] = None
+    ignore_eos: Annotated[bool | None, HONOURED] = None
+    min_tokens: Annotated[int | None, *bounds("min_tokens"), WHOLE, HONOURED] = None
+    repetition_penalty: Annotated[float | None, *bounds("repetition_penalty"), HONOURED] = None
+    stop_token_ids: Annotated[list[TokenId] | None, HONOURED] = None
+    use_beam_search: Annotated[Any, Refused(NO_BEAMS, False)] = None
+    length_penalty: Annotated[Any, Refused(NO_BEAMS, 1, 0)] = None
+    priority: Annotated[Any, Refused("requests are served in the order of their arrival", 0)] = None
 
 
 class StreamOptions(Body):
     """What a stream carries beside the answer."""
 
-    include_usage: bool = False
-    include_obfuscation: Literal[False] = False
+    include_usage: Annotated[bool, HONOURED] = False
+    include_obfuscation: Annotated[Any, Refused("streams are not padded", False)] = None
 
 
 class StructuredOutputs(Body):
     """vLLM's name for guided decoding; give one."""
 
-    json_: dict[str, Any] | str | None = Field(None, alias="json")
-    regex: str | None = None
-    grammar: str | None = None
-    json_object: Literal[True] | None = None
-
-
-Stop = Annotated[str, Field(min_length=1)]
-TokenId = Annotated[int, Field(ge=0, lt=2**31)]
-
-
-class Sampling(Harmless):
-    """How to sample; the names are OpenAI's, then vLLM's."""
-
-    model: str
-    temperature: Annotated[float, *_bounds("temperature")] | None = None
-    top_p: Annotated[float, *_bounds("top_p")] | None = None
-    stream: bool | None = None
-    top_k: Annotated[int, Ge(-1), Le(2**31 - 1)] | None = Field(None, description="-1 or 0: off.")
-    ignore_eos: bool | None = None
-    min_tokens: Annotated[int, *_bounds("min_tokens")] | None = None
-    repetition_penalty: Annotated[float, *_bounds("repetition_penalty")] | None = None
-    stop_token_ids: list[TokenId] | None = None
+    json_: Annotated[dict[str, Any] | str | None, HONOURED] = Field(None, alias="json")
+    regex: Annotated[str | None, HONOURED] = None
+    grammar: Annotated[str | None, Honoured("EBNF as GBNF has it")] = None
+    json_object: Annotated[bool | None, HONOURED] = None
 
 
 class Choices(Sampling):
     """What chat and text completions have in common beyond that."""
 
-    n: Annotated[int, Ge(1), Le(128)] | None = None
-    seed: Annotated[int, Ge(-(2**63)), Le(2**63 - 1)] | None = None
-    stop: Stop | Annotated[list[Stop], Field(max_length=16)] | None = None
-    presence_penalty: Annotated[float, *_bounds("presence_penalty")] | None = None
-    frequency_penalty: Annotated[float, *_bounds("frequency_penalty")] | None = None
-    logit_bias: dict[str, Annotated[float, Ge(-100), Le(100)]] | None = None
-    max_tokens: Annotated[int, *_bounds("max_tokens")] | None = None
-    stream_options: StreamOptions | None = None
-    guided_json: dict[str, Any] | str | None = None
-    guided_regex: str | None = None
-    structured_outputs: StructuredOutputs | None = None
+    n: Annotated[int | None, Ge(1), Le(128), WHOLE, HONOURED] = None
+    seed: Annotated[int | None, Ge(-(2**63)), Le(2**63 - 1), WHOLE, HONOURED] = None
+    stop: Annotated[str | Annotated[list[str], Field(max_length=16)] | None, Honoured('`""` is none')] = None
+    presence_penalty: Annotated[float | None, *bounds("presence_penalty"), HONOURED] = None
+    frequency_penalty: Annotated[float | None, *bounds("frequency_penalty"), HONOURED] = None
+    logit_bias: Annotated[dict[str, Annotated[float, Ge(-100), Le(100)]] | None, HONOURED] = None
+    max_tokens: Annotated[int | None, *bounds("max_tokens"), WHOLE, HONOURED] = None
+    stream_options: Annotated[StreamOptions | None, Honoured("an answer that is not streamed has its usage")] = None
+    guided_json: Annotated[dict[str, Any] | str | None, HONOURED] = None
+    guided_regex: Annotated[str | None, HONOURED] = None
+    structured_outputs: Annotated[StructuredOutputs | None, HONOURED] = None
+    best_of: Annotated[Any, Refused("is not supported; ask for n answers and choose among them", 1)] = None
+    truncate_prompt_tokens: Annotated[Any, Refused("a prompt is never cut; shorten it", -1)] = None
+    spaces_between_special_tokens: Annotated[Any, Refused("texts are decoded as the tokenizer does", True)] = None
+    min_p: Annotated[Any, Refused("is not supported; use top_p or top_k", 0)] = None

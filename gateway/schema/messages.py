@@ -2,15 +2,13 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from annotated_types import Ge, Le
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
-from contract.sampling import BOUNDS
 from gateway.schema.chat import FUNCTION_NAME
-from gateway.schema.common import Body
+from gateway.schema.common import WHOLE, Body, bounds
 from gateway.schema.decisions import HONOURED, Accepted, Honoured, Refused
+from gateway.schema.refused import TEXT_ONLY
 
-_TEXT_ONLY = "the models here read and write text only"
 _NO_STORE = "nothing is stored here; send the whole conversation"
 _OUR_TOOLS_ONLY = "no tool runs here; offer one of your own, with an input_schema, and run it"
 
@@ -26,7 +24,7 @@ def kinds(**known: str) -> tuple[Discriminator, BeforeValidator]:
         if not isinstance(kind, str):
             raise ValueError("must be an object with a type")
         if kind not in known:
-            raise ValueError(f"what is of type {kind!r:.60} cannot be read here: {_TEXT_ONLY}, and no tool runs here")
+            raise ValueError(f"what is of type {kind!r:.60} cannot be read here: {TEXT_ONLY}, and no tool runs here")
         return given
 
     return Discriminator(lambda given: known[given["type"]]), BeforeValidator(check)
@@ -224,7 +222,7 @@ class Thinking(Body):
             "`disabled` leaves it out of the answer"
         ),
     ]
-    budget_tokens: Annotated[int | None, Accepted("a target; max_tokens is the bound")] = None
+    budget_tokens: Annotated[int | None, WHOLE, Accepted("a target; max_tokens is the bound")] = None
     display: Annotated[Literal["summarized", "omitted"] | None, Honoured("summarized: the whole reasoning")] = None
 
 
@@ -290,16 +288,14 @@ class MessagesBody(CountBody):
 
     max_tokens: Annotated[
         int,
-        Ge(BOUNDS["max_tokens"][0]),
-        Le(BOUNDS["max_tokens"][1]),
+        *bounds("max_tokens"),
+        WHOLE,
         Honoured("a bound; the context may end it sooner"),
     ]
     stream: Annotated[bool | None, HONOURED] = None
-    temperature: Annotated[
-        float | None, Ge(BOUNDS["temperature"][0]), Le(BOUNDS["temperature"][1]), Honoured("1 where it is not given")
-    ] = None
-    top_p: Annotated[float | None, Field(gt=0, le=1), HONOURED] = None
-    top_k: Annotated[int | None, Field(ge=-1, lt=2**31), HONOURED] = None
+    temperature: Annotated[float | None, *bounds("temperature"), Honoured("1 where it is not given")] = None
+    top_p: Annotated[float | None, *bounds("top_p"), HONOURED] = None
+    top_k: Annotated[int | None, Field(ge=-1, lt=2**31), WHOLE, Honoured("-1 and 0: off")] = None
     stop_sequences: Annotated[
         list[Annotated[str, Field(min_length=1)]] | None,
         Field(max_length=16),

@@ -1,11 +1,12 @@
 """The body of POST /v1/completions."""
 
-from typing import Annotated, Self, cast
+from typing import Annotated, Any, Self, cast
 
 from annotated_types import Ge, Le
 from pydantic import Field, model_validator
 
-from gateway.schema.common import Choices, TokenId
+from gateway.schema.common import WHOLE, Choices, TokenId
+from gateway.schema.decisions import HONOURED, Honoured, Refused
 
 Text = Annotated[str, Field(min_length=1)]
 Ids = Annotated[list[TokenId], Field(min_length=1)]
@@ -14,9 +15,13 @@ Ids = Annotated[list[TokenId], Field(min_length=1)]
 class TextBody(Choices):
     """A text to be continued."""
 
-    prompt: Text | Ids | Annotated[list[Text], Field(min_length=1)] | Annotated[list[Ids], Field(min_length=1)]
-    logprobs: Annotated[int, Ge(0), Le(20)] | None = None
-    echo: bool | None = Field(None, description="Needs a prompt of text, and no logprobs.")
+    prompt: Annotated[
+        Text | Ids | Annotated[list[Text], Field(min_length=1)] | Annotated[list[Ids], Field(min_length=1)], HONOURED
+    ]
+    logprobs: Annotated[int | None, Ge(0), Le(20), WHOLE, HONOURED] = None
+    echo: Annotated[bool | None, Honoured("of a prompt of text, without logprobs")] = None
+    suffix: Annotated[Any, Refused("text cannot be inserted before a suffix", "")] = None
+    add_special_tokens: Annotated[Any, Refused("a prompt has the model's special tokens; send ids", True)] = None
 
     @property
     def prompts(self) -> list[str | list[int]]:
@@ -26,8 +31,6 @@ class TextBody(Choices):
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:
-        if self.stream_options and not self.stream:
-            raise ValueError("stream_options needs stream")
         if self.echo and (self.logprobs is not None or not all(isinstance(prompt, str) for prompt in self.prompts)):
             raise ValueError("echo needs a prompt of text, and no logprobs")
         return self

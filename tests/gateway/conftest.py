@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from serving.supervisor import Running
-from tests.e2e.servers import metric, synthetic
+from tests.e2e.servers import metric, smollm2, synthetic
 
 CHAT, TEXT, RESPONSES = "/v1/chat/completions", "/v1/completions", "/v1/responses"
 
@@ -26,6 +26,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 @pytest.fixture(scope="session")
 def http(server: Running) -> Iterator[httpx.Client]:
     with client(server) as connected:
+        yield connected
+
+
+@pytest.fixture(scope="session")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    """The default deployment's gateway, for what needs an engine with a model."""
+    with smollm2(tmp_path_factory.mktemp("real"), gateway=True) as running, client(running) as connected:
         yield connected
 
 

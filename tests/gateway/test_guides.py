@@ -1,14 +1,12 @@
 """Guided answers of the real model, and guides that its engine cannot take."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.e2e.servers import smollm2
-from tests.gateway.conftest import CHAT, RESPONSES, TEXT, client, user
+from tests.gateway.conftest import CHAT, RESPONSES, TEXT, user
 
 CITY: dict[str, Any] = {"type": "string", "maxLength": 20}
 PLACE = {"type": "object", "properties": {"city": CITY}, "required": ["city"], "additionalProperties": False}
@@ -20,10 +18,9 @@ REFERRING = {
 }
 
 
-@pytest.fixture(scope="module")
-def http(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    with smollm2(tmp_path_factory.mktemp("guides"), gateway=True) as server, client(server) as connected:
-        yield connected
+@pytest.fixture
+def http(real: httpx.Client) -> httpx.Client:
+    return real
 
 
 def chat(http: httpx.Client, **fields: Any) -> httpx.Response:

@@ -1,0 +1,164 @@
+"""Bodies that between them send every field of every endpoint, and what is in them, object by object."""
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import BaseModel
+
+from gateway.openapi import BODIES
+from gateway.schema.decisions import Entry
+from tests.gateway.conftest import CHAT, RESPONSES, TEXT, user
+
+Json = dict[str, Any]
+
+MODEL = "smollm2-135m"
+BASE: dict[str, Json] = {
+    CHAT: {"model": MODEL, "messages": user("x"), "max_tokens": 2},
+    TEXT: {"model": MODEL, "prompt": "x", "max_tokens": 2},
+    RESPONSES: {"model": MODEL, "input": "x", "max_output_tokens": 2},
+}
+PARAMETERS = {"type": "object", "properties": {"day": {"type": "integer"}}, "required": ["day"]}
+TOOL = {
+    "type": "function",
+    "function": {"name": "moon", "description": "d", "parameters": PARAMETERS, "strict": True},
+}
+CALL = {
+    "id": "c1",
+    "type": "function",
+    "index": 0,
+    "function": {"name": "moon", "arguments": '{"day": 3}', "parsed_arguments": {"day": 3}},
+}
+SCHEMA = {"name": "n", "description": "d", "strict": True, "schema": PARAMETERS}
+
+_COMMON: list[Json] = [
+    {
+        "user": "u",
+        "metadata": {"a": "b"},
+        "safety_identifier": "s",
+        "prompt_cache_key": "k",
+        "prompt_cache_retention": "24h",
+        "prompt_cache_options": {"mode": "implicit"},
+    },
+    {"stream": True, "stream_options": {}},
+    {"temperature": 0.5, "top_p": 0.5, "top_k": 5, "ignore_eos": True, "min_tokens": 1, "repetition_penalty": 1.1},
+    {"stop_token_ids": [5]},
+]
+_CHOICES: list[Json] = [
+    {"n": 2, "seed": 3, "stop": "x", "presence_penalty": 0.1, "frequency_penalty": 0.1},
+    {"stop": ["x", "y"]},
+    {"stop": ["x", ""]},
+    {"stream": True, "stream_options": {"include_usage": True}},
+    {"stream_options": {"include_usage": True}},
+    {"guided_json": PARAMETERS},
+    {"guided_regex": "a+"},
+    {"structured_outputs": {"json": PARAMETERS}},
+    {"structured_outputs": {"regex": "a+"}},
+    {"structured_outputs": {"grammar": 'root ::= "a"'}},
+    {"structured_outputs": {"json_object": True}},
+]
+_TURNS: list[Json] = [
+    {"role": "system", "content": "s"},
+    {"role": "user", "name": "jo", "content": [{"type": "text", "text": "x"}]},
+    {"role": "assistant", "tool_calls": [CALL]},
+    {"role": "tool", "tool_call_id": "c1", "content": "3"},
+    {"role": "assistant", "content": [{"type": "refusal", "refusal": "no"}]},
+    {"role": "assistant", "refusal": "no", "annotations": [], "reasoning_content": "hm"},
+    {"role": "user", "content": "x"},
+]
+_ITEMS: list[Json] = [
+    {"role": "user", "content": [{"type": "input_text", "text": "x"}]},
+    {"type": "reasoning", "id": "r", "summary": [], "content": [], "status": "completed"},
+    {
+        "type": "message",
+        "role": "assistant",
+        "id": "m",
+        "status": "completed",
+        "phase": "final_answer",
+        "content": [
+            {"type": "output_text", "text": "x", "annotations": [], "logprobs": []},
+            {"type": "refusal", "refusal": "no"},
+        ],
+    },
+    {
+        "type": "function_call",
+        "id": "f",
+        "call_id": "c",
+        "name": "moon",
+        "arguments": "{}",
+        "status": "completed",
+    },
+    {
+        "type": "function_call_output",
+        "id": "o",
+        "call_id": "c",
+        "output": [{"type": "input_text", "text": "x", "annotations": [], "logprobs": []}],
+        "status": "completed",
+    },
+]
+
+# What is sent beside the base, each in a request of its own; all of it is taken by the default deployment.
+TAKEN: dict[str, list[Json]] = {
+    CHAT: [
+        *_COMMON,
+        *_CHOICES,
+        {"messages": _TURNS, "tools": [TOOL], "tool_choice": "none"},
+        {"max_completion_tokens": 2},
+        {"logprobs": True, "top_logprobs": 0},
+        {"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "moon"}}},
+        {"parallel_tool_calls": False, "tools": [TOOL]},
+        {"response_format": {"type": "json_schema", "json_schema": SCHEMA}},
+        {"chat_template_kwargs": {"thinking": True}},
+    ],
+    TEXT: [*_COMMON, *_CHOICES, {"prompt": ["x", "y"], "echo": True}, {"logprobs": 0, "prompt": [5, 6]}],
+    RESPONSES: [
+        *_COMMON,
+        {"input": _ITEMS, "instructions": "i", "max_output_tokens": 2, "parallel_tool_calls": True},
+        {"tools": [{"type": "function", **TOOL["function"]}], "tool_choice": {"type": "function", "name": "moon"}},  # type: ignore[dict-item]
+        {"text": {"format": {"type": "json_schema", **SCHEMA}}},
+        {"include": ["message.output_text.logprobs"], "top_logprobs": 0},
+        {"chat_template_kwargs": {"thinking": True}},
+    ],
+}
+# What this deployment's engine lacks, and refuses by name.
+LACKED: dict[str, list[Json]] = {CHAT: [{"logit_bias": {"5": 1}}], TEXT: [{"logit_bias": {"5": 1}}], RESPONSES: []}
+
+
+def bodies(door: str) -> Iterator[Json]:
+    """Every body that is sent to an endpoint."""
+    yield from (BASE[door] | fields for fields in [{}, *TAKEN[door], *LACKED[door]])
+
+
+def objects(value: Any, raw: Any) -> Iterator[tuple[BaseModel, Json]]:
+    """The models in a checked body, each beside the JSON that it was made from."""
+    if isinstance(value, BaseModel):
+        yield value, raw
+        for name, info in type(value).model_fields.items():
+            if name in value.model_fields_set:
+                yield from objects(getattr(value, name), raw[info.alias or name])
+    elif isinstance(value, list):
+        for each, inner in zip(value, raw, strict=True):
+            yield from objects(each, inner)
+
+
+def sent(door: str) -> set[tuple[type[BaseModel], str]]:
+    """The fields that the bodies of an endpoint have, each with its model."""
+    schema, _ = BODIES[door]
+    return {
+        (type(model), name)
+        for body in bodies(door)
+        for model, _ in objects(schema.model_validate(body), body)
+        for name in model.model_fields_set
+    }
+
+
+def with_field(door: str, entry: Entry, value: Any) -> Json:
+    """A body of an endpoint that has this value in this field."""
+    schema, _ = BODIES[door]
+    for body in bodies(door):
+        changed = copy.deepcopy(body)
+        for model, raw in objects(schema.model_validate(body), changed):
+            if type(model) is entry.model:
+                raw[entry.model.model_fields[entry.name].alias or entry.name] = value
+                return changed
+    raise AssertionError(f"no body has a {entry.model.__name__}")
