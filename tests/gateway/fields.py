@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from gateway.openapi import BODIES
 from gateway.schema.decisions import Entry
-from tests.gateway.conftest import CHAT, RESPONSES, TEXT, user
+from tests.gateway.conftest import CHAT, COUNT, MESSAGES, RESPONSES, TEXT, user
 
 Json = dict[str, Any]
 
@@ -17,6 +17,8 @@ BASE: dict[str, Json] = {
     CHAT: {"model": MODEL, "messages": user("x"), "max_tokens": 2},
     TEXT: {"model": MODEL, "prompt": "x", "max_tokens": 2},
     RESPONSES: {"model": MODEL, "input": "x", "max_output_tokens": 2},
+    MESSAGES: {"model": MODEL, "messages": user("x"), "max_tokens": 2},
+    COUNT: {"model": MODEL, "messages": user("x")},
 }
 PARAMETERS = {"type": "object", "properties": {"day": {"type": "integer"}}, "required": ["day"]}
 TOOL = {
@@ -97,6 +99,70 @@ _ITEMS: list[Json] = [
     },
 ]
 
+_MARK: Json = {"cache_control": {"type": "ephemeral"}}
+_SAID: Json = {"type": "text", "text": "x", "citations": [], **_MARK}
+_FOUND: Json = {
+    "type": "search_result",
+    "source": "s",
+    "title": "t",
+    "content": [_SAID],
+    "citations": {"enabled": False},
+    **_MARK,
+}
+_PAGE: Json = {
+    "type": "document",
+    "source": {"type": "text", "media_type": "text/plain", "data": "x"},
+    "title": "t",
+    "context": "c",
+    "citations": {"enabled": False},
+    **_MARK,
+}
+_EXCHANGE: list[Json] = [
+    {"role": "user", "content": [_SAID, _PAGE, _PAGE | {"source": {"type": "content", "content": [_SAID]}}, _FOUND]},
+    {
+        "role": "assistant",
+        "content": [
+            {"type": "thinking", "thinking": "hm", "signature": "s"},
+            {"type": "redacted_thinking", "data": "d"},
+            {"type": "tool_use", "id": "t", "name": "moon", "input": {}, "caller": {"type": "direct"}, **_MARK},
+        ],
+    },
+    {
+        "role": "user",
+        "content": [
+            {
+                "type": "tool_result",
+                "tool_use_id": "t",
+                "content": [_SAID, _PAGE, _FOUND],
+                "is_error": True,
+                **_MARK,
+            }
+        ],
+    },
+]
+_MOON: Json = {
+    "type": "custom",
+    "name": "moon",
+    "description": "d",
+    "input_schema": PARAMETERS,
+    "input_examples": [{"day": 3}],
+    "strict": True,
+    "allowed_callers": ["direct"],
+    "defer_loading": False,
+    "eager_input_streaming": True,
+    **_MARK,
+}
+_FIT: Json = {"type": "json_schema", "schema": PARAMETERS}
+_COUNTED: list[Json] = [
+    {"messages": _EXCHANGE, "tools": [_MOON], "system": [_SAID], **_MARK},
+    {"tools": [_MOON], "tool_choice": {"type": "tool", "name": "moon", "disable_parallel_tool_use": True}},
+    {"thinking": {"type": "enabled", "budget_tokens": 1024, "display": "omitted"}},
+    {"output_config": {"effort": "max", "format": _FIT}},
+    {"output_format": _FIT},
+    {"context_management": {"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]}},
+    {"betas": ["b"], "user_profile_id": "u", "workspace_id": "w"},
+]
+
 # What is sent beside the base, each in a request of its own; all of it is taken by the default deployment.
 TAKEN: dict[str, list[Json]] = {
     CHAT: [
@@ -119,9 +185,21 @@ TAKEN: dict[str, list[Json]] = {
         {"include": ["message.output_text.logprobs"], "top_logprobs": 0},
         {"chat_template_kwargs": {"thinking": True}},
     ],
+    MESSAGES: [
+        *_COUNTED,
+        {"stream": True, "temperature": 0.5, "top_p": 0.5, "top_k": 5, "stop_sequences": ["x"]},
+        {"metadata": {"user_id": "u"}, "service_tier": "auto", "diagnostics": {"previous_message_id": None}},
+    ],
+    COUNT: _COUNTED,
 }
 # What this deployment's engine lacks, and refuses by name.
-LACKED: dict[str, list[Json]] = {CHAT: [{"logit_bias": {"5": 1}}], TEXT: [{"logit_bias": {"5": 1}}], RESPONSES: []}
+LACKED: dict[str, list[Json]] = {
+    CHAT: [{"logit_bias": {"5": 1}}],
+    TEXT: [{"logit_bias": {"5": 1}}],
+    RESPONSES: [],
+    MESSAGES: [],
+    COUNT: [],
+}
 
 
 def bodies(door: str) -> Iterator[Json]:

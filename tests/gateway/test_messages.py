@@ -18,9 +18,9 @@ from gateway.schema.chat import Message as ChatMessage
 from gateway.schema.decisions import entries
 from gateway.schema.messages import CountBody, MessagesBody
 from gateway.turns import settled
+from tests.gateway.conftest import COUNT, MESSAGES
 
 MODEL = "synthetic"
-MESSAGES, COUNT = "/v1/messages", "/v1/messages/count_tokens"
 MOON: dict[str, Any] = {"name": "moon", "input_schema": {"type": "object"}}
 CALL = '<tool_call>\n{"name": "moon", "arguments": {"day": 3, "where": "Vigo"}}\n</tool_call>'
 TEXT = {"type": "text", "text": "b"}
