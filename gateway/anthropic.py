@@ -8,11 +8,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from contract.errors import RequestError
 from gateway import messages
 from gateway.backend import Backend
-from gateway.body import read_body, timeout_of
-from gateway.errors import Refused
+from gateway.body import read_body
 from gateway.journey import journey_of
 from gateway.schema.messages import CountBody, MessagesBody
 from gateway.service import Service
@@ -35,11 +33,7 @@ def anthropic_routes(service: Service) -> list[Route]:
         journey.route = "/v1/messages/count_tokens"
         body = await read_body(request, CountBody, service.most_body_bytes)
         backend = service.backend(body.model, journey)
-        ask = messages.to_count(body, backend)
-        try:
-            count = await backend.client.count(ask.inputs, timeout_s=timeout_of(request))
-        except RequestError as error:
-            raise Refused(service.told(error, backend, ask)) from None
+        count = await service.count(request, backend, messages.to_count(body, backend))
         return JSONResponse({"input_tokens": count})
 
     return [

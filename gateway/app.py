@@ -77,6 +77,16 @@ def _answers(service: Service) -> list[Route]:
         """Make a response."""
         return await answer(request, ResponsesBody, responses.understand)
 
+    async def count_input(request: Request) -> Response:
+        """Count the tokens of a response's input."""
+        journey = journey_of(request)
+        journey.route = "/v1/responses/input_tokens"
+        body = await read_body(request, ResponsesBody, service.most_body_bytes)
+        backend = service.backend(body.model, journey)
+        (ask,) = responses.understand(body, backend).asks
+        count = await service.count(request, backend, ask)
+        return JSONResponse({"object": "response.input_tokens", "input_tokens": count})
+
     async def embeddings(request: Request) -> Response:
         """There are none: every deployment here generates text."""
         journey_of(request).route = "/v1/embeddings"
@@ -87,6 +97,7 @@ def _answers(service: Service) -> list[Route]:
         Route("/v1/chat/completions", chat_completions, methods=["POST"]),
         Route("/v1/completions", completions, methods=["POST"]),
         Route("/v1/responses", make_response, methods=["POST"]),
+        Route("/v1/responses/input_tokens", count_input, methods=["POST"]),
         Route("/v1/embeddings", embeddings, methods=["POST"]),
     ]
 

@@ -16,6 +16,7 @@ from gateway.schema.chat import (
     ToolCall,
 )
 from gateway.schema.chat import Tool as ChatTool
+from gateway.schema.effort import thinks, variables_of
 from gateway.schema.messages import (
     Block,
     ContentSource,
@@ -35,7 +36,6 @@ from gateway.schema.messages import (
 )
 from gateway.turns import settled
 
-_EFFORTS = {"xhigh": "high", "max": "high"}  # templates know three
 _CHOICES: dict[str, Literal["none", "auto", "required"]] = {"none": "none", "auto": "auto", "any": "required"}
 
 
@@ -72,11 +72,9 @@ def _variables(body: CountBody) -> dict[str, Any]:
     """What the chat template is told beside the conversation."""
     variables: dict[str, Any] = {}
     if body.thinking:
-        thinks = body.thinking.type != "disabled"
-        variables |= {"enable_thinking": thinks, "thinking": thinks}
+        variables |= thinks(body.thinking.type != "disabled")
     if body.output_config and body.output_config.effort:
-        effort = body.output_config.effort
-        variables["reasoning_effort"] = _EFFORTS.get(effort, effort)
+        variables |= variables_of(body.output_config.effort)
     if _is_begun(body):
         variables |= {"continue_final_message": True, "add_generation_prompt": False}
     return variables

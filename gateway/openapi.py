@@ -13,6 +13,7 @@ from gateway.schema.answers import (
     AnthropicMessage,
     ChatAnswer,
     ErrorAnswer,
+    InputTokenCount,
     ModelAnswer,
     ModelList,
     ResponseAnswer,
@@ -28,10 +29,11 @@ BODIES: dict[str, tuple[type[BaseModel], type[BaseModel]]] = {
     "/v1/chat/completions": (ChatBody, ChatAnswer),
     "/v1/completions": (TextBody, TextAnswer),
     "/v1/responses": (ResponsesBody, ResponseAnswer),
+    "/v1/responses/input_tokens": (ResponsesBody, InputTokenCount),
     "/v1/messages": (MessagesBody, AnthropicMessage),
     "/v1/messages/count_tokens": (CountBody, TokenCount),
 }
-_NEVER_STREAMED = ("/v1/messages/count_tokens",)
+_NEVER_STREAMED = ("/v1/messages/count_tokens", "/v1/responses/input_tokens")
 _PLAIN: dict[str, type[BaseModel]] = {"/v1/models": ModelList, "/v1/models/{model}": ModelAnswer}
 _FAILURES: tuple[type[BaseModel], ...] = (ErrorAnswer, AnthropicErrorAnswer)
 _ERRORS = {

@@ -154,6 +154,12 @@ class TokenCount(Answer):
     input_tokens: int
 
 
+class InputTokenCount(TokenCount):
+    """The tokens of a response's input."""
+
+    object: Literal["response.input_tokens"]
+
+
 class AnthropicError(Answer):
     """What went wrong, in Anthropic's form."""
 

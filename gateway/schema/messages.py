@@ -2,33 +2,18 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic import Field, Tag, model_validator
 
 from gateway.schema.chat import FUNCTION_NAME
 from gateway.schema.common import WHOLE, Body, bounds
 from gateway.schema.decisions import HONOURED, Accepted, Honoured, Refused
+from gateway.schema.effort import EFFORT, Effort
+from gateway.schema.kinds import kinds
 from gateway.schema.refused import TEXT_ONLY
 
+_NO_TEXT = f"{TEXT_ONLY}, and no tool runs here"
 _NO_STORE = "nothing is stored here; send the whole conversation"
 _OUR_TOOLS_ONLY = "no tool runs here; offer one of your own, with an input_schema, and run it"
-
-
-def kinds(**known: str) -> tuple[Discriminator, BeforeValidator]:
-    """What tells the parts of a union apart: their ``type``, each with the tag of its class.
-
-    A tag begins with a capital, so that no error's path has it.
-    """
-
-    def check(given: Any) -> Any:
-        kind = given.get("type") if isinstance(given, dict) else None
-        if not isinstance(kind, str):
-            raise ValueError("must be an object with a type")
-        if kind not in known:
-            raise ValueError(f"what is of type {kind!r:.60} cannot be read here: {TEXT_ONLY}, and no tool runs here")
-        return given
-
-    return Discriminator(lambda given: known[given["type"]]), BeforeValidator(check)
-
 
 CacheControl = Annotated[dict[str, Any] | None, Accepted("the prefix cache is always on and needs no marks")]
 
@@ -95,7 +80,7 @@ class DocumentBlock(Body):
     type: Literal["document"]
     source: Annotated[
         Annotated[ContentSource, Tag("ContentSource")] | Annotated[TextSource, Tag("TextSource")],
-        *kinds(content="ContentSource", text="TextSource"),
+        *kinds(_NO_TEXT, content="ContentSource", text="TextSource"),
         HONOURED,
     ]
     title: Annotated[str | None, HONOURED] = None
@@ -121,7 +106,7 @@ ResultBlock = Annotated[
     Annotated[TextBlock, Tag("TextBlock")]
     | Annotated[DocumentBlock, Tag("DocumentBlock")]
     | Annotated[SearchResultBlock, Tag("SearchResultBlock")],
-    *kinds(**_RESULTS),
+    *kinds(_NO_TEXT, **_RESULTS),
 ]
 
 
@@ -144,6 +129,7 @@ Block = Annotated[
     | Annotated[DocumentBlock, Tag("DocumentBlock")]
     | Annotated[SearchResultBlock, Tag("SearchResultBlock")],
     *kinds(
+        _NO_TEXT,
         thinking="ThinkingBlock",
         redacted_thinking="RedactedThinkingBlock",
         tool_use="ToolUseBlock",
@@ -236,10 +222,7 @@ class OutputFormat(Body):
 class OutputConfig(Body):
     """How the answer is made."""
 
-    effort: Annotated[
-        Literal["low", "medium", "high", "xhigh", "max"] | None,
-        Honoured("told to the chat template as `reasoning_effort`; what is above high is high"),
-    ] = None
+    effort: Annotated[Effort | None, Honoured(EFFORT)] = None
     format: Annotated[OutputFormat | None, HONOURED] = None
 
 

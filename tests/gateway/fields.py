@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from gateway.openapi import BODIES
 from gateway.schema.decisions import Entry
-from tests.gateway.conftest import CHAT, COUNT, MESSAGES, RESPONSES, TEXT, user
+from tests.gateway.conftest import CHAT, COUNT, INPUT, MESSAGES, RESPONSES, TEXT, user
 
 Json = dict[str, Any]
 
@@ -17,6 +17,7 @@ BASE: dict[str, Json] = {
     CHAT: {"model": MODEL, "messages": user("x"), "max_tokens": 2},
     TEXT: {"model": MODEL, "prompt": "x", "max_tokens": 2},
     RESPONSES: {"model": MODEL, "input": "x", "max_output_tokens": 2},
+    INPUT: {"model": MODEL, "input": "x"},
     MESSAGES: {"model": MODEL, "messages": user("x"), "max_tokens": 2},
     COUNT: {"model": MODEL, "messages": user("x")},
 }
@@ -70,7 +71,14 @@ _TURNS: list[Json] = [
 ]
 _ITEMS: list[Json] = [
     {"role": "user", "content": [{"type": "input_text", "text": "x"}]},
-    {"type": "reasoning", "id": "r", "summary": [], "content": [], "status": "completed"},
+    {
+        "type": "reasoning",
+        "id": "r",
+        "summary": [{"type": "summary_text", "text": "x"}],
+        "content": [{"type": "reasoning_text", "text": "x"}],
+        "encrypted_content": "gAAA",
+        "status": "completed",
+    },
     {
         "type": "message",
         "role": "assistant",
@@ -87,8 +95,10 @@ _ITEMS: list[Json] = [
         "id": "f",
         "call_id": "c",
         "name": "moon",
+        "namespace": "sky",
         "arguments": "{}",
         "status": "completed",
+        "caller": {"type": "direct"},
     },
     {
         "type": "function_call_output",
@@ -96,7 +106,54 @@ _ITEMS: list[Json] = [
         "call_id": "c",
         "output": [{"type": "input_text", "text": "x", "annotations": [], "logprobs": []}],
         "status": "completed",
+        "caller": {"type": "direct"},
     },
+]
+_ITEMS += [
+    {name: value for name, value in _ITEMS[-2].items() if name != "arguments"}
+    | {"type": "custom_tool_call", "input": "x"},
+    _ITEMS[-1] | {"type": "custom_tool_call_output"},
+]
+_FUNCTION: Json = {
+    "type": "function",
+    "name": "moon",
+    "description": "d",
+    "parameters": PARAMETERS,
+    "strict": True,
+    "output_schema": {},
+    "allowed_callers": ["direct"],
+    "defer_loading": False,
+}
+_CUSTOM: Json = {
+    "type": "custom",
+    "name": "write",
+    "description": "d",
+    "format": {"type": "text"},
+    "allowed_callers": ["direct"],
+    "defer_loading": False,
+}
+_SKY: Json = {"type": "namespace", "name": "sky", "description": "d", "tools": [_FUNCTION]}
+_RESPONSES: list[Json] = [
+    {"input": _ITEMS, "instructions": "i", "parallel_tool_calls": True},
+    {"tools": [_FUNCTION, _CUSTOM], "tool_choice": {"type": "custom", "name": "write"}},
+    {"tools": [_SKY, {"type": "web_search"}], "tool_choice": {"type": "function", "name": "moon", "namespace": "sky"}},
+    {
+        "tools": [_FUNCTION],
+        "tool_choice": {
+            "type": "allowed_tools",
+            "mode": "required",
+            "tools": [{"type": "function", "name": "moon"}],
+        },
+    },
+    {
+        "tools": [_CUSTOM | {"format": {"type": "grammar", "syntax": "regex", "definition": "a+"}}],
+        "tool_choice": {"type": "custom", "name": "write"},
+    },
+    {"text": {"format": {"type": "json_schema", **SCHEMA}, "verbosity": "low"}},
+    {"include": ["message.output_text.logprobs", "reasoning.encrypted_content"], "top_logprobs": 0},
+    {"chat_template_kwargs": {"thinking": True}},
+    {"client_metadata": {"a": "b"}, "truncation": "auto"},
+    {"reasoning": {"effort": "minimal", "summary": "auto", "generate_summary": "auto", "context": "auto"}},
 ]
 
 _MARK: Json = {"cache_control": {"type": "ephemeral"}}
@@ -177,14 +234,8 @@ TAKEN: dict[str, list[Json]] = {
         {"chat_template_kwargs": {"thinking": True}},
     ],
     TEXT: [*_COMMON, *_CHOICES, {"prompt": ["x", "y"], "echo": True}, {"logprobs": 0, "prompt": [5, 6]}],
-    RESPONSES: [
-        *_COMMON,
-        {"input": _ITEMS, "instructions": "i", "max_output_tokens": 2, "parallel_tool_calls": True},
-        {"tools": [{"type": "function", **TOOL["function"]}], "tool_choice": {"type": "function", "name": "moon"}},  # type: ignore[dict-item]
-        {"text": {"format": {"type": "json_schema", **SCHEMA}}},
-        {"include": ["message.output_text.logprobs"], "top_logprobs": 0},
-        {"chat_template_kwargs": {"thinking": True}},
-    ],
+    RESPONSES: [*_COMMON, *_RESPONSES, {"max_output_tokens": 2}],
+    INPUT: [*_COMMON, *_RESPONSES, {"max_output_tokens": 2}],
     MESSAGES: [
         *_COUNTED,
         {"stream": True, "temperature": 0.5, "top_p": 0.5, "top_k": 5, "stop_sequences": ["x"]},
@@ -197,6 +248,7 @@ LACKED: dict[str, list[Json]] = {
     CHAT: [{"logit_bias": {"5": 1}}],
     TEXT: [{"logit_bias": {"5": 1}}],
     RESPONSES: [],
+    INPUT: [],
     MESSAGES: [],
     COUNT: [],
 }
