@@ -16,6 +16,10 @@ _CODES = {"INT32": "i", "UINT64": "Q", "FP32": "f", "BOOL": "?"}
 OUTPUTS = ("text_output", "output_ids", "finish_reason", "num_input_tokens", "num_output_tokens")
 
 
+class Unreachable(Unavailable):
+    """No server answers, or not any more. The text is the transport's, with the server's address."""
+
+
 def to_message(
     model: str, inputs: Inputs, request_id: str = "", outputs: Iterable[str] = OUTPUTS
 ) -> service_pb2.ModelInferRequest:
@@ -62,7 +66,7 @@ def from_rpc(error: grpc.RpcError) -> RequestError:
     """A broken stream as one of our errors."""
     code, details = error.code(), error.details() or "the connection broke"
     kinds: dict[grpc.StatusCode, type[RequestError]] = {
-        grpc.StatusCode.UNAVAILABLE: Unavailable,
+        grpc.StatusCode.UNAVAILABLE: Unreachable,
         grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
         grpc.StatusCode.CANCELLED: Cancelled,
     }

@@ -22,6 +22,7 @@ class SamplingParams(msgspec.Struct, frozen=True, omit_defaults=True):
     temperature: float | None = None
     top_k: int = 0  # 0: off
     top_p: float = 1.0
+    min_p: float = 0.0  # 0: off
     repetition_penalty: float = 1.0
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
@@ -58,6 +59,7 @@ BOUNDS: dict[str, tuple[float, float, bool]] = {
     "temperature": (0, 2, True),
     "top_k": (0, 2**31 - 1, True),
     "top_p": (0, 1, False),
+    "min_p": (0, 1, True),
     "repetition_penalty": (0, 2, False),
     "presence_penalty": (-2, 2, True),
     "frequency_penalty": (-2, 2, True),

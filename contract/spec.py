@@ -236,7 +236,8 @@ class Gateway(Frozen):
     max_tokens_per_key: int = Field(default=0, ge=0)
     max_queue_size: int = Field(default=64, ge=0)  # requests waiting for admission
     max_queue_s: float = Field(default=10.0, ge=0)  # a request that would wait longer is refused at once
-    max_body_mib: int = Field(default=4, ge=1)
+    max_body_mib: int = Field(default=4, ge=1)  # unpacked, where it comes compressed
+    keep_alive_s: int = Field(default=75, ge=1)  # an idle connection; longer than the pools of clients keep one
     replicas: tuple[Address, ...] = ()  # gRPC doors of servers that are alike; none: the deployment's own
     cors_origins: tuple[str, ...] = ()  # browsers' origins that may call; none: CORS is off
 

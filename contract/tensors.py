@@ -43,6 +43,7 @@ INPUTS: tuple[Tensor, ...] = (
     Tensor("temperature", "FP32", doc="0 is greedy; default greedy unless top_p or top_k is given."),
     Tensor("top_k", "INT32", doc="Sample among the k most likely; 0: off."),
     Tensor("top_p", "FP32", doc="Sample among the smallest set with this probability."),
+    Tensor("min_p", "FP32", ours=True, doc="Only tokens at least this likely beside the likeliest one; 0: off."),
     Tensor("repetition_penalty", "FP32", doc="Divides the logits of tokens already seen; 1: off."),
     Tensor("presence_penalty", "FP32", doc="Subtracted once from tokens already generated."),
     Tensor("frequency_penalty", "FP32", doc="Subtracted for each time a token was generated."),
@@ -63,6 +64,9 @@ INPUTS: tuple[Tensor, ...] = (
         "BOOL",
         ours=True,
         doc="false: special tokens but the end of sequence appear in the text.",
+    ),
+    Tensor(
+        "include_stop_str_in_output", "BOOL", ours=True, doc="true: the text ends with what stopped it, if it has text."
     ),
     Tensor("return_log_probs", "BOOL", doc="Fill cum_log_probs and output_log_probs."),
     Tensor("logprobs", "INT32", ours=True, doc="Alternatives a token in top_log_probs."),
@@ -94,7 +98,7 @@ OUTPUTS: tuple[Tensor, ...] = (
     ),
     Tensor("finish_reason", "BYTES", (-1,), ours=True, doc="Why the stream ended; in the last response."),
     Tensor("matched_stop", "BYTES", (-1,), ours=True, doc="The stop string that ended the answer, where one did."),
-    Tensor("num_input_tokens", "INT32", doc="Tokens of the prompt; in the last response."),
+    Tensor("num_input_tokens", "INT32", doc="Tokens of the prompt; in the first response and the last."),
     Tensor("num_output_tokens", "INT32", doc="Tokens generated; in the last response."),
     Tensor(
         "cum_log_probs", "FP32", (-1,), doc="Sum of the log probabilities, with return_log_probs; in the last response."

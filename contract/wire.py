@@ -24,6 +24,7 @@ class EngineRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     stream_interval_ms: int = 0  # the least time between two deltas; 0: the server adapts
     deadline_ns: int = 0  # time.time_ns() after which the answer is of no use; 0: none
     skip_special_tokens: bool = True
+    include_stop: bool = False  # the text ends with the stop string, or the request's own stop token
     canary: bool = False  # the supervisor's own probe: admitted over the limits, kept out of the metrics
 
 
@@ -35,6 +36,7 @@ class Opening(msgspec.Struct, frozen=True, omit_defaults=True):
     stream: bool = False
     return_log_probs: bool = False
     skip_special_tokens: bool = True
+    include_stop: bool = False  # the text ends with the stop string, or the request's own stop token
     ends: tuple[int, ...] = ()  # end_id and stop_token_ids of the request: they have no text where they end it
     arrival_ns: int = 0
     canary: bool = False

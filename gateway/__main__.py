@@ -69,6 +69,7 @@ async def _serve(specs: list[Deployment], keys: Keys, root: Path, drain_s: float
         log_level=logging.WARNING,
         access_log=False,
         server_header=False,
+        timeout_keep_alive=specs[0].gateway.keep_alive_s,
         timeout_graceful_shutdown=2,
     )
     gc.collect()

@@ -17,7 +17,7 @@ class Answer:
         self.finish_reason = ""  # OpenAI's, once it ended
         self.matched_stop = ""  # the stop string that ended it
         self.prompt_tokens = 0
-        self.completion_tokens = 0
+        self.completion_tokens = 0  # while it runs, of the deltas that had their ids
         self.reasoning_tokens = 0
         self.calls = 0
 
@@ -29,8 +29,9 @@ class Answer:
             events: Sequence[Event] = (Content(delta.text),) if delta.text else ()
         else:
             events = self._parse(self._parser, delta)
+        self.prompt_tokens = delta.num_input_tokens or self.prompt_tokens
+        self.completion_tokens += len(delta.output_ids)
         if delta.finish_reason:
-            self.prompt_tokens = delta.num_input_tokens
             self.completion_tokens = delta.num_output_tokens
             self.matched_stop = delta.matched_stop
             self.finish_reason = "tool_calls" if self.calls and delta.finish_reason == "stop" else delta.finish_reason

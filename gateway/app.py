@@ -25,6 +25,7 @@ from gateway.journey import journey_of
 from gateway.metrics import Metrics
 from gateway.observe import Observed
 from gateway.openapi import describe
+from gateway.paths import Tidied, hint
 from gateway.schema.chat import ChatBody
 from gateway.schema.common import Sampling
 from gateway.schema.responses import ResponsesBody
@@ -45,12 +46,19 @@ def make_app(service: Service) -> Starlette:
         journey_of(request).route = "/openapi.json"
         return JSONResponse(document)
 
-    friends = [Middleware(CORSMiddleware, allow_origins=service.cors_origins, allow_headers=["*"])]
+    friends = Middleware(
+        CORSMiddleware,
+        allow_origins=service.cors_origins,
+        allow_methods=["GET", "POST"],
+        allow_headers=["*"],
+        expose_headers=["x-request-id", "retry-after", "x-should-retry"],
+    )
     return Starlette(
         routes=[*routes, Route("/openapi.json", openapi)],
         middleware=[
+            Middleware(Tidied),
             Middleware(Observed, metrics=metrics),
-            *(friends if service.cors_origins else ()),
+            *((friends,) if service.cors_origins else ()),
             Middleware(Guard, keys=service.keys, drain=service.drain),
         ],
         exception_handlers=_HANDLERS,
@@ -175,7 +183,7 @@ async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     path = request.url.path
     message, code = {
-        404: (f"Unknown URL: {request.method} {path:.200}", "unknown_url"),
+        404: (f"Unknown URL: {request.method} {path:.200}{hint(path, request.app.routes)}", "unknown_url"),
         405: (f"{path:.200} does not take {request.method}", "method_not_allowed"),
     }.get(error.status_code, (str(error.detail), "invalid_request"))
     response = _respond(request, ApiError(error.status_code, message, INVALID, code))

@@ -1,6 +1,7 @@
 """What a body asks of the ensemble: input tensors, and the body's own name for each."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -47,11 +48,15 @@ def sampling_inputs(body: Sampling) -> tuple[Inputs, dict[str, str]]:
         "min_tokens": ("min_tokens", body.min_tokens),
         "ignore_eos": ("ignore_eos", body.ignore_eos),
         "stop_token_ids": ("stop_token_ids", body.stop_token_ids or None),
+        "min_p": ("min_p", body.min_p or None),
+        "skip_special_tokens": ("skip_special_tokens", body.skip_special_tokens),
     }
     if isinstance(body, Choices):
         given |= {
             "seed": ("seed", None if body.seed is None else body.seed % 2**64),
             "stop_words": ("stop", [each for each in _listed(body.stop) if each] or None),
+            "include_stop_str_in_output": ("include_stop_str_in_output", body.include_stop_str_in_output),
+            "bad_words": ("bad_words", [each for each in body.bad_words or () if each] or None),
             "presence_penalty": ("presence_penalty", body.presence_penalty),
             "frequency_penalty": ("frequency_penalty", body.frequency_penalty),
             "logit_bias": ("logit_bias", json.dumps(body.logit_bias) if body.logit_bias else None),
@@ -62,32 +67,43 @@ def sampling_inputs(body: Sampling) -> tuple[Inputs, dict[str, str]]:
 
 
 def guides_of(body: Choices) -> list[Guide]:
-    """What vLLM's fields for guided decoding ask for."""
+    """What vLLM's and SGLang's fields for guided decoding ask for."""
     guides = []
     if body.guided_json is not None:
         guides.append(Guide("json_schema", _schema(body.guided_json), "guided_json"))
-    if body.guided_regex is not None:
-        guides.append(Guide("regex", body.guided_regex, "guided_regex"))
-    if body.structured_outputs:
-        guides += _structured(body.structured_outputs)
-    return guides
+    if body.guided_choice is not None:
+        guides.append(Guide("regex", _one_of(body.guided_choice), "guided_choice"))
+    texts = {
+        "guided_regex": ("regex", body.guided_regex),
+        "regex": ("regex", body.regex),
+        "guided_grammar": ("ebnf_grammar", body.guided_grammar),
+        "ebnf": ("ebnf_grammar", body.ebnf),
+    }
+    guides += [Guide(kind, text, name) for name, (kind, text) in texts.items() if text is not None]
+    return guides + (_structured(body.structured_outputs) if body.structured_outputs else [])
 
 
 def put_guide(inputs: Inputs, names: dict[str, str], guides: list[Guide]) -> None:
-    """Add the one guide that a request may have.
+    """Add the one guide that a request may have; it may say it twice.
 
     Raises:
         Refused: it has two.
     """
-    if len(guides) > 1:
-        raise refuse(f"contradicts {guides[0].field}: give one of them", param=guides[1].field)
-    for guide in guides:
+    for other in guides[1:]:
+        if (other.type, other.text) != (guides[0].type, guides[0].text):
+            raise refuse(f"contradicts {guides[0].field}: give one of them", param=other.field)
+    for guide in guides[:1]:
         if not guide.text and guide.type != "json":
             raise refuse("is empty", param=guide.field)
         inputs["guided_decoding_guide_type"] = guide.type
         if guide.text:
             inputs["guided_decoding_guide"] = guide.text
         names["guided_decoding_guide_type"] = names["guided_decoding_guide"] = guide.field
+
+
+def counts_on_the_way(body: Choices) -> bool:
+    """Whether the tokens are wanted before the last response, which has their number."""
+    return body.stream_options is not None and body.stream_options.continuous_usage_stats
 
 
 def with_seed(inputs: Inputs, number: int) -> Inputs:
@@ -105,9 +121,27 @@ def _structured(wanted: StructuredOutputs) -> list[Guide]:
         found.append(Guide("regex", wanted.regex, "structured_outputs.regex"))
     if wanted.grammar is not None:
         found.append(Guide("ebnf_grammar", wanted.grammar, "structured_outputs.grammar"))
+    if wanted.choice is not None:
+        found.append(Guide("regex", _one_of(wanted.choice), "structured_outputs.choice"))
+    if wanted.structural_tag is not None:
+        found.append(Guide("structural_tag", wanted.structural_tag, "structured_outputs.structural_tag"))
     if wanted.json_object:
         found.append(Guide("json", "", "structured_outputs.json_object"))
     return found
+
+
+def _one_of(texts: list[str]) -> str:
+    """An expression that these texts match, and nothing else."""
+    return f"({'|'.join(_META.sub(_escaped, text) for text in texts)})"
+
+
+# What an expression reads as something else; blanks that are no space are written as they are read best.
+_META = re.compile(r"[\\^$.|?*+()\[\]{}/\n\r\t-]")
+_BLANKS = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return _BLANKS.get(found[0], f"\\{found[0]}")
 
 
 def _listed(given: str | list[str] | None) -> list[str]:

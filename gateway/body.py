@@ -10,6 +10,7 @@ from pydantic_core import from_json
 from starlette.requests import ClientDisconnect, Request
 
 from gateway.ask import TIMEOUT_HEADER
+from gateway.encoding import TooLong, decoder_of
 from gateway.errors import Location, Refused, path_of, refuse
 from gateway.interrupt import ClientLeft
 from gateway.schema.common import Body
@@ -24,8 +25,11 @@ async def read_body(request: Request, schema: type[B], most_bytes: int) -> B:
     """The body, checked against its schema.
 
     Raises:
-        Refused: too large, or too slow; ValidationError: not what the schema says; ClientLeft: cut short.
+        Refused: too large, too slow, or of an encoding that is not taken.
+        ValidationError: not what the schema says.
+        ClientLeft: cut short.
     """
+    unpack = decoder_of(request.headers.get("content-encoding", ""))
     announced = request.headers.get("content-length", "0")
     if announced.isdigit() and int(announced) > most_bytes:
         raise _too_large(most_bytes)
@@ -40,7 +44,10 @@ async def read_body(request: Request, schema: type[B], most_bytes: int) -> B:
         raise refuse(f"the body did not arrive within {_ARRIVAL_S:g} s", code="body_timeout", status=408) from None
     except ClientDisconnect:
         raise ClientLeft from None
-    return _checked(bytes(body), schema)
+    try:
+        return _checked(unpack(bytes(body), most_bytes), schema)
+    except TooLong:
+        raise _too_large(most_bytes) from None
 
 
 def _checked(body: bytes, schema: type[B]) -> B:

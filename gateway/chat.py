@@ -11,16 +11,17 @@ from uuid import uuid4
 import msgspec
 
 from gateway.answer import Answer
-from gateway.ask import OUTPUTS, Ask, guides_of, put_guide, sampling_inputs, with_seed
+from gateway.ask import OUTPUTS, Ask, counts_on_the_way, guides_of, put_guide, sampling_inputs, with_seed
 from gateway.backend import Backend
 from gateway.errors import ApiError
 from gateway.generate import Numbered
 from gateway.journey import Journey
 from gateway.logprobs import chat_logprobs, merged
 from gateway.parsers import Content, Event, Reasoning, ToolCallStart
-from gateway.schema.chat import ChatBody
+from gateway.schema.chat import ChatBody, Message
 from gateway.sse import DONE
-from gateway.tools import Reading, reading_of
+from gateway.tools import Reading, reading_of, template_variables
+from gateway.usage import StreamUsage, usage
 
 _json = msgspec.json.Encoder().encode
 
@@ -73,11 +74,10 @@ class Chat:
     async def chunks(self, deltas: AsyncGenerator[Numbered, None], journey: Journey) -> AsyncGenerator[bytes, None]:
         """The streamed response: what one delta adds is one write."""
         answers = self.answers()
-        with_usage = self.body.stream_options is not None and self.body.stream_options.include_usage
+        told = StreamUsage(self.body.stream_options, answers)
         head = _json(
             {"id": self.id, "object": "chat.completion.chunk", "created": self.created, "model": self.body.model}
         ).removesuffix(b"}")
-        tail = b',"usage":null}\n\n' if with_usage else b"}\n\n"
         opened = [False] * len(answers)
 
         def chunk(number: int, gained: bytes, logprobs: bytes = b"null", finish: bytes = b"null") -> bytes:
@@ -87,7 +87,7 @@ class Chat:
                 gained,
                 logprobs,
                 finish,
-                tail,
+                told.tail(),
             )
 
         async with aclosing(deltas):
@@ -107,8 +107,7 @@ class Chat:
                     written.append(chunk(number, b"{}", finish=b'"%b"' % answer.finish_reason.encode()))
                 if written:
                     yield b"".join(written)
-        last = b'data: %b,"choices":[],"usage":%b}\n\n' % (head, _json(usage(answers))) if with_usage else b""
-        yield last + DONE
+        yield told.last(head) + DONE
 
     def error(self, error: ApiError) -> bytes:
         """The event that ends a stream in the middle."""
@@ -139,38 +138,36 @@ def understand(body: ChatBody, backend: Backend) -> Chat:
     if reading.tools:
         inputs["tools"] = json.dumps(reading.tools, ensure_ascii=False)
         size += len(inputs["tools"])
-    if body.chat_template_kwargs:
-        inputs["chat_template_kwargs"] = json.dumps(body.chat_template_kwargs, ensure_ascii=False)
+    if variables := template_variables(body):
+        inputs["chat_template_kwargs"] = json.dumps(variables, ensure_ascii=False)
     if reading.special_tokens:
         inputs["skip_special_tokens"] = False
-    outputs = (*OUTPUTS, "output_ids") if reading.reasoning else OUTPUTS
+    outputs = (*OUTPUTS, "output_ids") if reading.reasoning or counts_on_the_way(body) else OUTPUTS
     asks = [Ask(with_seed(inputs, number), names, outputs, size) for number in range(body.n or 1)]
     return Chat(body, asks, reading, f"chatcmpl-{uuid4().hex}", int(time.time()))
 
 
-def usage(answers: list[Answer]) -> dict[str, Any]:
-    """Tokens of a request: its prompt once, all of its answers."""
-    prompt = answers[0].prompt_tokens
-    completion = sum(answer.completion_tokens for answer in answers)
-    reasoning = sum(answer.reasoning_tokens for answer in answers)
-    counted: dict[str, Any] = {
-        "prompt_tokens": prompt,
-        "completion_tokens": completion,
-        "total_tokens": prompt + completion,
-    }
-    return counted | ({"completion_tokens_details": {"reasoning_tokens": reasoning}} if reasoning else {})
-
-
 def _messages(body: ChatBody) -> list[dict[str, Any]]:
     """The conversation as chat templates expect it."""
-    messages = [message.model_dump(mode="json", exclude_none=True) for message in body.messages]
-    for message in messages:
-        if message["role"] == "developer":  # templates know it by its older name
-            message["role"] = "system"
-        if "refusal" in message:
-            message["content"] = message.pop("refusal")
-        message.pop("annotations", None)
-    return messages
+    return [_turn(message) for message in body.messages]
+
+
+_KEPT = {"role", "content", "name", "tool_calls", "tool_call_id", "reasoning_content"}
+
+
+def _turn(message: Message) -> dict[str, Any]:
+    turn = message.model_dump(mode="json", exclude_none=True, include=_KEPT)
+    if message.role == "developer":  # templates know it by its older name
+        turn["role"] = "system"
+    if not message.tool_calls:
+        turn.pop("tool_calls", None)
+        turn["content"] = turn.get("content") or message.refusal or ""
+    for call in turn.get("tool_calls", ()):
+        call.pop("provider_specific_fields", None)
+        call["function"].pop("parsed_arguments", None)
+    if reasoning := message.reasoning_content or message.reasoning:
+        turn["reasoning_content"] = reasoning
+    return turn
 
 
 def _message(events: list[Event]) -> dict[str, Any]:

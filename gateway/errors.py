@@ -9,7 +9,8 @@ import msgspec
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from contract.errors import RequestError
+from clients.wire import Unreachable
+from contract.errors import DeadlineExceeded, RequestError
 from gateway.schema.decisions import REFUSAL
 from gateway.schema.refused import why_refused
 
@@ -28,6 +29,7 @@ class ApiError:
     code: str | None = None
     param: str | None = None
     retry_after_s: float | None = None
+    accepts: str = ""  # the content encodings to send instead
 
     @property
     def body(self) -> bytes:
@@ -41,11 +43,16 @@ class ApiError:
         headers = {"content-type": "application/json"}
         if self.retry_after_s is not None:
             headers["retry-after"] = str(max(1, math.ceil(self.retry_after_s)))
+        if self.code == DeadlineExceeded.codes.code:  # OpenAI's clients would try a 408 again, as late as before
+            headers["x-should-retry"] = "false"
+        if self.accepts:
+            headers["accept-encoding"] = self.accepts
         if self.status == 401:
             headers["www-authenticate"] = "Bearer"
         return headers
 
 
+GONE = "the server is not there, or went in the middle of this answer. Try again later"
 UNKNOWN = ApiError(500, "the gateway failed on this request", "server_error", "internal_error")
 
 
@@ -72,12 +79,17 @@ def of_request(error: RequestError, names: Mapping[str, str], retry_after_s: flo
         retry_after_s: when there will be room again; told where the server is at its limit.
     """
     field = names.get(error.field, error.field)
-    message = str(error)
+    message = public(error)
     if error.field:
         message = f"{field}: {message.removeprefix(error.field + ': ')}"
     codes = error.codes
     told = retry_after_s if codes.http in (429, 503) else None
     return ApiError(codes.http, message, codes.openai, codes.code, field or None, told)
+
+
+def public(error: RequestError) -> str:
+    """What a client may read of an error: the transport's own words have addresses of the inside."""
+    return GONE if isinstance(error, Unreachable) else str(error)
 
 
 def of_validation(error: ValidationError) -> ApiError:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from contract.errors import RequestError
 from contract.tensors import CANARY_REQUEST_ID
 from gateway.backend import Backend
+from gateway.errors import public
 
 _FRESH_S = 1.0
 _PATIENCE_S = 10.0
@@ -41,4 +42,4 @@ class Health:
                     return ""
             return "the stream ended without an answer"
         except RequestError as error:
-            return str(error)
+            return public(error)

@@ -1,8 +1,10 @@
-"""uvicorn's HTTP protocol with limits that it lacks: on a request's head, in size and in time."""
+"""uvicorn's HTTP protocol with what it lacks: limits on a request's head, in size and in time, and HTTP/1.0 streams."""
 
 import asyncio
+from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from gateway.errors import INVALID, ApiError
 
@@ -14,6 +16,26 @@ _BROKEN = ApiError(400, "This is not HTTP", INVALID, "invalid_http")
 _TOO_LARGE = ApiError(
     431, f"The headers exceed {MOST_HEADERS} or {MOST_HEAD_BYTES} bytes", INVALID, "headers_too_large"
 )
+
+
+def _unframed(app: ASGI3Application, cycle: RequestResponseCycle) -> ASGI3Application:
+    """The application for a client of HTTP/1.0, which knows no chunks: a stream ends where the connection does."""
+
+    async def run(scope: Any, receive: Any, send: Any) -> None:
+        streamed = False
+
+        async def write(message: Any) -> None:
+            nonlocal streamed
+            if message["type"] == "http.response.start":
+                streamed = b"content-length" not in dict(message.get("headers", ()))
+                cycle.chunked_encoding = False if streamed else None
+            elif streamed:
+                cycle.expected_content_length = len(message.get("body", b""))
+            await send(message)
+
+        await app(scope, receive, write)
+
+    return run
 
 
 class _TooLarge(Exception):
@@ -71,6 +93,10 @@ class LimitedHttp(HttpToolsProtocol):
         self._in_head, self._head_bytes = False, 0
         self._cancel_timer()
         super().on_headers_complete()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        """Run the application on a request."""
+        super()._start_asgi_task(cycle, _unframed(app, cycle) if cycle.scope["http_version"] == "1.0" else app)
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what was received, in the shape of OpenAI's errors, and hang up."""

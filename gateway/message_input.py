@@ -51,6 +51,7 @@ def as_chat(body: CountBody, chat_template: str) -> ChatBody:
         parallel_tool_calls=None if alone is None else not alone,
         response_format=_format(body),
         chat_template_kwargs=_variables(body) or None,
+        continue_final_message=_is_begun(body) or None,
         **_sampling(body),
     )
 
@@ -75,8 +76,6 @@ def _variables(body: CountBody) -> dict[str, Any]:
         variables |= thinks(body.thinking.type != "disabled")
     if body.output_config and body.output_config.effort:
         variables |= variables_of(body.output_config.effort)
-    if _is_begun(body):
-        variables |= {"continue_final_message": True, "add_generation_prompt": False}
     return variables
 
 

@@ -62,9 +62,10 @@ class Message:
         begun = False
         async with aclosing(deltas):
             async for _, delta in deltas:
+                events = self.answer.take(delta)
                 told: list[StreamEvent] = [] if begun else [{"type": "message_start", "message": self._object()}]
                 begun = True
-                for event in self.answer.take(delta):
+                for event in events:
                     told += self._blocks.push(event)
                 if told:
                     yield _written(told)

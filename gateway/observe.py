@@ -4,6 +4,7 @@ The log has no prompt, no answer and no key; only a key's name.
 """
 
 import logging
+import re
 import time
 from uuid import uuid4
 
@@ -16,6 +17,7 @@ from gateway.metrics import Metrics
 
 log = logging.getLogger("gateway")
 
+_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 _QUIET = ("/health/live", "/health/ready", "/metrics")
 
 
@@ -32,7 +34,7 @@ class Observed:
             await self._app(scope, receive, send)
             return
         journey = scope["journey"] = Journey()
-        request_id = uuid4().hex
+        request_id = _id_of(scope)
 
         async def noted(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -55,6 +57,12 @@ class Observed:
             self._metrics.record(journey, now)
             if scope["path"] not in _QUIET:
                 log.info(_line(scope, journey, request_id, now))
+
+
+def _id_of(scope: Scope) -> str:
+    """The client's own id of its request, if it is fit for a line of the log; else a new one."""
+    given: bytes = dict(scope["headers"]).get(b"x-request-id", b"")
+    return given.decode() if _ID.fullmatch(given) else uuid4().hex
 
 
 def _line(scope: Scope, journey: Journey, request_id: str, now: float) -> str:

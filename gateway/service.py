@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from contract.errors import RequestError
+from contract.tensors import ENSEMBLE_ALIAS
 from gateway.ask import Ask
 from gateway.backend import Backend
 from gateway.body import timeout_of
@@ -67,8 +68,11 @@ class Service:
             Refused: there is none of this name.
         """
         found = self.backends.get(model)
+        if found is None and model == ENSEMBLE_ALIAS and len(self.backends) == 1:  # as Triton's own doors have it
+            (found,) = self.backends.values()
         if found is None:
-            raise Refused(ApiError(404, f"The model {model!r:.80} does not exist", INVALID, "model_not_found", "model"))
+            message = f"The model {model!r:.80} does not exist; there is {', '.join(self.backends)}"
+            raise Refused(ApiError(404, message, INVALID, "model_not_found", "model"))
         journey.model = model
         return found
 

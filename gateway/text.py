@@ -10,7 +10,7 @@ from uuid import uuid4
 import msgspec
 
 from gateway.answer import Answer
-from gateway.ask import OUTPUTS, Ask, guides_of, put_guide, sampling_inputs, with_seed
+from gateway.ask import OUTPUTS, Ask, counts_on_the_way, guides_of, put_guide, sampling_inputs, with_seed
 from gateway.backend import Backend
 from gateway.errors import ApiError
 from gateway.generate import Numbered
@@ -18,8 +18,11 @@ from gateway.journey import Journey
 from gateway.logprobs import merged, text_logprobs
 from gateway.schema.text import TextBody
 from gateway.sse import DONE
+from gateway.usage import StreamUsage, usage
 
 _json = msgspec.json.Encoder().encode
+
+_DEFAULT_TOKENS = 16  # OpenAI's
 
 
 @dataclass(frozen=True)
@@ -56,14 +59,13 @@ class Text:
             }
             for number, answer in enumerate(answers)
         ]
-        return _json({**self._head(), "choices": choices, "usage": self._usage(answers)})
+        return _json({**self._head(), "choices": choices, "usage": usage(answers, self.body.n or 1)})
 
     async def chunks(self, deltas: AsyncGenerator[Numbered, None], journey: Journey) -> AsyncGenerator[bytes, None]:
         """The streamed response: what one delta adds is one write."""
         answers = [Answer() for _ in self.asks]
-        with_usage = self.body.stream_options is not None and self.body.stream_options.include_usage
+        told = StreamUsage(self.body.stream_options, answers, self.body.n or 1)
         head = _json(self._head()).removesuffix(b"}")
-        tail = b',"usage":null}\n\n' if with_usage else b"}\n\n"
         lengths = [0] * len(answers)
         opened = [False] * len(answers)
         async with aclosing(deltas):
@@ -80,12 +82,11 @@ class Text:
                     _json(text),
                     _json(text_logprobs(delta, lengths[number])) if delta.tokens else b"null",
                     b'"%b"' % answer.finish_reason.encode() if answer.finish_reason else b"null",
-                    tail,
+                    told.tail(),
                 )
                 lengths[number] += len(text)
                 journey.finish_reason = answer.finish_reason or journey.finish_reason
-        last = b'data: %b,"choices":[],"usage":%b}\n\n' % (head, _json(self._usage(answers))) if with_usage else b""
-        yield last + DONE
+        yield told.last(head) + DONE
 
     def error(self, error: ApiError) -> bytes:
         """The event that ends a stream in the middle."""
@@ -99,13 +100,6 @@ class Text:
         prompt = self.body.prompts[number // (self.body.n or 1)]
         return prompt if self.body.echo and isinstance(prompt, str) else ""
 
-    def _usage(self, answers: list[Answer]) -> dict[str, Any]:
-        """Tokens of a request: each prompt once, all of the answers."""
-        n = self.body.n or 1
-        prompt = sum(answer.prompt_tokens for answer in answers[::n])
-        completion = sum(answer.completion_tokens for answer in answers)
-        return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
-
 
 def understand(body: TextBody, _: Backend) -> Text:
     """The asks of a body.
@@ -115,6 +109,8 @@ def understand(body: TextBody, _: Backend) -> Text:
     """
     inputs, names = sampling_inputs(body)
     inputs["stream"] = bool(body.stream)
+    inputs.setdefault("max_tokens", max(_DEFAULT_TOKENS, body.min_tokens or 0))
+    outputs = (*OUTPUTS, "output_ids") if counts_on_the_way(body) else OUTPUTS
     if body.logprobs is not None:
         inputs |= {"return_log_probs": True} | ({"logprobs": body.logprobs} if body.logprobs else {})
     names |= {"return_log_probs": "logprobs", "text_input": "prompt", "input_ids": "prompt"}
@@ -124,7 +120,7 @@ def understand(body: TextBody, _: Backend) -> Text:
         for number in range(body.n or 1):
             tensors = with_seed(inputs, number)
             if isinstance(prompt, str):
-                asks.append(Ask({**tensors, "text_input": prompt}, names, OUTPUTS, len(prompt.encode())))
+                asks.append(Ask({**tensors, "text_input": prompt}, names, outputs, len(prompt.encode())))
             else:
-                asks.append(Ask({**tensors, "input_ids": prompt}, names, OUTPUTS, 0, len(prompt)))
+                asks.append(Ask({**tensors, "input_ids": prompt}, names, outputs, 0, len(prompt)))
     return Text(body, asks, f"cmpl-{uuid4().hex}", int(time.time()))

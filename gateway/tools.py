@@ -2,13 +2,13 @@
 
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from gateway.ask import Guide
 from gateway.backend import Backend
 from gateway.errors import refuse
 from gateway.parsers import GUIDED, NO_FAMILY, Parser, needs_special_tokens, parser_for, prompt_opens_reasoning
-from gateway.schema.chat import ChatBody, NamedTool, Tool
+from gateway.schema.chat import AllowedToolsChoice, ChatBody, NamedTool, Tool
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ def reading_of(body: ChatBody, backend: Backend) -> Reading:
     Raises:
         Refused: it asks for what this deployment cannot do.
     """
-    choice = body.tool_choice or "auto"
-    tools = [] if choice == "none" or not body.tools else body.tools
+    choice, offered = _allowed(body)
+    tools = [] if choice == "none" else offered
     guides = _format_guide(body)
     family = backend.family
     if tools and choice != "auto":
@@ -55,16 +55,51 @@ def reading_of(body: ChatBody, backend: Backend) -> Reading:
             param="tool_choice",
             code="unsupported_parameter",
         )
-    reasoning = backend.reasons and not guides
+    variables = template_variables(body)
+    begins = variables.get("add_generation_prompt", True)  # else it goes on in the middle of a message
+    reasoning = backend.reasons and not guides and bool(begins)
     return Reading(
         family=family,
         calls=bool(tools),
         reasoning=reasoning,
-        inside=reasoning and prompt_opens_reasoning(backend.template, body.chat_template_kwargs or {}, family),
-        tools=[tool.model_dump(mode="json", exclude_none=True) for tool in tools],
+        inside=reasoning and prompt_opens_reasoning(backend.template, variables, family),
+        tools=[tool.model_dump(mode="json", exclude_none=True, exclude={"cache_control"}) for tool in tools],
         guides=guides,
         one_call=body.parallel_tool_calls is False,
     )
+
+
+def template_variables(body: ChatBody) -> dict[str, Any]:
+    """What the chat template is given: chat_template_kwargs, and the fields that stand for some of them.
+
+    Raises:
+        Refused: both are given, and differ.
+    """
+    variables = dict(body.chat_template_kwargs or {})
+    for name in ("reasoning_effort", "add_generation_prompt", "continue_final_message"):
+        value = getattr(body, name)
+        if value is not None and variables.setdefault(name, value) != value:
+            raise refuse(f"contradicts chat_template_kwargs.{name}: give one of them", param=name)
+    if variables.get("reasoning_effort") == "none":
+        variables.setdefault("enable_thinking", False)
+    if variables.get("continue_final_message"):
+        variables.setdefault("add_generation_prompt", False)
+    return variables
+
+
+def _allowed(body: ChatBody) -> tuple[Literal["none", "auto", "required"] | NamedTool, list[Tool]]:
+    """The choice, and the tools that it is among.
+
+    Raises:
+        Refused: it allows a tool that there is not.
+    """
+    choice, tools = body.tool_choice or "auto", body.tools or []
+    if not isinstance(choice, AllowedToolsChoice):
+        return choice, tools
+    allowed = {tool.function.name for tool in choice.allowed_tools.tools}
+    if unknown := allowed - {tool.function.name for tool in tools}:
+        raise refuse(f"names no tool of this request: {min(unknown)!r}", param="tool_choice")
+    return choice.allowed_tools.mode, [tool for tool in tools if tool.function.name in allowed]
 
 
 def _format_guide(body: ChatBody) -> list[Guide]:

@@ -74,6 +74,7 @@ class TritonPythonModel:
             stream=message.stream,
             return_log_probs=message.sampling.return_log_probs,
             skip_special_tokens=message.skip_special_tokens,
+            include_stop=message.include_stop,
             ends=message.sampling.ends,
             arrival_ns=message.arrival_ns or time.time_ns(),
             canary=message.canary,

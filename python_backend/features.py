@@ -10,6 +10,7 @@ from contract.sampling import GUIDES
 from contract.spec import EngineSpec, Runtime
 
 _CHOOSING = frozenset({"temperature", "top_k", "top_p"})
+_MIN_P = frozenset({"min_p"})
 _ENDING = frozenset({"ignore_eos", "stop_token_ids"})
 _PENALTIES = frozenset({"repetition_penalty", "presence_penalty", "frequency_penalty"})
 _WORDS = frozenset({"bad_words", "logit_bias"})
@@ -18,13 +19,13 @@ _USUAL = _CHOOSING | _ENDING | _PENALTIES | {"min_tokens", "seed"}
 
 SYNTHETIC = _CHOOSING | {"seed", "ignore_eos"}
 # It tells the chosen token's probability alone.
-OPENVINO = _USUAL | {"return_log_probs"} | (GUIDES - {"guided_decoding_guide_type:structural_tag"})
+OPENVINO = _USUAL | _MIN_P | {"return_log_probs"} | (GUIDES - {"guided_decoding_guide_type:structural_tag"})
 
 
 def _trtllm(engine: EngineSpec) -> frozenset[str]:
     options = engine.trtllm
     # The sampler of 1.2's PyTorch path has neither penalties nor a seed of each request.
-    found = _USUAL if options.backend == "tensorrt" else _CHOOSING | _ENDING
+    found = _USUAL | _MIN_P if options.backend == "tensorrt" else _CHOOSING | _ENDING
     if options.log_probs:
         found |= _LOG_PROBS
     if options.guided_decoding:
@@ -35,13 +36,13 @@ def _trtllm(engine: EngineSpec) -> frozenset[str]:
 
 
 def _vllm(engine: EngineSpec) -> frozenset[str]:
-    found = _USUAL | _WORDS | _LOG_PROBS | GUIDES
+    found = _USUAL | _MIN_P | _WORDS | _LOG_PROBS | GUIDES
     return found | {"lora_name"} if engine.vllm.lora else found
 
 
 def _sglang(engine: EngineSpec) -> frozenset[str]:
     options = engine.sglang
-    found = _CHOOSING | _ENDING | _PENALTIES | _LOG_PROBS | {"logit_bias"}
+    found = _CHOOSING | _MIN_P | _ENDING | _PENALTIES | _LOG_PROBS | {"logit_bias"}
     if options.guided_decoding:  # SGLang compiles guides, and knows what ends a sequence, by its tokenizer
         found |= GUIDES | {"min_tokens"}
     if options.deterministic:  # else a seed counts for nothing
@@ -53,7 +54,7 @@ def _sglang(engine: EngineSpec) -> frozenset[str]:
 
 def _lmdeploy(engine: EngineSpec) -> frozenset[str]:
     no_grammars = GUIDES - {"guided_decoding_guide_type:ebnf_grammar"}
-    found = _CHOOSING | _ENDING | _LOG_PROBS | no_grammars | {"min_tokens", "repetition_penalty", "seed"}
+    found = _CHOOSING | _MIN_P | _ENDING | _LOG_PROBS | no_grammars | {"min_tokens", "repetition_penalty", "seed"}
     return found | {"lora_name"} if engine.lmdeploy.lora else found
 
 

@@ -10,6 +10,8 @@ from gateway.schema.decisions import HONOURED, Accepted, Honoured, Refused
 from gateway.schema.refused import TEXT_ONLY
 
 FUNCTION_NAME = r"^[a-zA-Z0-9_.-]{1,128}$"
+BESIDE = Accepted("kept by the client beside an earlier answer")
+CACHED = Accepted("the prefix cache is always on")
 
 
 class TextPart(Body):
@@ -17,6 +19,7 @@ class TextPart(Body):
 
     type: Literal["text"]
     text: Annotated[str, HONOURED]
+    cache_control: Annotated[dict[str, Any] | None, CACHED] = None
 
 
 class RefusalPart(Body):
@@ -31,7 +34,7 @@ class CalledFunction(Body):
 
     name: Annotated[str, HONOURED]
     arguments: Annotated[str, HONOURED]
-    parsed_arguments: Annotated[Any, Accepted("what the client's library made of arguments")] = None
+    parsed_arguments: Annotated[Any, BESIDE] = None
 
 
 class ToolCall(Body):
@@ -41,6 +44,7 @@ class ToolCall(Body):
     type: Literal["function"] = "function"
     function: Annotated[CalledFunction, HONOURED]
     index: Annotated[int | None, Accepted("streams number their calls")] = None
+    provider_specific_fields: Annotated[Any, BESIDE] = None
 
 
 class Message(Body):
@@ -54,8 +58,15 @@ class Message(Body):
     tool_calls: Annotated[list[ToolCall] | None, HONOURED] = None
     tool_call_id: Annotated[str | None, HONOURED] = None
     reasoning_content: Annotated[str | None, Honoured("for templates that write earlier reasoning")] = None
+    reasoning: Annotated[str | None, Honoured("another name for reasoning_content")] = None
+    thinking_blocks: Annotated[list[Any] | None, Accepted("the reasoning again, as litellm keeps it")] = None
+    reasoning_details: Annotated[list[Any] | None, Accepted("the reasoning again, as OpenRouter has it")] = None
     refusal: Annotated[str | None, Honoured("is the content where there is none")] = None
-    annotations: Annotated[list[Any] | None, Accepted("of an earlier answer")] = None
+    annotations: Annotated[list[Any] | None, BESIDE] = None
+    parsed: Annotated[Any, BESIDE] = None
+    id: Annotated[str | None, BESIDE] = None
+    provider_specific_fields: Annotated[Any, BESIDE] = None
+    cache_control: Annotated[dict[str, Any] | None, CACHED] = None
     audio: Annotated[Any, Refused(TEXT_ONLY)] = None
     function_call: Annotated[Any, Refused("is deprecated; send tool_calls")] = None
 
@@ -82,6 +93,7 @@ class Tool(Body):
 
     type: Literal["function"]
     function: Annotated[Function, HONOURED]
+    cache_control: Annotated[dict[str, Any] | None, CACHED] = None
 
 
 class FunctionName(Body):
@@ -95,6 +107,20 @@ class NamedTool(Body):
 
     type: Literal["function"]
     function: Annotated[FunctionName, HONOURED]
+
+
+class AllowedTools(Body):
+    """Some of the tools, and whether one of them must be used."""
+
+    mode: Annotated[Literal["auto", "required"], HONOURED]
+    tools: Annotated[list[NamedTool], Field(min_length=1), HONOURED]
+
+
+class AllowedToolsChoice(Body):
+    """A choice among some of the tools."""
+
+    type: Literal["allowed_tools"]
+    allowed_tools: Annotated[AllowedTools, Honoured("the model sees no other tool")]
 
 
 class JsonSchema(Body):
@@ -127,7 +153,7 @@ class ChatBody(Choices):
     logprobs: Annotated[bool | None, HONOURED] = None
     top_logprobs: Annotated[int | None, Ge(0), Le(20), WHOLE, HONOURED] = None
     tools: Annotated[list[Tool] | None, HONOURED] = None
-    tool_choice: Annotated[Literal["none", "auto", "required"] | NamedTool | None, HONOURED] = None
+    tool_choice: Annotated[Literal["none", "auto", "required"] | NamedTool | AllowedToolsChoice | None, HONOURED] = None
     parallel_tool_calls: Annotated[bool | None, HONOURED] = None
     response_format: Annotated[ResponseFormat | None, HONOURED] = None
     chat_template_kwargs: Annotated[dict[str, Any] | None, HONOURED] = None
@@ -136,9 +162,20 @@ class ChatBody(Choices):
     functions: Annotated[Any, Refused("is deprecated; use tools", [])] = None
     function_call: Annotated[Any, Refused("is deprecated; use tool_choice", "auto", "none")] = None
     prediction: Annotated[Any, Refused("predicted outputs are not supported; leave it out")] = None
-    reasoning_effort: Annotated[Any, Refused("the model decides; chat_template_kwargs has what its template knows")] = (
+    reasoning_effort: Annotated[
+        str | None,
+        Honoured("given to the template; `none` is `enable_thinking: false` too. A template may know neither"),
+    ] = None
+    add_generation_prompt: Annotated[bool | None, Honoured("given to the template")] = None
+    continue_final_message: Annotated[bool | None, Honoured("the answer goes on where the last message ends")] = None
+    reasoning: Annotated[Any, Refused("send reasoning_effort, or what the template knows in chat_template_kwargs")] = (
         None
     )
+    include_reasoning: Annotated[Any, Refused("reasoning is always told apart; leave it out", True)] = None
+    separate_reasoning: Annotated[Any, Refused("reasoning is always told apart; leave it out", True)] = None
+    stream_reasoning: Annotated[Any, Refused("reasoning is streamed as the answer is; leave it out", True)] = None
+    chat_template: Annotated[Any, Refused("the deployment's own template applies; send text to /v1/completions")] = None
+    documents: Annotated[Any, Refused("send them in chat_template_kwargs where the template knows them", [])] = None
     verbosity: Annotated[Any, Refused("is not supported; ask for it in the prompt", "medium")] = None
     web_search_options: Annotated[Any, Refused("no search runs here; offer it as a tool and run it")] = None
     moderation: Annotated[Any, Refused("there is no moderation here")] = None
@@ -151,6 +188,8 @@ class ChatBody(Choices):
             raise ValueError("top_logprobs needs logprobs")
         if self.max_tokens and self.max_completion_tokens not in (None, self.max_tokens):
             raise ValueError("max_tokens and max_completion_tokens contradict each other")
+        if self.add_generation_prompt and self.continue_final_message:
+            raise ValueError("add_generation_prompt and continue_final_message contradict each other")
         if self.tool_choice not in (None, "none", "auto") and not self.tools:
             raise ValueError("tool_choice needs tools")
         return self

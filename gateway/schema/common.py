@@ -33,8 +33,10 @@ def _whole(value: Any) -> Any:
 
 
 WHOLE = BeforeValidator(_whole)  # JSON has one kind of number: 1.0 is 1
+Choice = Annotated[str, Field(min_length=1)]
 TokenId = Annotated[int, Field(ge=0, lt=2**31), WHOLE]
 
+_BLANKS = "blanks are the engine's choice; send a regex"
 NO_BEAMS = "beam search is not supported; send n to choose among several answers"
 
 
@@ -65,8 +67,13 @@ class Sampling(Common):
     min_tokens: Annotated[int | None, *bounds("min_tokens"), WHOLE, HONOURED] = None
     repetition_penalty: Annotated[float | None, *bounds("repetition_penalty"), HONOURED] = None
     stop_token_ids: Annotated[list[TokenId] | None, HONOURED] = None
+    min_p: Annotated[float | None, *bounds("min_p"), HONOURED] = None
+    skip_special_tokens: Annotated[bool | None, HONOURED] = None
     use_beam_search: Annotated[Any, Refused(NO_BEAMS, False)] = None
     length_penalty: Annotated[Any, Refused(NO_BEAMS, 1, 0)] = None
+    typical_p: Annotated[Any, Refused("is not supported; use top_p", 1)] = None
+    top_a: Annotated[Any, Refused("is not supported; use min_p", 0)] = None
+    no_repeat_ngram_size: Annotated[Any, Refused("is not supported; use repetition_penalty", 0)] = None
     priority: Annotated[Any, Refused("requests are served in the order of their arrival", 0)] = None
 
 
@@ -74,6 +81,7 @@ class StreamOptions(Body):
     """What a stream carries beside the answer."""
 
     include_usage: Annotated[bool, HONOURED] = False
+    continuous_usage_stats: Annotated[bool, Honoured("each chunk has the usage so far")] = False
     include_obfuscation: Annotated[Any, Refused("streams are not padded", False)] = None
 
 
@@ -84,6 +92,12 @@ class StructuredOutputs(Body):
     regex: Annotated[str | None, HONOURED] = None
     grammar: Annotated[str | None, Honoured("EBNF as GBNF has it")] = None
     json_object: Annotated[bool | None, HONOURED] = None
+    choice: Annotated[list[Choice] | None, Field(min_length=1), HONOURED] = None
+    structural_tag: Annotated[str | None, Honoured("as xgrammar has it")] = None
+    disable_fallback: Annotated[bool | None, Accepted("there is one compiler of guides, and no fallback")] = None
+    disable_any_whitespace: Annotated[Any, Refused(_BLANKS, False)] = None
+    disable_additional_properties: Annotated[Any, Refused("say additionalProperties in the schema", False)] = None
+    whitespace_pattern: Annotated[Any, Refused(_BLANKS)] = None
 
 
 class Choices(Sampling):
@@ -91,6 +105,8 @@ class Choices(Sampling):
 
     n: Annotated[int | None, Ge(1), Le(128), WHOLE, HONOURED] = None
     seed: Annotated[int | None, Ge(-(2**63)), Le(2**63 - 1), WHOLE, HONOURED] = None
+    include_stop_str_in_output: Annotated[bool | None, HONOURED] = None
+    bad_words: Annotated[list[str] | None, HONOURED] = None
     stop: Annotated[str | Annotated[list[str], Field(max_length=16)] | None, Honoured('`""` is none')] = None
     presence_penalty: Annotated[float | None, *bounds("presence_penalty"), HONOURED] = None
     frequency_penalty: Annotated[float | None, *bounds("frequency_penalty"), HONOURED] = None
@@ -99,8 +115,20 @@ class Choices(Sampling):
     stream_options: Annotated[StreamOptions | None, Honoured("an answer that is not streamed has its usage")] = None
     guided_json: Annotated[dict[str, Any] | str | None, HONOURED] = None
     guided_regex: Annotated[str | None, HONOURED] = None
+    guided_choice: Annotated[list[Choice] | None, Field(min_length=1), HONOURED] = None
+    guided_grammar: Annotated[str | None, Honoured("EBNF as GBNF has it")] = None
+    regex: Annotated[str | None, Honoured("SGLang's name for guided_regex")] = None
+    ebnf: Annotated[str | None, Honoured("SGLang's name for guided_grammar")] = None
     structured_outputs: Annotated[StructuredOutputs | None, HONOURED] = None
     best_of: Annotated[Any, Refused("is not supported; ask for n answers and choose among them", 1)] = None
     truncate_prompt_tokens: Annotated[Any, Refused("a prompt is never cut; shorten it", -1)] = None
     spaces_between_special_tokens: Annotated[Any, Refused("texts are decoded as the tokenizer does", True)] = None
-    min_p: Annotated[Any, Refused("is not supported; use top_p or top_k", 0)] = None
+    guided_decoding_backend: Annotated[str | None, Accepted("each engine has its own compiler of guides")] = None
+    guided_whitespace_pattern: Annotated[Any, Refused(_BLANKS)] = None
+    prompt_logprobs: Annotated[Any, Refused("no log probabilities of prompts here")] = None
+    return_token_ids: Annotated[Any, Refused("answers are text here; the ensemble has output_ids", False)] = None
+    return_tokens_as_token_ids: Annotated[Any, Refused("tokens are told as text and bytes", False)] = None
+    allowed_token_ids: Annotated[Any, Refused("is not supported; use logit_bias or a regex")] = None
+    cache_salt: Annotated[Any, Refused("all keys share the prefix cache; give each its deployment")] = None
+    request_id: Annotated[str | None, Accepted("the header X-Request-Id names a request")] = None
+    rid: Annotated[Any, Accepted("the header X-Request-Id names a request")] = None

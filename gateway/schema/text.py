@@ -5,7 +5,7 @@ from typing import Annotated, Any, Self, cast
 from annotated_types import Ge, Le
 from pydantic import Field, model_validator
 
-from gateway.schema.common import WHOLE, Choices, TokenId
+from gateway.schema.common import WHOLE, Choices, TokenId, bounds
 from gateway.schema.decisions import HONOURED, Honoured, Refused
 
 Text = Annotated[str, Field(min_length=1)]
@@ -18,6 +18,9 @@ class TextBody(Choices):
     prompt: Annotated[
         Text | Ids | Annotated[list[Text], Field(min_length=1)] | Annotated[list[Ids], Field(min_length=1)], HONOURED
     ]
+    max_tokens: Annotated[
+        int | None, *bounds("max_tokens"), WHOLE, Honoured("16 where it is not given, as OpenAI's")
+    ] = None
     logprobs: Annotated[int | None, Ge(0), Le(20), WHOLE, HONOURED] = None
     echo: Annotated[bool | None, Honoured("of a prompt of text, without logprobs")] = None
     suffix: Annotated[Any, Refused("text cannot be inserted before a suffix", "")] = None

@@ -48,6 +48,7 @@ def lmdeploy_sampling(sampling: SamplingParams, ends: list[int], seed: int) -> d
             "temperature": 1.0 if sampling.temperature is None else sampling.temperature,
             "top_p": sampling.top_p,
             "top_k": sampling.top_k,
+            "min_p": sampling.min_p,
         }
     if sampling.return_log_probs or sampling.logprobs:
         wanted["logprobs"] = max(1, sampling.logprobs)

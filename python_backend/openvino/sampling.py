@@ -27,6 +27,7 @@ def generation_config(sampling: SamplingParams, eos_token_ids: tuple[int, ...], 
     if config.do_sample:
         config.temperature = 1.0 if sampling.temperature is None else sampling.temperature
         config.top_p = sampling.top_p
+        config.min_p = sampling.min_p
         if sampling.top_k:
             config.top_k = sampling.top_k
         config.rng_seed = (seed if sampling.seed is None else sampling.seed) % 2**63

@@ -37,7 +37,7 @@ class Answer:
         self.num_output_tokens = 0
         self.cum_log_prob = 0.0
         self._detokenizer = Detokenizer(vocabulary, opening.skip_special_tokens)
-        self._stop = StopMatcher(opening.stop)
+        self._stop = StopMatcher(opening.stop, opening.include_stop)
 
     def push(self, delta: EngineDelta) -> Piece:
         """What this delta settles. A found stop string sets ``finish`` though the engine runs on."""
@@ -53,7 +53,7 @@ class Answer:
     def _spoken(self, delta: EngineDelta) -> list[int]:
         """The ids that have text: not the one that ended the answer (the model's own is silent anyway)."""
         ended = delta.finish == FinishReason.STOP and delta.ids and delta.ids[-1] in self.opening.ends
-        return delta.ids[:-1] if ended else delta.ids
+        return delta.ids[:-1] if ended and not self.opening.include_stop else delta.ids
 
     def _push_to_stop(self, delta: EngineDelta) -> Piece:
         """Token by token, so that the token that completes a stop string is the last one counted."""

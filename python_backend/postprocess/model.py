@@ -111,7 +111,7 @@ class TritonPythonModel:
         return [
             pb_utils.Tensor(name, _array(name, answer, piece, self._bytes_of))
             for name in wanted
-            if _is_news(name, piece)
+            if _is_news(name, piece, first=answer.num_output_tokens == len(piece.ids))
         ]
 
     def _left(self, request: Any, stream: _Stream) -> bool:
@@ -148,7 +148,7 @@ def _delta_of(request: Any) -> EngineDelta:
     return unpack_delta(pb_utils.get_input_tensor_by_name(request, ENGINE_DELTA.name).as_numpy())
 
 
-def _is_news(name: str, piece: Piece) -> bool:
+def _is_news(name: str, piece: Piece, *, first: bool) -> bool:
     match name:
         case "text_output" | "output_ids":
             return True
@@ -158,6 +158,8 @@ def _is_news(name: str, piece: Piece) -> bool:
             return bool(piece.top_log_probs)
         case "matched_stop":
             return bool(piece.matched_stop)
+        case "num_input_tokens":
+            return first or bool(piece.finish)
         case _:
             return bool(piece.finish)
 

@@ -12,6 +12,7 @@ class StopMatcher:
     """The stop strings of one stream."""
 
     stops: tuple[str, ...]
+    include: bool = False  # the stop string that is found comes out, and nothing behind it
     _held: str = ""
 
     def push(self, text: str) -> tuple[str, str]:
@@ -25,8 +26,8 @@ class StopMatcher:
         found = [(at + len(stop), at, stop) for stop in self.stops if (at := text.find(stop)) >= 0]
         if found:
             self._held = ""
-            _, at, stop = min(found)
-            return text[:at], stop
+            end, at, stop = min(found)
+            return text[: end if self.include else at], stop
         keep = max(_overlap(text, stop) for stop in self.stops)
         self._held = text[len(text) - keep :]
         return text[: len(text) - keep], ""

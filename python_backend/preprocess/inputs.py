@@ -42,6 +42,7 @@ class Prompt:
     stream_interval_ms: int
     timeout_ms: int
     skip_special_tokens: bool
+    include_stop: bool
 
 
 def read_prompt(tensors: Tensors) -> Prompt:
@@ -86,6 +87,7 @@ def read_prompt(tensors: Tensors) -> Prompt:
         stream_interval_ms=values.get("stream_interval_ms", 0),
         timeout_ms=values.get("timeout_ms", 0),
         skip_special_tokens=values.get("skip_special_tokens", True),
+        include_stop=values.get("include_stop_str_in_output", False),
     )
 
 

@@ -56,5 +56,6 @@ class TritonPythonModel:
             stream_interval_ms=prompt.stream_interval_ms,
             deadline_ns=arrival_ns + prompt.timeout_ms * 1_000_000 if prompt.timeout_ms else 0,
             skip_special_tokens=prompt.skip_special_tokens,
+            include_stop=prompt.include_stop,
             canary=request.request_id() == CANARY_REQUEST_ID,
         )

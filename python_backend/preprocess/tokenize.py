@@ -30,6 +30,8 @@ class PromptTokenizer:
         self._backend = tokenizer.backend_tokenizer
         self._backend.no_truncation()
         self._limits = limits
+        # The words by which clients know an overflow: OpenAI's, which litellm and others look for.
+        self._context = f"This model's maximum context length is {limits.max_seq_len} tokens"
         vocabulary = self._backend.get_vocab(with_added_tokens=True)
         self.vocab_size = max(vocabulary.values()) + 1
         self._longest_token = max(len(token.encode()) for token in vocabulary)
@@ -74,7 +76,7 @@ class PromptTokenizer:
             wanted = left
         if wanted > left:
             raise ContextTooLong(
-                f"{wanted} tokens after a prompt of {prompt_tokens} exceed the context of {self._limits.max_seq_len}",
+                f"{self._context}; the {wanted} after a prompt of {prompt_tokens} exceed it",
                 field="max_tokens",
                 fix=f"Ask for at most {left}",
             )
@@ -120,8 +122,8 @@ class PromptTokenizer:
         least = size // self._longest_token
         if least > self._limits.max_input_len:
             raise ContextTooLong(
-                f"the prompt has {len(text)} characters, at least {least} tokens; the limit is "
-                f"{self._limits.max_input_len}",
+                f"{self._context}, {self._limits.max_input_len} of them for the prompt, which has {len(text)} "
+                f"characters: at least {least} tokens",
                 field=field,
                 fix="Shorten it",
             )
@@ -131,7 +133,7 @@ class PromptTokenizer:
             raise InvalidRequest("has no tokens", field=field)
         if len(ids) > self._limits.max_input_len:
             raise ContextTooLong(
-                f"the prompt has {len(ids)} tokens; the limit is {self._limits.max_input_len}",
+                f"{self._context}, {self._limits.max_input_len} of them for the prompt, which has {len(ids)}",
                 field=field,
                 fix=f"Shorten it by {len(ids) - self._limits.max_input_len}",
             )

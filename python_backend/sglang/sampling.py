@@ -66,7 +66,13 @@ def sglang_sampling(sampling: SamplingParams, ends: Ends) -> dict[str, Any]:
         wanted["stop_token_ids"] = list(ends.told)
     if sampling.min_tokens:
         wanted["min_new_tokens"] = sampling.min_tokens
-    for name, off in (("top_p", 1), ("repetition_penalty", 1), ("presence_penalty", 0), ("frequency_penalty", 0)):
+    for name, off in (
+        ("top_p", 1),
+        ("min_p", 0),
+        ("repetition_penalty", 1),
+        ("presence_penalty", 0),
+        ("frequency_penalty", 0),
+    ):
         if (value := getattr(sampling, name)) != off:
             wanted[name] = value
     if sampling.top_k:

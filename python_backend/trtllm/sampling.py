@@ -35,6 +35,8 @@ def sampling_call(sampling: SamplingParams, eos_token_ids: tuple[int, ...], seed
             "top_k": sampling.top_k,
             "seed": seed if sampling.seed is None else sampling.seed,
         }
+        if sampling.min_p:
+            arguments["min_p"] = sampling.min_p
     if sampling.min_tokens:
         arguments["min_tokens"] = sampling.min_tokens
     for name, off in (("repetition_penalty", 1), ("presence_penalty", 0), ("frequency_penalty", 0)):

@@ -30,6 +30,7 @@ def vllm_sampling(sampling: SamplingParams, eos_token_ids: tuple[int, ...]) -> V
         temperature=0.0 if sampling.greedy else 1.0 if sampling.temperature is None else sampling.temperature,
         top_k=sampling.top_k,
         top_p=sampling.top_p,
+        min_p=sampling.min_p,
         repetition_penalty=sampling.repetition_penalty,
         presence_penalty=sampling.presence_penalty,
         frequency_penalty=sampling.frequency_penalty,

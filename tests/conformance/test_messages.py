@@ -66,6 +66,7 @@ def test_the_order_of_events(anthropic: Anthropic, model: str) -> None:
     assert kinds == ["message_start", *block, "message_delta", "message_stop"]
     first, *_, last, _ = events
     assert first.type == "message_start" and first.message.content == [] and first.message.stop_reason is None
+    assert first.message.usage.input_tokens > 0
     assert last.type == "message_delta" and last.delta.stop_reason and last.usage.output_tokens > 0
 
 

@@ -25,12 +25,18 @@ PARAMETERS = {"type": "object", "properties": {"day": {"type": "integer"}}, "req
 TOOL = {
     "type": "function",
     "function": {"name": "moon", "description": "d", "parameters": PARAMETERS, "strict": True},
+    "cache_control": {"type": "ephemeral"},
 }
 CALL = {
     "id": "c1",
     "type": "function",
     "index": 0,
+    "provider_specific_fields": {"signature": "s"},
     "function": {"name": "moon", "arguments": '{"day": 3}', "parsed_arguments": {"day": 3}},
+}
+ALLOWED = {
+    "type": "allowed_tools",
+    "allowed_tools": {"mode": "auto", "tools": [{"type": "function", "function": {"name": "moon"}}]},
 }
 SCHEMA = {"name": "n", "description": "d", "strict": True, "schema": PARAMETERS}
 
@@ -45,28 +51,46 @@ _COMMON: list[Json] = [
     },
     {"stream": True, "stream_options": {}},
     {"temperature": 0.5, "top_p": 0.5, "top_k": 5, "ignore_eos": True, "min_tokens": 1, "repetition_penalty": 1.1},
-    {"stop_token_ids": [5]},
+    {"stop_token_ids": [5], "min_p": 0.1, "skip_special_tokens": False},
 ]
 _CHOICES: list[Json] = [
     {"n": 2, "seed": 3, "stop": "x", "presence_penalty": 0.1, "frequency_penalty": 0.1},
     {"stop": ["x", "y"]},
-    {"stop": ["x", ""]},
-    {"stream": True, "stream_options": {"include_usage": True}},
+    {"stop": ["x", ""], "include_stop_str_in_output": True, "bad_words": []},
+    {"stream": True, "stream_options": {"include_usage": True, "continuous_usage_stats": True}},
+    {"request_id": "r", "rid": "r", "guided_decoding_backend": "xgrammar"},
     {"stream_options": {"include_usage": True}},
     {"guided_json": PARAMETERS},
     {"guided_regex": "a+"},
-    {"structured_outputs": {"json": PARAMETERS}},
+    {"guided_choice": ["a", "b"]},
+    {"guided_grammar": 'root ::= "a"'},
+    {"regex": "a+"},
+    {"ebnf": 'root ::= "a"'},
+    {"structured_outputs": {"json": PARAMETERS, "disable_fallback": True}},
+    {"structured_outputs": {"choice": ["a"]}},
     {"structured_outputs": {"regex": "a+"}},
     {"structured_outputs": {"grammar": 'root ::= "a"'}},
     {"structured_outputs": {"json_object": True}},
 ]
 _TURNS: list[Json] = [
     {"role": "system", "content": "s"},
-    {"role": "user", "name": "jo", "content": [{"type": "text", "text": "x"}]},
-    {"role": "assistant", "tool_calls": [CALL]},
+    {"role": "user", "name": "jo", "content": [{"type": "text", "text": "x", "cache_control": {"type": "ephemeral"}}]},
+    {"role": "assistant", "content": None, "tool_calls": [CALL], "function_call": None, "audio": None},
     {"role": "tool", "tool_call_id": "c1", "content": "3"},
     {"role": "assistant", "content": [{"type": "refusal", "refusal": "no"}]},
     {"role": "assistant", "refusal": "no", "annotations": [], "reasoning_content": "hm"},
+    {
+        "role": "assistant",
+        "content": "x",
+        "id": "m",
+        "parsed": {"a": 1},
+        "reasoning": "hm",
+        "thinking_blocks": [{"type": "thinking", "thinking": "hm"}],
+        "reasoning_details": [{"type": "reasoning.text", "text": "hm"}],
+        "provider_specific_fields": {"refusal": None},
+        "cache_control": {"type": "ephemeral"},
+    },
+    {"role": "assistant"},
     {"role": "user", "content": "x"},
 ]
 _ITEMS: list[Json] = [
@@ -230,6 +254,9 @@ TAKEN: dict[str, list[Json]] = {
         {"logprobs": True, "top_logprobs": 0},
         {"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "moon"}}},
         {"parallel_tool_calls": False, "tools": [TOOL]},
+        {"tools": [TOOL], "tool_choice": ALLOWED},
+        {"reasoning_effort": "low", "add_generation_prompt": True},
+        {"continue_final_message": True},
         {"response_format": {"type": "json_schema", "json_schema": SCHEMA}},
         {"chat_template_kwargs": {"thinking": True}},
     ],
@@ -244,9 +271,14 @@ TAKEN: dict[str, list[Json]] = {
     COUNT: _COUNTED,
 }
 # What this deployment's engine lacks, and refuses by name.
+_LACKED: list[Json] = [
+    {"logit_bias": {"5": 1}},
+    {"bad_words": ["x"]},
+    {"structured_outputs": {"structural_tag": "{}"}},
+]
 LACKED: dict[str, list[Json]] = {
-    CHAT: [{"logit_bias": {"5": 1}}],
-    TEXT: [{"logit_bias": {"5": 1}}],
+    CHAT: _LACKED,
+    TEXT: _LACKED,
     RESPONSES: [],
     INPUT: [],
     MESSAGES: [],

@@ -53,7 +53,7 @@ def test_what_is_taken(real: httpx.Client, door: str, fields: Json) -> None:
 def test_what_the_engine_lacks_is_refused_by_name(real: httpx.Client, door: str, fields: Json) -> None:
     answer = real.post(door, json=BASE[door] | fields)
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "unsupported_parameter")
-    assert answer.json()["error"]["param"] in fields
+    assert answer.json()["error"]["param"].partition(".")[0] in fields
 
 
 @pytest.mark.parametrize(("door", "entry", "decision"), REFUSED, ids=name)

@@ -216,6 +216,7 @@ ASKED: dict[str, dict[str, Any]] = {
     "temperature": {"temperature": 0.7},
     "top_k": {"top_k": 5},
     "top_p": {"top_p": 0.9},
+    "min_p": {"min_p": 0.1, "temperature": 1.0},
     "repetition_penalty": {"repetition_penalty": 1.2},
     "presence_penalty": {"presence_penalty": 0.5},
     "frequency_penalty": {"frequency_penalty": 0.5},
