@@ -27,3 +27,14 @@ def kinds(refusal: str, default: str | None = None, /, **known: str) -> tuple[Di
         return given
 
     return Discriminator(tag), BeforeValidator(check)
+
+
+def only(refusal: str, *known: str) -> BeforeValidator:
+    """The annotation of a union of words and objects: no object of another type is taken."""
+
+    def check(given: Any) -> Any:
+        if isinstance(given, dict) and given.get("type") not in known:
+            raise ValueError(f"what is of type {given.get('type')!r:.60} cannot be taken: {refusal}")
+        return given
+
+    return BeforeValidator(check)

@@ -7,7 +7,7 @@ from pydantic import ConfigDict, Field, Tag
 from gateway.schema.chat import FUNCTION_NAME
 from gateway.schema.common import Body
 from gateway.schema.decisions import HONOURED, Accepted, Honoured, Refused
-from gateway.schema.kinds import kinds
+from gateway.schema.kinds import kinds, only
 
 _NO_SUCH_TOOL = "no tool runs here; offer a function of your own and run it"
 _MODEL_ALONE = Refused("tools are called by the model alone", ["direct"])
@@ -52,8 +52,11 @@ class CustomTool(Body):
     name: Name
     description: Annotated[str | None, HONOURED] = None
     format: Annotated[
-        Annotated[FreeFormat, Tag("FreeFormat")] | Annotated[GrammarFormat, Tag("GrammarFormat")] | None,
-        Field(discriminator="type"),
+        Annotated[
+            Annotated[FreeFormat, Tag("FreeFormat")] | Annotated[GrammarFormat, Tag("GrammarFormat")],
+            *kinds(_NO_SUCH_TOOL, text="FreeFormat", grammar="GrammarFormat"),
+        ]
+        | None,
         HONOURED,
     ] = None
     allowed_callers: Callers = None
@@ -113,10 +116,7 @@ class AllowedTools(Body):
     tools: Annotated[list[NamedTool], Field(min_length=1), Honoured("the model sees these alone")]
 
 
-Choice = (
-    Literal["none", "auto", "required"]
-    | Annotated[
-        Annotated[NamedTool, Tag("NamedTool")] | Annotated[AllowedTools, Tag("AllowedTools")],
-        *kinds(_NO_SUCH_TOOL, function="NamedTool", custom="NamedTool", allowed_tools="AllowedTools"),
-    ]
-)
+Choice = Annotated[
+    Literal["none", "auto", "required"] | NamedTool | AllowedTools,
+    only(_NO_SUCH_TOOL, "function", "custom", "allowed_tools"),
+]

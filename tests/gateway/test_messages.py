@@ -107,7 +107,7 @@ def test_a_tool_call(http: httpx.Client, cut: int) -> None:
 
 
 def test_the_context_may_end_an_answer(http: httpx.Client) -> None:
-    answer = http.post(MESSAGES, json=body("x" * 4000, max_tokens=32_000)).json()
+    answer = http.post(MESSAGES, json=body("x" * 1000, max_tokens=32_000)).json()
     assert answer["stop_reason"] == "model_context_window_exceeded"
     assert answer["usage"]["input_tokens"] + answer["usage"]["output_tokens"] == 4096
 
