@@ -117,6 +117,10 @@ class AllowedTools(Body):
 
 
 Choice = Annotated[
-    Literal["none", "auto", "required"] | NamedTool | AllowedTools,
+    Literal["none", "auto", "required"]
+    | Annotated[
+        Annotated[NamedTool, Tag("NamedTool")] | Annotated[AllowedTools, Tag("AllowedTools")],
+        *kinds(_NO_SUCH_TOOL, function="NamedTool", custom="NamedTool", allowed_tools="AllowedTools"),
+    ],
     only(_NO_SUCH_TOOL, "function", "custom", "allowed_tools"),
 ]

@@ -160,6 +160,7 @@ OPEN_RESPONSES = {
         ({"tools": [{"type": "web_search"}], "tool_choice": "required"}, "tool_choice", "tool_choice: needs a tool"),
         ({"tools": [MOON], "tool_choice": {"type": "custom", "name": "moon"}}, "tool_choice", "names no tool"),
         ({"tools": [MOON], "tool_choice": {"type": "web_search"}}, "tool_choice", "'web_search'"),
+        ({"tools": [MOON], "tool_choice": {"type": "allowed_tools", "mode": "x"}}, "tool_choice.mode", "'required'"),
     ],
 )
 def test_refusals_name_the_field(http: httpx.Client, fields: dict[str, Any], param: str, said: str) -> None:
