@@ -8,7 +8,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, Iterable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Protocol
 
 from clients.grpc import AsyncClient
@@ -77,8 +77,17 @@ class Replicas:
         await asyncio.gather(*(replica.client.close() for replica in self.members))
 
     async def count(self, inputs: Inputs, *, timeout_s: float | None = None) -> int:
-        """As :meth:`clients.grpc.AsyncClient.count`, of any live server."""
-        return await self._fewest(set()).client.count(inputs, timeout_s=timeout_s)
+        """As :meth:`clients.grpc.AsyncClient.count`, of whichever server is live and answers.
+
+        Raises:
+            Unavailable: none is, or does.
+        """
+        tried: set[str] = set()
+        while True:
+            replica = self._fewest(tried)
+            tried.add(replica.address)
+            with suppress(Unavailable):
+                return await replica.client.count(inputs, timeout_s=timeout_s)
 
     async def deltas(
         self, inputs: Inputs, *, timeout_s: float | None = None, request_id: str = "", outputs: Iterable[str] = OUTPUTS
