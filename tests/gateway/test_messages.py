@@ -10,6 +10,8 @@ import pytest
 
 from clients.request import Delta
 from gateway.answer import Answer
+from gateway.dialect import anthropic_error
+from gateway.errors import ApiError
 from gateway.generate import Numbered
 from gateway.journey import Journey
 from gateway.messages import Message
@@ -169,6 +171,22 @@ def test_other_doors_of_an_anthropic_client_fail_in_its_form(http: httpx.Client)
     assert http.delete(MESSAGES).json()["error"]["type"] == "invalid_request_error"
     assert http.post(f"{MESSAGES}/batches", json={}).json()["error"]["type"] == "not_found_error"
     assert "code" in http.get("/v1/models/nobody").json()["error"]
+    assert "base URL has no /v1" in http.post("/v1/v1/messages", headers=headers).json()["error"]["message"]
+    assert http.get("/v1/models", headers=headers).json()["data"][0]["type"] == "model"
+    assert http.get("/v1/models", headers=headers).headers["request-id"]
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        *((400, "invalid_request_error"), (401, "authentication_error"), (403, "permission_error")),
+        *((404, "not_found_error"), (413, "request_too_large"), (429, "rate_limit_error"), (500, "api_error")),
+        (503, "overloaded_error"),
+    ],
+)
+def test_every_status_has_its_type(status: int, kind: str) -> None:
+    told = json.loads(anthropic_error(ApiError(status, "why", "server_error")))
+    assert told == {"type": "error", "error": {"type": kind, "message": "why"}}
 
 
 def test_every_field_is_decided() -> None:
