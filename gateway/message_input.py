@@ -17,23 +17,19 @@ from gateway.schema.chat import (
 )
 from gateway.schema.chat import Tool as ChatTool
 from gateway.schema.effort import thinks, variables_of
-from gateway.schema.messages import (
+from gateway.schema.message_blocks import (
     Block,
     ContentSource,
-    CountBody,
     DocumentBlock,
     InputMessage,
-    MessagesBody,
-    OutputFormat,
     SearchResultBlock,
     TextBlock,
     TextSource,
     ThinkingBlock,
-    Tool,
-    ToolChoice,
     ToolResultBlock,
     ToolUseBlock,
 )
+from gateway.schema.messages import CountBody, MessagesBody, OutputFormat, Tool, ToolChoice
 from gateway.turns import settled
 
 _CHOICES: dict[str, Literal["none", "auto", "required"]] = {"none": "none", "auto": "auto", "any": "required"}

@@ -3,13 +3,15 @@
 from typing import Annotated, Any, Literal, Self
 
 from annotated_types import Ge, Le
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from gateway.schema.common import WHOLE, Body, Choices, bounds
 from gateway.schema.decisions import HONOURED, Accepted, Honoured, Refused
 from gateway.schema.refused import TEXT_ONLY
+from gateway.schema.rules import all_of, both, either, has, is_one_of
 
 FUNCTION_NAME = r"^[a-zA-Z0-9_.-]{1,128}$"
+TOOLS_TO_CHOOSE = either(is_one_of("tool_choice", "none", "auto"), has("tools", type="array", minItems=1))
 BESIDE = Accepted("kept by the client beside an earlier answer")
 CACHED = Accepted("the prefix cache is always on")
 
@@ -47,8 +49,19 @@ class ToolCall(Body):
     provider_specific_fields: Annotated[Any, BESIDE] = None
 
 
+_CONTENT = has("content", type=["string", "array"])
+
+
 class Message(Body):
     """One message of the conversation; one of an earlier answer may come back with all that clients keep beside it."""
+
+    model_config = ConfigDict(
+        json_schema_extra=either(
+            has("role", const="assistant"),
+            both(has("role", enum=["system", "developer", "user"]), _CONTENT),
+            both(has("role", const="tool"), _CONTENT, has("tool_call_id", type="string", minLength=1)),
+        )
+    )
 
     role: Annotated[Literal["system", "developer", "user", "assistant", "tool"], HONOURED]
     content: Annotated[
@@ -138,6 +151,13 @@ class ResponseFormat(Body):
     type: Literal["text", "json_object", "json_schema"]
     json_schema: Annotated[JsonSchema | None, HONOURED] = None
 
+    model_config = ConfigDict(
+        json_schema_extra=either(
+            both(has("type", const="json_schema"), has("json_schema", type="object")),
+            both(has("type", enum=["text", "json_object"]), is_one_of("json_schema")),
+        )
+    )
+
     @model_validator(mode="after")
     def _complete(self) -> Self:
         if (self.type == "json_schema") != (self.json_schema is not None):
@@ -147,6 +167,14 @@ class ResponseFormat(Body):
 
 class ChatBody(Choices):
     """A chat to be continued."""
+
+    model_config = ConfigDict(
+        json_schema_extra=all_of(
+            either(is_one_of("top_logprobs", 0), has("logprobs", const=True)),
+            either(is_one_of("add_generation_prompt", False), is_one_of("continue_final_message", False)),
+            TOOLS_TO_CHOOSE,
+        )
+    )
 
     messages: Annotated[list[Message], Field(min_length=1), HONOURED]
     max_completion_tokens: Annotated[int | None, *bounds("max_tokens"), WHOLE, HONOURED] = None

@@ -2,166 +2,26 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, Tag, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from gateway.schema.chat import FUNCTION_NAME
 from gateway.schema.common import WHOLE, Body, bounds
 from gateway.schema.decisions import HONOURED, Accepted, Honoured, Refused
 from gateway.schema.effort import EFFORT, Effort
-from gateway.schema.kinds import kinds
-from gateway.schema.refused import TEXT_ONLY
+from gateway.schema.message_blocks import CacheControl, InputMessage, TextBlock
+from gateway.schema.rules import all_of, both, either, has, is_one_of
 
-_NO_TEXT = f"{TEXT_ONLY}, and no tool runs here"
 _NO_STORE = "nothing is stored here; send the whole conversation"
 _OUR_TOOLS_ONLY = "no tool runs here; offer one of your own, with an input_schema, and run it"
-
-CacheControl = Annotated[dict[str, Any] | None, Accepted("the prefix cache is always on and needs no marks")]
-
-
-class TextBlock(Body):
-    """A text."""
-
-    type: Literal["text"]
-    text: Annotated[str, HONOURED]
-    cache_control: CacheControl = None
-    citations: Annotated[list[Any] | None, Accepted("of an earlier answer")] = None
-
-
-class ThinkingBlock(Body):
-    """The reasoning of an earlier answer."""
-
-    type: Literal["thinking"]
-    thinking: Annotated[str, Honoured("given to the chat template, which decides how much of it the model sees")]
-    signature: Annotated[str | None, Accepted("reasoning needs no proof here: it is the client's to send")] = None
-
-
-class RedactedThinkingBlock(Body):
-    """The reasoning of another provider's answer."""
-
-    type: Literal["redacted_thinking"]
-    data: Annotated[str, Accepted("only who encrypted it can read it")]
-
-
-class ToolUseBlock(Body):
-    """A call of an earlier answer."""
-
-    type: Literal["tool_use"]
-    id: Annotated[str, HONOURED]
-    name: Annotated[str, HONOURED]
-    input: Annotated[dict[str, Any], HONOURED]
-    caller: Annotated[dict[str, Any] | None, Accepted("who called changes nothing in what was called")] = None
-    cache_control: CacheControl = None
-
-
-class ContentSource(Body):
-    """A document's content, in blocks."""
-
-    type: Literal["content"]
-    content: Annotated[str | list[TextBlock], HONOURED]
-
-
-class TextSource(Body):
-    """A document's content, as text."""
-
-    type: Literal["text"]
-    data: Annotated[str, HONOURED]
-    media_type: Annotated[Literal["text/plain"], HONOURED] = "text/plain"
-
-
-class Citations(Body):
-    """Whether the answer cites."""
-
-    enabled: Annotated[Any, Refused("the models here do not cite; ask for it in the prompt", False)] = None
-
-
-class DocumentBlock(Body):
-    """A text with a title."""
-
-    type: Literal["document"]
-    source: Annotated[
-        Annotated[ContentSource, Tag("ContentSource")] | Annotated[TextSource, Tag("TextSource")],
-        *kinds(_NO_TEXT, content="ContentSource", text="TextSource"),
-        HONOURED,
-    ]
-    title: Annotated[str | None, HONOURED] = None
-    context: Annotated[str | None, HONOURED] = None
-    citations: Annotated[Citations | None, HONOURED] = None
-    cache_control: CacheControl = None
-
-
-class SearchResultBlock(Body):
-    """A text with the place it is from."""
-
-    type: Literal["search_result"]
-    source: Annotated[str, HONOURED]
-    title: Annotated[str, HONOURED]
-    content: Annotated[list[TextBlock], HONOURED]
-    citations: Annotated[Citations | None, HONOURED] = None
-    cache_control: CacheControl = None
-
-
-_RESULTS = {"text": "TextBlock", "document": "DocumentBlock", "search_result": "SearchResultBlock"}
-
-ResultBlock = Annotated[
-    Annotated[TextBlock, Tag("TextBlock")]
-    | Annotated[DocumentBlock, Tag("DocumentBlock")]
-    | Annotated[SearchResultBlock, Tag("SearchResultBlock")],
-    *kinds(_NO_TEXT, **_RESULTS),
-]
-
-
-class ToolResultBlock(Body):
-    """What a tool gave."""
-
-    type: Literal["tool_result"]
-    tool_use_id: Annotated[str, HONOURED]
-    content: Annotated[str | list[ResultBlock] | None, HONOURED] = None
-    is_error: Annotated[bool | None, Honoured("the model reads `Error: ` before the content")] = None
-    cache_control: CacheControl = None
-
-
-Block = Annotated[
-    Annotated[TextBlock, Tag("TextBlock")]
-    | Annotated[ThinkingBlock, Tag("ThinkingBlock")]
-    | Annotated[RedactedThinkingBlock, Tag("RedactedThinkingBlock")]
-    | Annotated[ToolUseBlock, Tag("ToolUseBlock")]
-    | Annotated[ToolResultBlock, Tag("ToolResultBlock")]
-    | Annotated[DocumentBlock, Tag("DocumentBlock")]
-    | Annotated[SearchResultBlock, Tag("SearchResultBlock")],
-    *kinds(
-        _NO_TEXT,
-        thinking="ThinkingBlock",
-        redacted_thinking="RedactedThinkingBlock",
-        tool_use="ToolUseBlock",
-        tool_result="ToolResultBlock",
-        **_RESULTS,
-    ),
-]
-_ONLY_BY = {ToolUseBlock: "assistant", ThinkingBlock: "assistant", ToolResultBlock: "user"}
-
-
-class InputMessage(Body):
-    """One turn."""
-
-    role: Annotated[Literal["user", "assistant", "system"], HONOURED]
-    content: Annotated[str | list[Block], Honoured("a last message of the assistant is continued")]
-
-    @model_validator(mode="after")
-    def _by_its_speaker(self) -> Self:
-        for at, block in enumerate(self.content if isinstance(self.content, list) else ()):
-            speaker = _ONLY_BY.get(type(block), self.role)
-            if speaker != self.role:
-                raise ValueError(f"content[{at}] of type {block.type} belongs into a message of the {speaker}")
-        return self
 
 
 class Tool(Body):
     """A tool that the model may use and the client runs."""
 
-    type: Annotated[str | None, Honoured("`custom`; a server's tools are refused by name")] = None
+    type: Annotated[Literal["custom"] | None, Honoured("a tool of the server's own is refused by name")] = None
     name: Annotated[str, Field(pattern=FUNCTION_NAME), HONOURED]
     description: Annotated[str | None, HONOURED] = None
-    input_schema: Annotated[dict[str, Any], HONOURED] = Field(default_factory=dict)
+    input_schema: Annotated[dict[str, Any], HONOURED]
     input_examples: Annotated[list[dict[str, Any]] | None, Honoured("as the schema's `examples`")] = None
     strict: Annotated[bool | None, Accepted("calls that must be made fit their schema anyway")] = None
     allowed_callers: Annotated[Any, Refused("tools are called by the model alone", ["direct"])] = None
@@ -177,15 +37,16 @@ class Tool(Body):
             raise ValueError(f"a tool of type {kind!r:.60} is Anthropic's: {_OUR_TOOLS_ONLY}")
         return given
 
-    @model_validator(mode="after")
-    def _has_a_schema(self) -> Self:
-        if "input_schema" not in self.model_fields_set:
-            raise ValueError("input_schema is missing")
-        return self
-
 
 class ToolChoice(Body):
     """Whether a tool must be used."""
+
+    model_config = ConfigDict(
+        json_schema_extra=either(
+            both(has("type", const="tool"), has("name", type="string")),
+            {"properties": {"type": {"enum": ["auto", "any", "none"]}, "name": {"type": "null"}}},
+        )
+    )
 
     type: Literal["auto", "any", "tool", "none"]
     name: Annotated[str | None, HONOURED] = None
@@ -241,6 +102,19 @@ class ContextManagement(Body):
 
 class CountBody(Body):
     """A conversation, to be counted."""
+
+    model_config = ConfigDict(
+        json_schema_extra=all_of(
+            either(
+                {"properties": {"tool_choice": {"anyOf": [{"type": "null"}, is_one_of("type", "auto", "none")]}}},
+                has("tools", type="array", minItems=1),
+            ),
+            either(
+                is_one_of("output_format"),
+                {"properties": {"output_config": {"anyOf": [{"type": "null"}, is_one_of("format")]}}},
+            ),
+        )
+    )
 
     model: Annotated[str, Honoured("a deployment's name")]
     messages: Annotated[list[InputMessage], Field(min_length=1), HONOURED]

@@ -3,13 +3,15 @@
 from typing import Annotated, Any, Literal, Self
 
 from annotated_types import Ge, Le
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
+from gateway.schema.chat import TOOLS_TO_CHOOSE
 from gateway.schema.common import WHOLE, Body, Sampling, bounds
 from gateway.schema.decisions import HONOURED, Accepted, Honoured, Refused
 from gateway.schema.effort import EFFORT, Effort
 from gateway.schema.response_input import Item
 from gateway.schema.response_tools import Choice, Tool
+from gateway.schema.rules import all_of, either, has, is_one_of
 
 LOGPROBS = "message.output_text.logprobs"
 ENCRYPTED = "reasoning.encrypted_content"
@@ -59,6 +61,13 @@ class ResponsesStreamOptions(Body):
 
 class ResponsesBody(Sampling):
     """A response to be made."""
+
+    model_config = ConfigDict(
+        json_schema_extra=all_of(
+            either(is_one_of("top_logprobs", 0), has("include", type="array", contains={"const": LOGPROBS})),
+            TOOLS_TO_CHOOSE,
+        )
+    )
 
     input: Annotated[
         Annotated[str, Field(min_length=1)] | Annotated[list[Item], Field(min_length=1)],

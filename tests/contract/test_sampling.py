@@ -19,6 +19,7 @@ EVERYTHING = SamplingParams(
     temperature=0.5,
     top_k=3,
     top_p=0.9,
+    min_p=0.1,
     repetition_penalty=1.1,
     presence_penalty=0.1,
     frequency_penalty=0.1,

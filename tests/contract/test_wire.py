@@ -23,6 +23,7 @@ _sampling = st.builds(
     temperature=st.none() | _real,
     top_k=_ids,
     top_p=_real,
+    min_p=_real,
     repetition_penalty=_real,
     presence_penalty=_real,
     frequency_penalty=_real,
@@ -48,6 +49,7 @@ _requests = st.builds(
     stream_interval_ms=_ids,
     deadline_ns=_nanoseconds,
     skip_special_tokens=st.booleans(),
+    include_stop=st.booleans(),
     canary=st.booleans(),
 )
 _openings = st.builds(
@@ -57,6 +59,7 @@ _openings = st.builds(
     stream=st.booleans(),
     return_log_probs=st.booleans(),
     skip_special_tokens=st.booleans(),
+    include_stop=st.booleans(),
     arrival_ns=_nanoseconds,
     canary=st.booleans(),
 )

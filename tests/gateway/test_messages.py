@@ -140,7 +140,7 @@ def test_a_failure_in_the_middle_is_an_event(http: httpx.Client) -> None:
             {"tools": [{"type": "bash_20250124", "name": "bash"}]},
             "tools[0]: a tool of type 'bash_20250124' is Anthropic's",
         ),
-        ({"tools": [{"name": "moon"}]}, "tools[0]: input_schema is missing"),
+        ({"tools": [{"name": "moon"}]}, "Missing required parameter: tools[0].input_schema"),
         ({"tools": [MOON | {"defer_loading": True}]}, "tools[0].defer_loading: "),
         ({"tool_choice": {"type": "any"}}, "tool_choice needs tools"),
         ({"tools": [MOON], "tool_choice": {"type": "tool"}}, "tool_choice: name belongs to type 'tool'"),
