@@ -4,6 +4,8 @@ import openvino_genai as genai
 
 from contract.sampling import SamplingParams
 
+_BELOW_1 = 1 - 2**-24  # it refuses a min_p of 1
+
 
 def generation_config(sampling: SamplingParams, eos_token_ids: tuple[int, ...], seed: int) -> genai.GenerationConfig:
     """Translate one request.
@@ -27,7 +29,7 @@ def generation_config(sampling: SamplingParams, eos_token_ids: tuple[int, ...], 
     if config.do_sample:
         config.temperature = 1.0 if sampling.temperature is None else sampling.temperature
         config.top_p = sampling.top_p
-        config.min_p = sampling.min_p
+        config.min_p = min(sampling.min_p, _BELOW_1)
         if sampling.top_k:
             config.top_k = sampling.top_k
         config.rng_seed = (seed if sampling.seed is None else sampling.seed) % 2**63

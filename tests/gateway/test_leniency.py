@@ -6,6 +6,8 @@ from typing import Any
 import httpx
 import pytest
 
+from gateway.schema.chat import ChatBody
+from gateway.tools import template_variables
 from tests.gateway.conftest import CHAT, TEXT, user
 
 MODEL = "synthetic"
@@ -67,6 +69,24 @@ def test_a_message_is_continued(http: httpx.Client) -> None:
     assert said(http, turns).endswith("The sea\n")
     assert said(http, turns, continue_final_message=True).endswith("The sea")
     assert said(http, turns, chat_template_kwargs={"continue_final_message": True}).endswith("The sea")
+
+
+@pytest.mark.parametrize(
+    ("fields", "variables"),
+    [
+        ({"reasoning_effort": "low"}, {"reasoning_effort": "low"}),
+        ({"reasoning_effort": "none"}, {"reasoning_effort": "none", "enable_thinking": False}),
+        (
+            {"reasoning_effort": "none", "chat_template_kwargs": {"enable_thinking": True}},
+            {"reasoning_effort": "none", "enable_thinking": True},
+        ),
+        ({"add_generation_prompt": False}, {"add_generation_prompt": False}),
+        ({}, {}),
+    ],
+)
+def test_what_the_template_is_given(fields: dict[str, Any], variables: dict[str, Any]) -> None:
+    body = {"model": MODEL, "messages": user("x")} | fields
+    assert template_variables(ChatBody.model_validate(body)) == variables
 
 
 @pytest.mark.parametrize(
