@@ -85,8 +85,10 @@ def test_tools_are_shown_with_their_examples(http: httpx.Client) -> None:
     assert '"examples": [{"day": 9}]' in prompt and "cache_control" not in prompt
 
 
-@pytest.mark.parametrize("cut", [0, 12])
-def test_a_tool_call(http: httpx.Client, cut: int) -> None:
+@pytest.mark.parametrize(
+    ("cut", "read"), [(0, {"day": 3, "where": "Vigo"}), (5, {"day": 3, "where": "Vi"}), (12, {"day": 3})]
+)
+def test_a_tool_call(http: httpx.Client, cut: int, read: Any) -> None:
     """Streamed and not, whole and cut in the middle of its input."""
     asked = body(f"see {CALL}", tools=[MOON])
     count = {name: value for name, value in asked.items() if name != "max_tokens"}
@@ -95,7 +97,7 @@ def test_a_tool_call(http: httpx.Client, cut: int) -> None:
     assert whole["stop_reason"] == "max_tokens"
     call = whole["content"][-1]
     assert (call["type"], call["name"]) == ("tool_use", "moon")
-    assert call["input"] == ({"day": 3} if cut else {"day": 3, "where": "Vigo"})
+    assert call["input"] == read
     pieces: dict[int, str] = {}
     for event in events(http, asked):
         if event["type"] == "content_block_delta":
