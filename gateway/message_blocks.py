@@ -56,9 +56,7 @@ class Blocks:
                 block |= {"thinking": text if self._reasoning == "whole" else "", "signature": _signature(text)}
                 told.append(_delta(at, "signature_delta", "signature", block["signature"]))
             case _:
-                block["input"] = (
-                    from_json(text, allow_partial="trailing-strings") if text else {}
-                )  # as Anthropic's clients read it
+                block["input"] = from_json(text, allow_partial=True) if text else {}  # cut: as their client reads it
         return [*told, {"type": "content_block_stop", "index": at}]
 
     def _opened(self, kind: str, **empty: Any) -> list[StreamEvent]:
