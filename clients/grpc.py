@@ -14,12 +14,14 @@ from typing import Any, Self
 
 import grpc
 import grpc.aio
+import numpy as np
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from clients.request import Answer, Delta, Inputs, inputs_of, joined
 from clients.wire import OUTPUTS, from_rpc, to_delta, to_message
 from contract.errors import RequestError, from_wire
-from contract.tensors import ENSEMBLE_ALIAS
+from contract.tensors import ENGINE_REQUEST, ENSEMBLE_ALIAS, stage_names
+from contract.wire import unpack_request
 
 # Without its own pool, two clients of one process would share a connection and its back-off.
 _OPTIONS = (
@@ -149,6 +151,22 @@ class AsyncClient:
         """The answer's deltas as they come; see :meth:`Client.stream`."""
         async for delta in self.deltas(inputs_of(prompt, options, stream=True), timeout_s=timeout_s):
             yield delta
+
+    async def count(self, inputs: Inputs, *, timeout_s: float | None = None) -> int:
+        """Tokens of the prompt that these input tensors make, as the deployment's first stage counts them.
+
+        Raises:
+            RequestError: what a request with these tensors would be refused with.
+        """
+        message = to_message(stage_names(self._model)[0], inputs, outputs=(ENGINE_REQUEST.name,))
+        try:
+            (response,) = [each async for each in next(self._infer)(message, timeout=timeout_s)]
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc(error) from None
+        if response.error_message:
+            raise from_wire(response.error_message)
+        (packed,) = response.infer_response.raw_output_contents
+        return len(unpack_request(np.frombuffer(packed, dtype=np.uint8)).input_ids)
 
     async def deltas(
         self,

@@ -85,6 +85,7 @@ def _delta(event: dict[str, Any]) -> Delta:
         text=event.get("text_output", ""),
         output_ids=_tuple(event.get("output_ids", ())),
         finish_reason=event.get("finish_reason", ""),
+        matched_stop=event.get("matched_stop", ""),
         num_input_tokens=event.get("num_input_tokens", 0),
         num_output_tokens=event.get("num_output_tokens", 0),
         log_probs=_tuple(event.get("output_log_probs", ())),

@@ -24,6 +24,7 @@ class Delta:
     num_output_tokens: int = 0
     log_probs: tuple[float, ...] = ()
     tokens: tuple[bytes, ...] = ()  # of output_ids, with return_log_probs
+    matched_stop: str = ""  # the stop string that ended the answer
     top_log_probs: tuple[tuple[tuple[bytes, float], ...], ...] = ()  # alternatives of each of output_ids, with logprobs
 
 

@@ -50,6 +50,7 @@ def to_delta(response: service_pb2.ModelInferResponse) -> Delta:
         text=_text(raw.get("text_output", b"")),
         output_ids=_numbers("i", raw.get("output_ids", b"")),
         finish_reason=_text(raw.get("finish_reason", b"")),
+        matched_stop=_text(raw.get("matched_stop", b"")),
         num_input_tokens=sum(_numbers("i", raw.get("num_input_tokens", b""))),
         num_output_tokens=sum(_numbers("i", raw.get("num_output_tokens", b""))),
         log_probs=_numbers("f", raw.get("output_log_probs", b"")),

@@ -97,6 +97,7 @@ OUTPUTS: tuple[Tensor, ...] = (
         doc="The token ids generated since the last response; the end of sequence, which has no text, included.",
     ),
     Tensor("finish_reason", "BYTES", (-1,), ours=True, doc="Why the stream ended; in the last response."),
+    Tensor("matched_stop", "BYTES", (-1,), ours=True, doc="The stop string that ended the answer, where one did."),
     Tensor("num_input_tokens", "INT32", doc="Tokens of the prompt; in the first response and the last."),
     Tensor("num_output_tokens", "INT32", doc="Tokens generated; in the last response."),
     Tensor(

@@ -15,6 +15,7 @@ class Answer:
         self._parser = parser
         self._one_call = one_call
         self.finish_reason = ""  # OpenAI's, once it ended
+        self.matched_stop = ""  # the stop string that ended it
         self.prompt_tokens = 0
         self.completion_tokens = 0  # while it runs, of the deltas that had their ids
         self.reasoning_tokens = 0
@@ -32,6 +33,7 @@ class Answer:
         self.completion_tokens += len(delta.output_ids)
         if delta.finish_reason:
             self.completion_tokens = delta.num_output_tokens
+            self.matched_stop = delta.matched_stop
             self.finish_reason = "tool_calls" if self.calls and delta.finish_reason == "stop" else delta.finish_reason
         return events
 

@@ -13,8 +13,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from gateway import chat, responses, text
+from gateway.anthropic import anthropic_model, anthropic_models, anthropic_routes
 from gateway.backend import Backend
 from gateway.body import read_body
+from gateway.dialect import failure, speaks_anthropic
 from gateway.errors import INVALID, ApiError, Refused, of_validation
 from gateway.guard import Guard
 from gateway.health import Health
@@ -36,7 +38,7 @@ B = TypeVar("B", bound=Sampling)
 def make_app(service: Service) -> Starlette:
     """The application around a service."""
     metrics = Metrics(service.backends.values())
-    routes = [*_answers(service), *_models(service), *_state(service, metrics)]
+    routes = [*_answers(service), *anthropic_routes(service), *_models(service), *_state(service, metrics)]
     document = describe(routes, keys_needed=service.keys.needed)
 
     async def openapi(request: Request) -> Response:
@@ -83,6 +85,16 @@ def _answers(service: Service) -> list[Route]:
         """Make a response."""
         return await answer(request, ResponsesBody, responses.understand)
 
+    async def count_input(request: Request) -> Response:
+        """Count the tokens of a response's input."""
+        journey = journey_of(request)
+        journey.route = "/v1/responses/input_tokens"
+        body = await read_body(request, ResponsesBody, service.most_body_bytes)
+        backend = service.backend(body.model, journey)
+        (ask,) = responses.understand(body, backend).asks
+        count = await service.count(request, backend, ask)
+        return JSONResponse({"object": "response.input_tokens", "input_tokens": count})
+
     async def embeddings(request: Request) -> Response:
         """There are none: every deployment here generates text."""
         journey_of(request).route = "/v1/embeddings"
@@ -93,6 +105,7 @@ def _answers(service: Service) -> list[Route]:
         Route("/v1/chat/completions", chat_completions, methods=["POST"]),
         Route("/v1/completions", completions, methods=["POST"]),
         Route("/v1/responses", make_response, methods=["POST"]),
+        Route("/v1/responses/input_tokens", count_input, methods=["POST"]),
         Route("/v1/embeddings", embeddings, methods=["POST"]),
     ]
 
@@ -101,13 +114,16 @@ def _models(service: Service) -> list[Route]:
     async def models(request: Request) -> Response:
         """Every deployment."""
         journey_of(request).route = "/v1/models"
+        if speaks_anthropic(request.scope):
+            return JSONResponse(anthropic_models(service.backends.values()))
         return JSONResponse({"object": "list", "data": [_model(each) for each in service.backends.values()]})
 
     async def model(request: Request) -> Response:
         """One deployment."""
         journey = journey_of(request)
         journey.route = "/v1/models/{model}"
-        return JSONResponse(_model(service.backend(request.path_params["model"], journey)))
+        backend = service.backend(request.path_params["model"], journey)
+        return JSONResponse(anthropic_model(backend) if speaks_anthropic(request.scope) else _model(backend))
 
     return [Route("/v1/models", models), Route("/v1/models/{model}", model)]
 
@@ -150,7 +166,7 @@ def _model(backend: Backend) -> dict[str, object]:
 
 def _respond(request: Request, error: ApiError) -> Response:
     journey_of(request).finish_reason = error.code or error.type
-    return Response(error.body, status_code=error.status, headers=error.headers)
+    return failure(request.scope, error)
 
 
 async def _refused(request: Request, error: Exception) -> Response:

@@ -23,6 +23,7 @@ class Ask:
     outputs: tuple[str, ...]  # the tensors wanted back
     prompt_bytes: int
     prompt_tokens: int | None = None  # where the client counted them itself
+    context_may_end: bool = False  # max_tokens is a bound: an answer that the context ends is one too
 
 
 @dataclass(frozen=True)

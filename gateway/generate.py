@@ -4,10 +4,11 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from uuid import uuid4
 
 from clients.request import Delta
-from contract.errors import DeadlineExceeded, Unavailable
+from contract.errors import ContextTooLong, DeadlineExceeded, Unavailable
 from gateway.admission import Load
 from gateway.ask import Ask
 from gateway.backend import Backend
@@ -35,7 +36,7 @@ async def generate(
     ticket = await backend.admission.admit(journey.key, load, deadline)
     journey.admitted = time.monotonic()
     try:
-        deltas = _one(backend, asks[0], deadline) if len(asks) == 1 else _several(backend, asks, deadline)
+        deltas = _ended(backend, asks[0], deadline) if len(asks) == 1 else _several(backend, asks, deadline)
         async with aclosing(deltas):
             async for number, delta in deltas:
                 if not journey.first_token and delta.text and asks[number].inputs["stream"]:
@@ -45,6 +46,28 @@ async def generate(
                 yield number, delta
     finally:
         backend.admission.release(ticket)
+
+
+def _ended(backend: Backend, ask: Ask, deadline: float | None, number: int = 0) -> AsyncGenerator[Numbered, None]:
+    """The deltas of one ask, ended by its max_tokens, or by the context where the ask allows that."""
+    return (_fitted if ask.context_may_end else _one)(backend, ask, deadline, number)
+
+
+async def _fitted(backend: Backend, ask: Ask, deadline: float | None, number: int) -> AsyncGenerator[Numbered, None]:
+    """The deltas of one ask; where its max_tokens exceeds what the context leaves, it is what the context leaves."""
+    try:
+        async with aclosing(_one(backend, ask, deadline, number)) as deltas:
+            async for numbered in deltas:
+                yield numbered
+    except ContextTooLong as error:  # refused before the first delta, by the stage that counts the prompt
+        if error.field != "max_tokens":
+            raise
+    else:
+        return
+    unbounded = {name: value for name, value in ask.inputs.items() if name != "max_tokens"}
+    async with aclosing(_one(backend, replace(ask, inputs=unbounded), deadline, number)) as deltas:
+        async for numbered in deltas:
+            yield numbered
 
 
 async def _one(backend: Backend, ask: Ask, deadline: float | None, number: int = 0) -> AsyncGenerator[Numbered, None]:
@@ -71,7 +94,7 @@ async def _several(backend: Backend, asks: Sequence[Ask], deadline: float | None
 
     async def pump(number: int) -> None:
         try:
-            async with aclosing(_one(backend, asks[number], deadline, number)) as deltas:
+            async with aclosing(_ended(backend, asks[number], deadline, number)) as deltas:
                 async for numbered in deltas:
                     await queue.put(numbered)
             await queue.put(None)

@@ -1,9 +1,9 @@
 """What stands before every route: keys, drain, and the shape that errors have."""
 
 from starlette.requests import Request
-from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from gateway.dialect import failure
 from gateway.errors import INVALID, ApiError
 from gateway.interrupt import Drain
 from gateway.journey import journey_of
@@ -11,7 +11,9 @@ from gateway.keys import Keys
 
 _OPEN = ("/health/live", "/health/ready", "/metrics", "/openapi.json")
 
-_NO_KEY = ApiError(401, "No API key: send the header Authorization: Bearer KEY", INVALID, "invalid_api_key")
+_NO_KEY = ApiError(
+    401, "No API key: send the header Authorization: Bearer KEY, or x-api-key: KEY", INVALID, "invalid_api_key"
+)
 _WRONG_KEY = ApiError(401, "This API key is not known here", INVALID, "invalid_api_key")
 _STOPPING = ApiError(
     503, "the gateway is stopping. Try again once it is back", "server_error", "service_unavailable", retry_after_s=5
@@ -33,7 +35,7 @@ class Guard:
             await self._app(scope, receive, send)
             return
         journey_of(Request(scope)).finish_reason = refusal.code or refusal.type
-        await Response(refusal.body, refusal.status, refusal.headers)(scope, receive, send)
+        await failure(scope, refusal)(scope, receive, send)
 
     def _refusal(self, scope: Scope) -> ApiError | None:
         if scope["path"] in _OPEN:
@@ -43,11 +45,17 @@ class Guard:
         if not self._keys.needed:
             return None
         request = Request(scope)
-        kind, _, key = request.headers.get("authorization", "").partition(" ")
-        if kind.lower() != "bearer" or not key:
+        key = _key_of(request)
+        if not key:
             return _NO_KEY
-        name = self._keys.name_of(key.strip())
+        name = self._keys.name_of(key)
         if name is None:
             return _WRONG_KEY
         journey_of(request).key = name
         return None
+
+
+def _key_of(request: Request) -> str:
+    """The key that a request shows, as OpenAI's clients do or as Anthropic's; '' for none."""
+    kind, _, key = request.headers.get("authorization", "").partition(" ")
+    return key.strip() if kind.lower() == "bearer" else request.headers.get("x-api-key", "").strip()

@@ -8,9 +8,9 @@ import re
 import time
 from uuid import uuid4
 
-from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from gateway.dialect import failure, speaks_anthropic
 from gateway.errors import UNKNOWN
 from gateway.journey import NO_RESPONSE, Journey
 from gateway.metrics import Metrics
@@ -40,6 +40,8 @@ class Observed:
             if message["type"] == "http.response.start":
                 journey.status = message["status"]
                 message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
+                if speaks_anthropic(scope):
+                    message["headers"].append((b"request-id", request_id.encode()))
             await send(message)
 
         try:
@@ -49,7 +51,7 @@ class Observed:
             if journey.status != NO_RESPONSE:
                 raise
             journey.finish_reason = UNKNOWN.code or ""
-            await Response(UNKNOWN.body, UNKNOWN.status, UNKNOWN.headers)(scope, receive, noted)
+            await failure(scope, UNKNOWN)(scope, receive, noted)
         finally:
             now = time.monotonic()
             self._metrics.record(journey, now)

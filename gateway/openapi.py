@@ -8,8 +8,20 @@ from pydantic.json_schema import models_json_schema
 from starlette.routing import Route
 
 from gateway.ask import TIMEOUT_HEADER
-from gateway.schema.answers import ChatAnswer, ErrorAnswer, ModelAnswer, ModelList, ResponseAnswer, TextAnswer
+from gateway.schema.answers import (
+    AnthropicErrorAnswer,
+    AnthropicMessage,
+    ChatAnswer,
+    ErrorAnswer,
+    InputTokenCount,
+    ModelAnswer,
+    ModelList,
+    ResponseAnswer,
+    TextAnswer,
+    TokenCount,
+)
 from gateway.schema.chat import ChatBody
+from gateway.schema.messages import CountBody, MessagesBody
 from gateway.schema.responses import ResponsesBody
 from gateway.schema.text import TextBody
 
@@ -17,8 +29,13 @@ BODIES: dict[str, tuple[type[BaseModel], type[BaseModel]]] = {
     "/v1/chat/completions": (ChatBody, ChatAnswer),
     "/v1/completions": (TextBody, TextAnswer),
     "/v1/responses": (ResponsesBody, ResponseAnswer),
+    "/v1/responses/input_tokens": (ResponsesBody, InputTokenCount),
+    "/v1/messages": (MessagesBody, AnthropicMessage),
+    "/v1/messages/count_tokens": (CountBody, TokenCount),
 }
+_NEVER_STREAMED = ("/v1/messages/count_tokens", "/v1/responses/input_tokens")
 _PLAIN: dict[str, type[BaseModel]] = {"/v1/models": ModelList, "/v1/models/{model}": ModelAnswer}
+_FAILURES: tuple[type[BaseModel], ...] = (ErrorAnswer, AnthropicErrorAnswer)
 _ERRORS = {
     "400": "The request cannot be honoured; param names the field",
     "404": "There is no such deployment",
@@ -34,13 +51,9 @@ _REFS = "#/components/schemas/{model}"
 
 def describe(routes: Iterable[Route], *, keys_needed: bool) -> dict[str, Any]:
     """The document of these routes: what they really take and give."""
-    models = [model for pair in BODIES.values() for model in pair] + [*_PLAIN.values(), ErrorAnswer]
+    models = [model for pair in BODIES.values() for model in pair] + [*_PLAIN.values(), *_FAILURES]
     names, schemas = models_json_schema([(model, "validation") for model in models], ref_template=_REFS)
     components: dict[str, Any] = {"schemas": schemas["$defs"]}
-    errors = {
-        status: {"description": why, "content": _json(names[ErrorAnswer, "validation"])}
-        for status, why in {**_ERRORS, **(_UNAUTHORIZED if keys_needed else {})}.items()
-    }
     paths: dict[str, Any] = {}
     for route in routes:
         path = route.path
@@ -53,11 +66,17 @@ def describe(routes: Iterable[Route], *, keys_needed: bool) -> dict[str, Any]:
         paths[path] = {"post" if "POST" in (route.methods or ()) else "get": operation}
         if not path.startswith("/v1/"):
             continue
-        operation["responses"] = dict(errors)
+        failure = names[AnthropicErrorAnswer if path.startswith("/v1/messages") else ErrorAnswer, "validation"]
+        operation["responses"] = {
+            status: {"description": why, "content": _json(failure)}
+            for status, why in {**_ERRORS, **(_UNAUTHORIZED if keys_needed else {})}.items()
+        }
         if path in BODIES:
             body, answer = (names[model, "validation"] for model in BODIES[path])
             operation["requestBody"] = {"required": True, "content": _json(body)}
-            content = {**_json(answer), "text/event-stream": {}}  # what an event is, OpenAPI 3.1 cannot say
+            content = _json(answer)
+            if path not in _NEVER_STREAMED:
+                content["text/event-stream"] = {}  # what an event is, OpenAPI 3.1 cannot say
             operation["responses"]["200"] = {"description": "The answer", "content": content}
             operation["parameters"] = [_TIMEOUT]
         elif path in _PLAIN:

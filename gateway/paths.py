@@ -7,6 +7,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 _VERSION = "/v1"
+_ANTHROPICS = "/v1/messages"
 _SLASHES = re.compile(r"/{2,}|/$")
 
 
@@ -28,5 +29,6 @@ def hint(path: str, routes: Iterable[BaseRoute]) -> str:
     tail = path.rpartition(_VERSION)[2] if _VERSION in path else path
     for route in routes:
         if isinstance(route, Route) and route.path != path and route.path == _VERSION + tail:
-            return f". Did you mean {route.path}? A base URL here ends in {_VERSION}, once"
+            once = f"has no {_VERSION}" if route.path.startswith(_ANTHROPICS) else f"ends in {_VERSION}, once"
+            return f". Did you mean {route.path}? Its clients' base URL {once}"
     return ""

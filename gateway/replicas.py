@@ -8,7 +8,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, Iterable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Protocol
 
 from clients.grpc import AsyncClient
@@ -30,6 +30,9 @@ class Client(Protocol):
         self, inputs: Inputs, *, timeout_s: float | None = None, request_id: str = "", outputs: Iterable[str] = OUTPUTS
     ) -> AsyncGenerator[Delta, None]:
         """The deltas of one answer."""
+
+    async def count(self, inputs: Inputs, *, timeout_s: float | None = None) -> int:
+        """Tokens of a prompt."""
 
     async def close(self) -> None:
         """Close the connections; requests in flight are cancelled."""
@@ -72,6 +75,19 @@ class Replicas:
         """Close every connection; requests in flight are cancelled."""
         self._watch.cancel()
         await asyncio.gather(*(replica.client.close() for replica in self.members))
+
+    async def count(self, inputs: Inputs, *, timeout_s: float | None = None) -> int:
+        """As :meth:`clients.grpc.AsyncClient.count`, of whichever server is live and answers.
+
+        Raises:
+            Unavailable: none is, or does.
+        """
+        tried: set[str] = set()
+        while True:
+            replica = self._fewest(tried)
+            tried.add(replica.address)
+            with suppress(Unavailable):
+                return await replica.client.count(inputs, timeout_s=timeout_s)
 
     async def deltas(
         self, inputs: Inputs, *, timeout_s: float | None = None, request_id: str = "", outputs: Iterable[str] = OUTPUTS

@@ -4,35 +4,50 @@ from typing import Any
 from uuid import uuid4
 
 from gateway.parsers import Content, Event, Reasoning, ToolCallArguments, ToolCallStart
+from gateway.parsers.calls import new_call_id
+from gateway.response_input import encrypted
+from gateway.response_tools import Offered, Tools, custom_text
 
 StreamEvent = dict[str, Any]
 
 
 class Output:
-    """The items of one response, in the order in which the answer made them."""
+    """The items of one response, in the order in which the answer made them.
 
-    def __init__(self) -> None:
+    Args:
+        tools: what the answer may call.
+        keeps_reasoning: reasoning has an ``encrypted_content``.
+    """
+
+    def __init__(self, tools: Tools, *, keeps_reasoning: bool = False) -> None:
         self.items: list[dict[str, Any]] = []
+        self._tools = tools
+        self._keeps_reasoning = keeps_reasoning
         self._text: list[str] = []  # of the open item
         self._logprobs: list[dict[str, Any]] = []
         self._open = ""  # the open item's type
 
     def push(self, event: Event, logprobs: list[dict[str, Any]]) -> list[StreamEvent]:
         """What one event adds."""
-        told: list[StreamEvent] = []
         match event:
+            case Content() if self._tools.written:
+                told = [] if self._open else self._called(self._tools.written, new_call_id())
+                return [*told, self._gained("response.custom_tool_call_input.delta", event.text)]
             case Content():
-                told += [*self._opened("message"), self._gained("response.output_text.delta", event.text)]
-                told[-1] |= {"content_index": 0, "logprobs": logprobs}
+                told = self._opened("message")
                 self._logprobs += logprobs
+                gained = self._gained("response.output_text.delta", event.text)
+                return [*told, gained | {"content_index": 0, "logprobs": logprobs}]
             case Reasoning():
-                told += [*self._opened("reasoning"), self._gained("response.reasoning_text.delta", event.text)]
-                told[-1]["content_index"] = 0
+                told = self._opened("reasoning")
+                return [*told, self._gained("response.reasoning_text.delta", event.text) | {"content_index": 0}]
             case ToolCallStart():
-                told += self.close() + self._opened("function_call", call_id=event.id, name=event.name)
+                return self.close() + self._called(self._tools.offered.get(event.name), event.id, event.name)
+            case ToolCallArguments() if self._open == "custom_tool_call":
+                self._text.append(event.text)  # JSON around the text: told once it is whole
+                return []
             case ToolCallArguments():
-                told.append(self._gained("response.function_call_arguments.delta", event.text))
-        return told
+                return [self._gained("response.function_call_arguments.delta", event.text)]
 
     def close(self, status: str = "completed") -> list[StreamEvent]:
         """End the open item, if there is one."""
@@ -44,18 +59,36 @@ class Output:
         item = self.items[-1]
         item["status"] = status
         told: list[StreamEvent] = []
-        if kind == "function_call":
-            item["arguments"] = text
-            told.append(self._told("response.function_call_arguments.done", arguments=text, name=item["name"]))
-        else:
-            part = _part(kind, text, logprobs)
-            item["content"] = [part]
-            done = "response.output_text.done" if kind == "message" else "response.reasoning_text.done"
-            extra = {"logprobs": logprobs} if kind == "message" else {}
-            told.append(self._told(done, content_index=0, text=text, **extra))
-            told.append(self._told("response.content_part.done", content_index=0, part=part))
+        match kind:
+            case "function_call":
+                item["arguments"] = text
+                told.append(self._told("response.function_call_arguments.done", arguments=text, name=item["name"]))
+            case "custom_tool_call":
+                if not self._tools.written:
+                    text = custom_text(text)
+                    told.append(self._told("response.custom_tool_call_input.delta", delta=text))
+                item["input"] = text
+                told.append(self._told("response.custom_tool_call_input.done", input=text))
+            case _:
+                part = _part(kind, text, logprobs)
+                item["content"] = [part]
+                done, extra = "response.reasoning_text.done", {}
+                if kind == "message":
+                    done, extra = "response.output_text.done", {"logprobs": logprobs}
+                elif self._keeps_reasoning:
+                    item["encrypted_content"] = encrypted(text)
+                told.append(self._told(done, content_index=0, text=text, **extra))
+                told.append(self._told("response.content_part.done", content_index=0, part=part))
         told.append({"type": "response.output_item.done", "output_index": len(self.items) - 1, "item": dict(item)})
         return told
+
+    def _called(self, tool: Offered | None, call_id: str, name: str = "") -> list[StreamEvent]:
+        """Begin the item of a call; of a tool that nobody offered, under the name that the model gave it."""
+        if tool is None:
+            return self._opened("function_call", call_id=call_id, name=name)
+        kind = "custom_tool_call" if tool.custom else "function_call"
+        within = {"namespace": tool.namespace} if tool.namespace else {}
+        return self._opened(kind, call_id=call_id, name=tool.tool.name, **within)
 
     def _opened(self, kind: str, **fields: str) -> list[StreamEvent]:
         """Begin an item, unless one of this kind is open."""
@@ -66,7 +99,7 @@ class Output:
         item = {"id": f"{_PREFIX[kind]}_{uuid4().hex}", "type": kind, "status": "in_progress", **_EMPTY[kind], **fields}
         self.items.append(item)
         told.append({"type": "response.output_item.added", "output_index": len(self.items) - 1, "item": dict(item)})
-        if kind != "function_call":
+        if kind in ("message", "reasoning"):
             told.append(self._told("response.content_part.added", content_index=0, part=_part(kind, "", [])))
         return told
 
@@ -78,11 +111,12 @@ class Output:
         return {"type": kind, "item_id": self.items[-1]["id"], "output_index": len(self.items) - 1, **fields}
 
 
-_PREFIX = {"message": "msg", "reasoning": "rs", "function_call": "fc"}
+_PREFIX = {"message": "msg", "reasoning": "rs", "function_call": "fc", "custom_tool_call": "ctc"}
 _EMPTY: dict[str, dict[str, Any]] = {
     "message": {"role": "assistant", "content": []},
-    "reasoning": {"summary": [], "content": []},
+    "reasoning": {"summary": [], "content": [], "encrypted_content": None},
     "function_call": {"arguments": ""},
+    "custom_tool_call": {"input": ""},
 }
 
 

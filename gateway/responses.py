@@ -13,18 +13,20 @@ from gateway import chat
 from gateway.answer import Answer
 from gateway.ask import Ask
 from gateway.backend import Backend
+from gateway.dialect import renamed
 from gateway.errors import ApiError, Refused
 from gateway.generate import Numbered
 from gateway.journey import Journey
 from gateway.logprobs import chat_logprobs
 from gateway.response_input import as_chat
 from gateway.response_items import Output, StreamEvent
-from gateway.schema.responses import ResponsesBody
+from gateway.response_tools import Tools, tools_of
+from gateway.schema.responses import ENCRYPTED, ResponsesBody
 
 _json = msgspec.json.Encoder().encode
 
 # The chat's fields under this endpoint's names.
-_NAMES = {"max_completion_tokens": "max_output_tokens", "response_format": "text.format", "messages": "input"}
+_NAMES = {"max_completion_tokens": "max_output_tokens", "response_format": "text.format", "guided_regex": "tools"}
 
 
 @dataclass
@@ -36,8 +38,12 @@ class Response:
     answer: Answer
     id: str
     created: int
-    _output: Output = field(default_factory=Output)
+    tools: Tools
+    _output: Output = field(init=False)
     _events: int = 0
+
+    def __post_init__(self) -> None:
+        self._output = Output(self.tools, keeps_reasoning=ENCRYPTED in (self.body.include or ()))
 
     @property
     def stream(self) -> bool:
@@ -103,32 +109,38 @@ class Response:
             "output_tokens_details": {"reasoning_tokens": answer.reasoning_tokens},
             "total_tokens": answer.prompt_tokens + answer.completion_tokens,
         }
-        written = body.model_dump(
-            mode="json", by_alias=True, exclude_none=True, include={"tools", "tool_choice", "text"}
-        )
+        asked = body.model_dump(mode="json", by_alias=True, include={"tools", "tool_choice", "text", "reasoning"})
         return {
             "id": self.id,
             "object": "response",
             "created_at": self.created,
+            "completed_at": int(time.time()) if ended else None,
             "status": status,
             "background": False,
             "error": None,
+            "frequency_penalty": 0.0,
             "incomplete_details": {"reason": "max_output_tokens"} if status == "incomplete" else None,
             "instructions": body.instructions,
             "max_output_tokens": body.max_output_tokens,
+            "max_tool_calls": None,
             "metadata": body.metadata or {},
             "model": body.model,
             "output": list(self._output.items),
             "parallel_tool_calls": body.parallel_tool_calls is not False,
+            "presence_penalty": 0.0,
             "previous_response_id": None,
+            "prompt_cache_key": body.prompt_cache_key,
+            "reasoning": asked["reasoning"] or {"effort": None, "summary": None},
+            "safety_identifier": body.safety_identifier,
+            "service_tier": "default",
             "store": False,
             "temperature": 1.0 if body.temperature is None else body.temperature,
-            "text": written.get("text") or {"format": {"type": "text"}},
-            "tool_choice": written.get("tool_choice", "auto"),
-            "tools": [{"strict": None, "parameters": None, **tool} for tool in written.get("tools", ())],
+            "text": {"verbosity": "medium"} | _given(asked["text"]) | {"format": _format(asked["text"])},
+            "tool_choice": asked["tool_choice"] or "auto",
+            "tools": asked["tools"] or [],
             "top_logprobs": body.top_logprobs or 0,
             "top_p": 1.0 if body.top_p is None else body.top_p,
-            "truncation": "disabled",
+            "truncation": body.truncation or "disabled",
             "usage": usage if ended else None,
             "user": body.user,
         }
@@ -140,15 +152,22 @@ def understand(body: ResponsesBody, backend: Backend) -> Response:
     Raises:
         Refused: it asks for what this deployment cannot do.
     """
+    tools = tools_of(body.tools, body.tool_choice)
     try:
-        understood = chat.understand(as_chat(body), backend)
+        understood = chat.understand(as_chat(body, tools, backend.template), backend)
     except Refused as refused:
-        raise Refused(_renamed(refused.error)) from None
+        raise Refused(renamed(refused.error, _NAMES)) from None
+    if tools.written:  # the guide is the call
+        understood = replace(understood, reading=replace(understood.reading, calls=False, reasoning=False))
     (ask,) = understood.asks
-    ask = replace(ask, names={tensor: _NAMES.get(name, name) for tensor, name in ask.names.items()})
+    names = {"messages": "input"} | {tensor: _NAMES.get(name, name) for tensor, name in ask.names.items()}
     (answer,) = understood.answers()
-    return Response(body, [ask], answer, f"resp_{uuid4().hex}", int(time.time()))
+    return Response(body, [replace(ask, names=names)], answer, f"resp_{uuid4().hex}", int(time.time()), tools)
 
 
-def _renamed(error: ApiError) -> ApiError:
-    return replace(error, param=_NAMES.get(error.param or "", error.param))
+def _given(fields: dict[str, Any] | None) -> dict[str, Any]:
+    return {name: value for name, value in (fields or {}).items() if value is not None}
+
+
+def _format(text: dict[str, Any] | None) -> dict[str, Any]:
+    return _given((text or {}).get("format")) or {"type": "text"}

@@ -23,6 +23,8 @@ from gateway.sse import begun
 
 log = logging.getLogger("gateway")
 
+_OF_THE_PROMPT = ("messages", "tools", "chat_template_kwargs")
+
 
 class Work(Protocol):
     """A request that is understood."""
@@ -98,6 +100,18 @@ class Service:
                 return Response(await work.whole(deltas, journey), media_type="application/json")
         except RequestError as error:
             raise Refused(told(error)) from None
+
+    async def count(self, request: Request, backend: Backend, ask: Ask) -> int:
+        """Tokens of an ask's prompt; nothing is generated.
+
+        Raises:
+            Refused: no answer could be made to it.
+        """
+        prompt = {name: value for name, value in ask.inputs.items() if name in _OF_THE_PROMPT}
+        try:
+            return await backend.client.count(prompt, timeout_s=timeout_of(request))
+        except RequestError as error:
+            raise Refused(self.told(error, backend, ask)) from None
 
     def told(self, error: Exception, backend: Backend, ask: Ask) -> ApiError:
         """A failure in the words of the request that it befell."""

@@ -2,21 +2,16 @@
 
 import functools
 import json
-import re
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
-
-from jinja2 import TemplateError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from gateway.parsers.events import Event, Parser, Reasoning
 from gateway.parsers.tape import Markers, Reading, Tape
+from gateway.probe import rendered
 
 THINK = ("<think>", "</think>")
 _TAGS = {"mistral": ("[THINK]", "[/THINK]")}
 _CACHED = 1024  # characters of variables: the cache holds what clients send
-_GENERATION = re.compile(r"\{%-?\s*(?:end)?generation\s*-?%\}")
 
 
 def tags_of(family: str) -> tuple[str, str]:
@@ -44,17 +39,8 @@ def prompt_opens_reasoning(chat_template: str, variables: Mapping[str, Any], fam
 
 @functools.lru_cache(maxsize=256)
 def _opens(chat_template: str, variables: str, tag: str) -> bool:
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
-    )
-    environment.filters["tojson"] = lambda value, **_: json.dumps(value)
-    environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
-    question = {"messages": [{"role": "user", "content": "?"}], "add_generation_prompt": True}
-    try:
-        template = environment.from_string(_GENERATION.sub("", chat_template))
-        return template.render(**json.loads(variables) | question).rstrip().endswith(tag)
-    except (TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError):
-        return False  # preprocess will say what is wrong with it
+    prompt = rendered(chat_template, [{"role": "user", "content": "?"}], json.loads(variables))
+    return (prompt or "").rstrip().endswith(tag)  # where it refuses, preprocess will say what is wrong
 
 
 class ReasoningParser:

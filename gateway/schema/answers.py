@@ -133,3 +133,42 @@ class ErrorAnswer(Answer):
     """A refusal or a failure."""
 
     error: Error
+
+
+class AnthropicMessage(Answer):
+    """A message of Anthropic's API."""
+
+    id: str
+    type: Literal["message"]
+    role: Literal["assistant"]
+    model: str
+    content: list[dict[str, Any]]
+    stop_reason: Literal["end_turn", "max_tokens", "stop_sequence", "tool_use", "model_context_window_exceeded"]
+    stop_sequence: str | None
+    usage: dict[str, Any]
+
+
+class TokenCount(Answer):
+    """The tokens of a conversation."""
+
+    input_tokens: int
+
+
+class InputTokenCount(TokenCount):
+    """The tokens of a response's input."""
+
+    object: Literal["response.input_tokens"]
+
+
+class AnthropicError(Answer):
+    """What went wrong, in Anthropic's form."""
+
+    type: str
+    message: str
+
+
+class AnthropicErrorAnswer(Answer):
+    """A refusal or a failure, in Anthropic's form."""
+
+    type: Literal["error"]
+    error: AnthropicError

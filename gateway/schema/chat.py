@@ -10,7 +10,7 @@ from gateway.schema.decisions import HONOURED, Accepted, Honoured, Refused
 from gateway.schema.refused import TEXT_ONLY
 from gateway.schema.rules import all_of, both, either, has, is_one_of
 
-FUNCTION_NAME = r"^[a-zA-Z0-9_.-]{1,64}$"
+FUNCTION_NAME = r"^[a-zA-Z0-9_.-]{1,128}$"
 TOOLS_TO_CHOOSE = either(is_one_of("tool_choice", "none", "auto"), has("tools", type="array", minItems=1))
 BESIDE = Accepted("kept by the client beside an earlier answer")
 CACHED = Accepted("the prefix cache is always on")

@@ -3,92 +3,19 @@
 from typing import Annotated, Any, Literal, Self
 
 from annotated_types import Ge, Le
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
-from gateway.schema.chat import FUNCTION_NAME
+from gateway.schema.chat import TOOLS_TO_CHOOSE
 from gateway.schema.common import WHOLE, Body, Sampling, bounds
-from gateway.schema.decisions import HONOURED, Accepted, Refused
+from gateway.schema.decisions import HONOURED, Accepted, Honoured, Refused
+from gateway.schema.effort import EFFORT, Effort
+from gateway.schema.response_input import Item
+from gateway.schema.response_tools import Choice, Tool
+from gateway.schema.rules import all_of, either, has, is_one_of
 
 LOGPROBS = "message.output_text.logprobs"
-Status = Literal["in_progress", "completed", "incomplete"]
-OF_AN_ANSWER = Accepted("of an earlier answer")
+ENCRYPTED = "reasoning.encrypted_content"
 _NO_STORE = "answers are not stored here; send the whole conversation"
-
-
-class InputText(Body):
-    """A part of a message."""
-
-    type: Literal["input_text", "output_text"]
-    text: Annotated[str, HONOURED]
-    annotations: Annotated[list[Any] | None, Accepted("of an earlier answer")] = None
-    logprobs: Annotated[list[Any] | None, Accepted("of an earlier answer")] = None
-
-
-class InputRefusal(Body):
-    """What an earlier answer said instead of an answer."""
-
-    type: Literal["refusal"]
-    refusal: Annotated[str, HONOURED]
-
-
-class InputMessage(Body):
-    """A message of the conversation."""
-
-    type: Literal["message"] = "message"
-    role: Annotated[Literal["user", "assistant", "system", "developer"], HONOURED]
-    content: Annotated[str | list[InputText | InputRefusal], HONOURED]
-    id: Annotated[str | None, OF_AN_ANSWER] = None
-    status: Annotated[Status | None, OF_AN_ANSWER] = None
-    phase: Annotated[Literal["commentary", "final_answer"] | None, OF_AN_ANSWER] = None
-
-
-class InputCall(Body):
-    """A function call of an earlier answer."""
-
-    type: Literal["function_call"]
-    call_id: Annotated[str, HONOURED]
-    name: Annotated[str, HONOURED]
-    arguments: Annotated[str, HONOURED]
-    id: Annotated[str | None, OF_AN_ANSWER] = None
-    status: Annotated[Status | None, OF_AN_ANSWER] = None
-
-
-class InputCallOutput(Body):
-    """What a function gave."""
-
-    type: Literal["function_call_output"]
-    call_id: Annotated[str, HONOURED]
-    output: Annotated[str | list[InputText], HONOURED]
-    id: Annotated[str | None, OF_AN_ANSWER] = None
-    status: Annotated[Status | None, OF_AN_ANSWER] = None
-
-
-class InputReasoning(Body):
-    """The reasoning of an earlier answer; chat templates leave it out of the prompt."""
-
-    type: Literal["reasoning"]
-    id: Annotated[str | None, OF_AN_ANSWER] = None
-    summary: Annotated[list[Any] | None, OF_AN_ANSWER] = None
-    content: Annotated[list[Any] | None, OF_AN_ANSWER] = None
-    encrypted_content: Annotated[Any, Refused("nothing here was encrypted")] = None
-    status: Annotated[Status | None, OF_AN_ANSWER] = None
-
-
-class FunctionTool(Body):
-    """A function that the model may call."""
-
-    type: Literal["function"]
-    name: Annotated[str, Field(pattern=FUNCTION_NAME), HONOURED]
-    description: Annotated[str | None, HONOURED] = None
-    parameters: Annotated[dict[str, Any] | None, HONOURED] = None
-    strict: Annotated[bool | None, Accepted("a call that must be made always fits its schema")] = None
-
-
-class NamedFunction(Body):
-    """The function that must be called."""
-
-    type: Literal["function"]
-    name: Annotated[str, HONOURED]
 
 
 class TextFormat(Body):
@@ -111,6 +38,19 @@ class TextConfig(Body):
     """How the answer is written."""
 
     format: Annotated[TextFormat | None, HONOURED] = None
+    verbosity: Annotated[
+        Literal["low", "medium", "high"] | None, Honoured("told to the chat template as `verbosity`")
+    ] = None
+
+
+class Reasoning(Body):
+    """How the model reasons before it answers."""
+
+    effort: Annotated[Effort | None, Honoured(EFFORT)] = None
+    summary: Annotated[str | None, Accepted("the answer has the whole reasoning")] = None
+    generate_summary: Annotated[str | None, Accepted("the answer has the whole reasoning")] = None
+    context: Annotated[str | None, Accepted("the chat template decides which reasoning stays")] = None
+    mode: Annotated[Any, Refused("there is one mode", "standard")] = None
 
 
 class ResponsesStreamOptions(Body):
@@ -122,34 +62,44 @@ class ResponsesStreamOptions(Body):
 class ResponsesBody(Sampling):
     """A response to be made."""
 
+    model_config = ConfigDict(
+        json_schema_extra=all_of(
+            either(is_one_of("top_logprobs", 0), has("include", type="array", contains={"const": LOGPROBS})),
+            TOOLS_TO_CHOOSE,
+        )
+    )
+
     input: Annotated[
-        Annotated[str, Field(min_length=1)]
-        | Annotated[list[InputMessage | InputCall | InputCallOutput | InputReasoning], Field(min_length=1)],
+        Annotated[str, Field(min_length=1)] | Annotated[list[Item], Field(min_length=1)],
         HONOURED,
     ]
     instructions: Annotated[str | None, HONOURED] = None
     max_output_tokens: Annotated[int | None, *bounds("max_tokens"), WHOLE, HONOURED] = None
-    tools: Annotated[list[FunctionTool] | None, HONOURED] = None
-    tool_choice: Annotated[Literal["none", "auto", "required"] | NamedFunction | None, HONOURED] = None
+    tools: Annotated[list[Tool] | None, Honoured("but for web_search, which the model is not told of")] = None
+    tool_choice: Annotated[Choice | None, HONOURED] = None
     parallel_tool_calls: Annotated[bool | None, HONOURED] = None
     text: Annotated[TextConfig | None, HONOURED] = None
-    include: Annotated[list[Literal["message.output_text.logprobs"]] | None, HONOURED] = None
+    include: Annotated[
+        list[Literal["message.output_text.logprobs", "reasoning.encrypted_content"]] | None,
+        Honoured("reasoning is encoded, not encrypted: it is no secret here"),
+    ] = None
     top_logprobs: Annotated[int | None, Ge(0), Le(20), WHOLE, HONOURED] = None
     chat_template_kwargs: Annotated[dict[str, Any] | None, HONOURED] = None
     stream_options: Annotated[ResponsesStreamOptions | None, HONOURED] = None
-    truncation: Annotated[Any, Refused("nothing is ever cut off; shorten the input", "disabled")] = None
+    truncation: Annotated[Literal["auto", "disabled"] | None, Honoured("nothing is ever cut off")] = None
+    client_metadata: Annotated[dict[str, Any] | None, Accepted("tells the provider of the client")] = None
     background: Annotated[Any, Refused("a request runs while its connection is open", False)] = None
     previous_response_id: Annotated[Any, Refused(_NO_STORE)] = None
     conversation: Annotated[Any, Refused(_NO_STORE)] = None
     prompt: Annotated[Any, Refused("stored prompts are not supported; send instructions and input")] = None
     max_tool_calls: Annotated[Any, Refused("no tool runs here; the caller runs them all")] = None
-    reasoning: Annotated[Any, Refused("the model decides; chat_template_kwargs has what its template knows")] = None
+    reasoning: Annotated[Reasoning | None, HONOURED] = None
     context_management: Annotated[Any, Refused("the context is never shortened here; shorten the input")] = None
     moderation: Annotated[Any, Refused("there is no moderation here")] = None
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:
-        if self.top_logprobs and not self.include:
+        if self.top_logprobs and LOGPROBS not in (self.include or ()):
             raise ValueError(f"top_logprobs needs include: [{LOGPROBS!r}]")
         if self.tool_choice not in (None, "none", "auto") and not self.tools:
             raise ValueError("tool_choice needs tools")

@@ -17,6 +17,7 @@ class Piece:
     log_probs: list[float] = field(default_factory=list)
     top_log_probs: list[list[TopLogprob]] = field(default_factory=list)
     finish: str = ""
+    matched_stop: str = ""  # the stop string that ended the answer
 
     def extend(self, other: "Piece") -> None:
         """Append a later piece."""
@@ -25,6 +26,7 @@ class Piece:
         self.log_probs += other.log_probs
         self.top_log_probs += other.top_log_probs
         self.finish = other.finish
+        self.matched_stop = other.matched_stop
 
 
 class Answer:
@@ -60,19 +62,19 @@ class Answer:
             text, stopped = self._stop.push(self._detokenizer.push([token]))
             piece.text += text
             if stopped:
-                return self._ended_by_stop(piece, delta, taken)
+                return self._ended_by_stop(piece, delta, taken, stopped)
         if delta.finish:
             text, stopped = self._stop.push(self._detokenizer.flush())
             piece.text += text
             if stopped:
-                return self._ended_by_stop(piece, delta, len(delta.ids))
+                return self._ended_by_stop(piece, delta, len(delta.ids), stopped)
             piece.text += self._stop.flush()
         self._take(piece, delta, len(delta.ids))
         return piece
 
-    def _ended_by_stop(self, piece: Piece, delta: EngineDelta, taken: int) -> Piece:
+    def _ended_by_stop(self, piece: Piece, delta: EngineDelta, taken: int, stop: str) -> Piece:
         self._take(piece, delta, taken)
-        piece.finish = FinishReason.STOP
+        piece.finish, piece.matched_stop = FinishReason.STOP, stop
         return piece
 
     def _take(self, piece: Piece, delta: EngineDelta, taken: int) -> None:

@@ -165,6 +165,8 @@ def _is_news(name: str, piece: Piece, *, first: bool) -> bool:
             return bool(piece.log_probs)
         case "top_log_probs":
             return bool(piece.top_log_probs)
+        case "matched_stop":
+            return bool(piece.matched_stop)
         case "num_input_tokens":
             return first or bool(piece.finish)
         case _:
@@ -177,6 +179,8 @@ def _array(name: str, answer: Answer, piece: Piece, bytes_of: Callable[[int], by
             return _bytes(piece.text)
         case "finish_reason":
             return _bytes(piece.finish)
+        case "matched_stop":
+            return _bytes(piece.matched_stop)
         case "output_ids":
             return np.array([piece.ids], dtype=np.int32)
         case "num_input_tokens":

@@ -15,22 +15,22 @@ class StopMatcher:
     include: bool = False  # the stop string that is found comes out, and nothing behind it
     _held: str = ""
 
-    def push(self, text: str) -> tuple[str, bool]:
-        """(the text that may go out, whether a stop string was found).
+    def push(self, text: str) -> tuple[str, str]:
+        """(the text that may go out, the stop string that was found or '').
 
         The stop string that is complete first wins; of two complete at the same character, the longer.
         """
         if not self.stops:
-            return text, False
+            return text, ""
         text = self._held + text
-        found = [(at + len(stop), at) for stop in self.stops if (at := text.find(stop)) >= 0]
+        found = [(at + len(stop), at, stop) for stop in self.stops if (at := text.find(stop)) >= 0]
         if found:
             self._held = ""
-            end, at = min(found)
-            return text[: end if self.include else at], True
+            end, at, stop = min(found)
+            return text[: end if self.include else at], stop
         keep = max(_overlap(text, stop) for stop in self.stops)
         self._held = text[len(text) - keep :]
-        return text[: len(text) - keep], False
+        return text[: len(text) - keep], ""
 
     def flush(self) -> str:
         """The text still held, at the end of a stream without a stop string."""

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
+from anthropic import Anthropic
 from openai import OpenAI
 
 from tests.conformance.target import Target
@@ -43,6 +44,21 @@ def client(target: Target) -> Iterator[OpenAI]:
         timeout=120,
         _strict_response_validation=True,
     ) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def anthropic(target: Target) -> Iterator[Anthropic]:
+    """Anthropic's client, as strict, where the server has its API too."""
+    with Anthropic(
+        base_url=target.origin,
+        api_key=target.api_key or "none",
+        max_retries=0,
+        timeout=120,
+        _strict_response_validation=True,
+    ) as made:
+        if httpx.post(f"{target.origin}/v1/messages", headers=target.headers).status_code == 404:
+            pytest.skip("the server has no /v1/messages")
         yield made
 
 

@@ -40,7 +40,7 @@ def send_many(operation: Operation, target: Target, mode: GenerationMode, count:
     def send(case: Case[Any]) -> None:
         nonlocal sent
         sent += 1
-        case.body = _small(case.body, target.model)
+        case.body = _small(case.body, target.model, counts=operation.path.endswith("tokens"))
         if mode.is_positive:
             _let_through(case)
         response = case.call(headers=target.headers, timeout=_PATIENCE_S)
@@ -51,14 +51,16 @@ def send_many(operation: Operation, target: Target, mode: GenerationMode, count:
     return sent
 
 
-def _small(body: Any, model: str) -> Any:
-    """The same body for a model that exists, asking for a few tokens only; wrong types stay wrong."""
+def _small(body: Any, model: str, *, counts: bool) -> Any:
+    """The same body for a model that exists, asking for few tokens or for their count; wrong types stay wrong."""
     if not isinstance(body, dict):
         return body
     kept = {**body, "model": model} if isinstance(body.get("model"), str) else dict(body)
     for name, most in _MOST.items():
         if isinstance(kept.get(name), int) and not isinstance(kept[name], bool) and kept[name] > most:
             kept[name] = most
+    if counts:
+        return kept
     if "max_tokens" not in body and "messages" in body:
         kept["max_tokens"] = kept.get("max_completion_tokens", 2)
     for name, field, least in (("prompt", "max_tokens", 2), ("input", "max_output_tokens", 16)):

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from tests.conformance.target import Target, user
 
 _PATIENCE_S = 45.0  # longer than a server may wait for a body that never comes
+_PATHS = ["chat/completions", "completions", "responses", "messages"]
 _JUNK = [b"\x00", b"\xff\xfe", b"\r\n\r\n", b"{", b"]", b'"', b"\\u", b"\\ud800", b"NaN", b"1e999", b"-0", b"\xf0\x9f"]
 
 
@@ -41,9 +42,9 @@ def answer_to(target: Target, request: bytes) -> int:
 
 
 def _good(target: Target, chance: random.Random) -> bytes:
-    path = chance.choice(["chat/completions", "completions", "responses"])
-    prompts: dict[str, dict[str, Any]] = {"chat/completions": {"messages": user("Hi")}, "completions": {"prompt": "Hi"}}
-    prompt = prompts.get(path, {"input": "Hi"})
+    path = chance.choice(_PATHS)
+    prompts: dict[str, dict[str, Any]] = {"completions": {"prompt": "Hi"}, "responses": {"input": "Hi"}}
+    prompt = prompts.get(path, {"messages": user("Hi")})
     body = prompt | {"model": target.model, "stream": chance.random() < 0.5}
     body["max_output_tokens" if path == "responses" else "max_tokens"] = 16
     return json.dumps(body).encode()
@@ -74,7 +75,7 @@ def _mutated(target: Target, chance: random.Random) -> bytes:
                 body[at] = chance.randrange(256)
             case _:
                 body[at:at] = body[at : at + chance.randint(1, 20)]
-    return _request(target, bytes(body), path=chance.choice(["chat/completions", "completions", "responses"]))
+    return _request(target, bytes(body), path=chance.choice(_PATHS))
 
 
 def _cut(target: Target, chance: random.Random) -> bytes:

@@ -1,10 +1,11 @@
 """/v1/responses: made, and streamed in its own sequence of events."""
 
+import re
 from typing import Any
 
 import httpx
 import pytest
-from openai import OpenAI
+from openai import BadRequestError, OpenAI
 
 from tests.conformance.target import check_error
 from tests.conformance.test_tools import MOON, check_call
@@ -78,3 +79,47 @@ def test_what_needs_storage_is_refused_by_name_or_honoured(
         assert answer.status_code in (400, 404)
         check_error(answer, answer.status_code)
         assert field in answer.text or str(value) in answer.text
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_custom_tool_that_must_be_called(client: OpenAI, model: str, stream: bool) -> None:
+    """Its input is a text, which fits its grammar."""
+    form = {"type": "grammar", "syntax": "regex", "definition": "(low|high) at [0-9]{2}:[0-9]{2}"}
+    body: Any = {
+        "model": model,
+        "input": "When is high water?",
+        "tools": [{"type": "custom", "name": "write_tide", "format": form}],
+        "tool_choice": {"type": "custom", "name": "write_tide"},
+        "max_output_tokens": 40,
+        "temperature": 0,
+    }
+    try:
+        answer = client.responses.create(**body)
+    except BadRequestError as refused:
+        assert "grammar" in str(refused) or "custom" in str(refused)
+        pytest.skip("the server has no grammars")
+    if stream:
+        *_, last = client.responses.create(**body, stream=True)
+        assert last.type == "response.completed"
+        answer = last.response
+    (call,) = answer.output
+    assert call.type == "custom_tool_call" and call.name == "write_tide" and call.call_id
+    assert re.fullmatch(form["definition"], call.input)
+
+
+def test_what_it_said_it_reads_again(client: OpenAI, model: str) -> None:
+    tools: Any = [{"type": "function", "name": "next_moon", "parameters": MOON, "strict": True}]
+    asked: Any = {"role": "user", "content": "When is the full moon?"}
+    first = client.responses.create(
+        model=model, input=[asked], tools=tools, tool_choice="required", max_output_tokens=150, temperature=0
+    )
+    said = [item.to_dict() for item in first.output]
+    gave = [
+        {"type": "function_call_output", "call_id": item["call_id"], "output": "on the 9th"}
+        for item in said
+        if item["type"] == "function_call"
+    ]
+    chat: Any = [asked, *said, *gave]
+    answer = client.responses.create(model=model, input=chat, tools=tools, max_output_tokens=16)
+    count = client.responses.input_tokens.count(model=model, input=chat, tools=tools)
+    assert answer.usage and answer.usage.input_tokens == count.input_tokens

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from gateway.openapi import BODIES
 from gateway.schema.decisions import Entry
-from tests.gateway.conftest import CHAT, RESPONSES, TEXT, user
+from tests.gateway.conftest import CHAT, COUNT, INPUT, MESSAGES, RESPONSES, TEXT, user
 
 Json = dict[str, Any]
 
@@ -17,6 +17,9 @@ BASE: dict[str, Json] = {
     CHAT: {"model": MODEL, "messages": user("x"), "max_tokens": 2},
     TEXT: {"model": MODEL, "prompt": "x", "max_tokens": 2},
     RESPONSES: {"model": MODEL, "input": "x", "max_output_tokens": 2},
+    INPUT: {"model": MODEL, "input": "x"},
+    MESSAGES: {"model": MODEL, "messages": user("x"), "max_tokens": 2},
+    COUNT: {"model": MODEL, "messages": user("x")},
 }
 PARAMETERS = {"type": "object", "properties": {"day": {"type": "integer"}}, "required": ["day"]}
 TOOL = {
@@ -92,7 +95,14 @@ _TURNS: list[Json] = [
 ]
 _ITEMS: list[Json] = [
     {"role": "user", "content": [{"type": "input_text", "text": "x"}]},
-    {"type": "reasoning", "id": "r", "summary": [], "content": [], "status": "completed"},
+    {
+        "type": "reasoning",
+        "id": "r",
+        "summary": [{"type": "summary_text", "text": "x"}],
+        "content": [{"type": "reasoning_text", "text": "x"}],
+        "encrypted_content": "gAAA",
+        "status": "completed",
+    },
     {
         "type": "message",
         "role": "assistant",
@@ -109,8 +119,10 @@ _ITEMS: list[Json] = [
         "id": "f",
         "call_id": "c",
         "name": "moon",
+        "namespace": "sky",
         "arguments": "{}",
         "status": "completed",
+        "caller": {"type": "direct"},
     },
     {
         "type": "function_call_output",
@@ -118,7 +130,118 @@ _ITEMS: list[Json] = [
         "call_id": "c",
         "output": [{"type": "input_text", "text": "x", "annotations": [], "logprobs": []}],
         "status": "completed",
+        "caller": {"type": "direct"},
     },
+]
+_ITEMS += [
+    {name: value for name, value in _ITEMS[-2].items() if name != "arguments"}
+    | {"type": "custom_tool_call", "input": "x"},
+    _ITEMS[-1] | {"type": "custom_tool_call_output"},
+]
+_FUNCTION: Json = {
+    "type": "function",
+    "name": "moon",
+    "description": "d",
+    "parameters": PARAMETERS,
+    "strict": True,
+    "output_schema": {},
+    "allowed_callers": ["direct"],
+    "defer_loading": False,
+}
+_CUSTOM: Json = {
+    "type": "custom",
+    "name": "write",
+    "description": "d",
+    "format": {"type": "text"},
+    "allowed_callers": ["direct"],
+    "defer_loading": False,
+}
+_SKY: Json = {"type": "namespace", "name": "sky", "description": "d", "tools": [_FUNCTION]}
+_RESPONSES: list[Json] = [
+    {"input": _ITEMS, "instructions": "i", "parallel_tool_calls": True},
+    {"tools": [_FUNCTION, _CUSTOM], "tool_choice": {"type": "custom", "name": "write"}},
+    {"tools": [_SKY, {"type": "web_search"}], "tool_choice": {"type": "function", "name": "moon", "namespace": "sky"}},
+    {
+        "tools": [_FUNCTION],
+        "tool_choice": {
+            "type": "allowed_tools",
+            "mode": "required",
+            "tools": [{"type": "function", "name": "moon"}],
+        },
+    },
+    {
+        "tools": [_CUSTOM | {"format": {"type": "grammar", "syntax": "regex", "definition": "a+"}}],
+        "tool_choice": {"type": "custom", "name": "write"},
+    },
+    {"text": {"format": {"type": "json_schema", **SCHEMA}, "verbosity": "low"}},
+    {"include": ["message.output_text.logprobs", "reasoning.encrypted_content"], "top_logprobs": 0},
+    {"chat_template_kwargs": {"thinking": True}},
+    {"client_metadata": {"a": "b"}, "truncation": "auto"},
+    {"reasoning": {"effort": "minimal", "summary": "auto", "generate_summary": "auto", "context": "auto"}},
+]
+
+_MARK: Json = {"cache_control": {"type": "ephemeral"}}
+_SAID: Json = {"type": "text", "text": "x", "citations": [], **_MARK}
+_FOUND: Json = {
+    "type": "search_result",
+    "source": "s",
+    "title": "t",
+    "content": [_SAID],
+    "citations": {"enabled": False},
+    **_MARK,
+}
+_PAGE: Json = {
+    "type": "document",
+    "source": {"type": "text", "media_type": "text/plain", "data": "x"},
+    "title": "t",
+    "context": "c",
+    "citations": {"enabled": False},
+    **_MARK,
+}
+_EXCHANGE: list[Json] = [
+    {"role": "user", "content": [_SAID, _PAGE, _PAGE | {"source": {"type": "content", "content": [_SAID]}}, _FOUND]},
+    {
+        "role": "assistant",
+        "content": [
+            {"type": "thinking", "thinking": "hm", "signature": "s"},
+            {"type": "redacted_thinking", "data": "d"},
+            {"type": "tool_use", "id": "t", "name": "moon", "input": {}, "caller": {"type": "direct"}, **_MARK},
+        ],
+    },
+    {
+        "role": "user",
+        "content": [
+            {
+                "type": "tool_result",
+                "tool_use_id": "t",
+                "content": [_SAID, _PAGE, _FOUND],
+                "is_error": True,
+                **_MARK,
+            }
+        ],
+    },
+]
+_MOON: Json = {
+    "type": "custom",
+    "name": "moon",
+    "description": "d",
+    "input_schema": PARAMETERS,
+    "input_examples": [{"day": 3}],
+    "strict": True,
+    "allowed_callers": ["direct"],
+    "defer_loading": False,
+    "eager_input_streaming": True,
+    **_MARK,
+}
+_FIT: Json = {"type": "json_schema", "schema": PARAMETERS}
+_COUNTED: list[Json] = [
+    {"messages": _EXCHANGE, "tools": [_MOON], "system": [_SAID], **_MARK},
+    {"tools": [_MOON], "tool_choice": {"type": "tool", "name": "moon", "disable_parallel_tool_use": True}},
+    {"thinking": {"type": "enabled", "budget_tokens": 1024, "display": "omitted"}},
+    {"output_config": {"effort": "max", "format": _FIT}},
+    {"output_format": _FIT},
+    {"context_management": {"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]}},
+    {"betas": ["b"], "user_profile_id": "u", "workspace_id": "w"},
 ]
 
 # What is sent beside the base, each in a request of its own; all of it is taken by the default deployment.
@@ -138,14 +261,14 @@ TAKEN: dict[str, list[Json]] = {
         {"chat_template_kwargs": {"thinking": True}},
     ],
     TEXT: [*_COMMON, *_CHOICES, {"prompt": ["x", "y"], "echo": True}, {"logprobs": 0, "prompt": [5, 6]}],
-    RESPONSES: [
-        *_COMMON,
-        {"input": _ITEMS, "instructions": "i", "max_output_tokens": 2, "parallel_tool_calls": True},
-        {"tools": [{"type": "function", **TOOL["function"]}], "tool_choice": {"type": "function", "name": "moon"}},  # type: ignore[dict-item]
-        {"text": {"format": {"type": "json_schema", **SCHEMA}}},
-        {"include": ["message.output_text.logprobs"], "top_logprobs": 0},
-        {"chat_template_kwargs": {"thinking": True}},
+    RESPONSES: [*_COMMON, *_RESPONSES, {"max_output_tokens": 2}],
+    INPUT: [*_COMMON, *_RESPONSES, {"max_output_tokens": 2}],
+    MESSAGES: [
+        *_COUNTED,
+        {"stream": True, "temperature": 0.5, "top_p": 0.5, "top_k": 5, "stop_sequences": ["x"]},
+        {"metadata": {"user_id": "u"}, "service_tier": "auto", "diagnostics": {"previous_message_id": None}},
     ],
+    COUNT: _COUNTED,
 }
 # What this deployment's engine lacks, and refuses by name.
 _LACKED: list[Json] = [
@@ -153,7 +276,14 @@ _LACKED: list[Json] = [
     {"bad_words": ["x"]},
     {"structured_outputs": {"structural_tag": "{}"}},
 ]
-LACKED: dict[str, list[Json]] = {CHAT: _LACKED, TEXT: _LACKED, RESPONSES: []}
+LACKED: dict[str, list[Json]] = {
+    CHAT: _LACKED,
+    TEXT: _LACKED,
+    RESPONSES: [],
+    INPUT: [],
+    MESSAGES: [],
+    COUNT: [],
+}
 
 
 def bodies(door: str) -> Iterator[Json]:

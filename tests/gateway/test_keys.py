@@ -11,7 +11,7 @@ import pytest
 
 from serving.supervisor import Running
 from tests.e2e.servers import CODE, synthetic
-from tests.gateway.conftest import CHAT, client, origin, streaming, until, user
+from tests.gateway.conftest import CHAT, MESSAGES, client, origin, streaming, until, user
 
 BODY = {"model": "synthetic", "messages": user("x"), "max_tokens": 2}
 
@@ -53,9 +53,16 @@ def test_strangers_are_refused(guarded: Running, header: str | None) -> None:
         assert http.get("/health/live").status_code == 200
 
 
-def test_holders_may_call(guarded: Running, key: str) -> None:
-    with client(guarded, authorization=f"Bearer {key}") as http:
+@pytest.mark.parametrize(("header", "kind"), [("authorization", "Bearer "), ("x-api-key", "")])
+def test_holders_may_call(guarded: Running, key: str, header: str, kind: str) -> None:
+    with client(guarded, **{header: kind + key}) as http:
         assert http.post(CHAT, json=BODY).status_code == 200
+
+
+def test_strangers_are_refused_in_their_clients_words(guarded: Running) -> None:
+    with client(guarded, **{"x-api-key": "wrong"}) as http:
+        error = http.post(MESSAGES, json=BODY).json()["error"]
+        assert error["type"] == "authentication_error"
 
 
 def test_a_key_is_known_as_soon_as_it_is_made_and_no_longer_than_it_stands(guarded: Running, file: Path) -> None:

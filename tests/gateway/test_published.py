@@ -11,7 +11,6 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from gateway.openapi import BODIES, describe
-from tests.gateway.conftest import CHAT, TEXT
 
 
 async def nothing(_: Request) -> Response:
@@ -19,7 +18,7 @@ async def nothing(_: Request) -> Response:
     return Response()
 
 
-@pytest.mark.parametrize("door", [CHAT, TEXT])
+@pytest.mark.parametrize("door", BODIES)
 def test_what_is_published_is_taken(door: str) -> None:
     document = describe([Route(door, nothing, methods=["POST"])], keys_needed=False)
     operation: Any = schemathesis.openapi.from_dict(document)[door]["POST"]

@@ -57,7 +57,7 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
     (TEXT, {"prompt": [70000]}, "prompt", "invalid_value"),
     (TEXT, {"echo": True, "prompt": [1]}, "echo", "invalid_value"),
     (TEXT, {"min_tokens": 5}, "min_tokens", "invalid_value"),
-    (RESPONSES, {"tools": [{"type": "web_search"}]}, "tools[0].type", "invalid_value"),
+    (RESPONSES, {"tools": [{"type": "file_search"}]}, "tools[0]", "invalid_value"),
     (RESPONSES, {"max_output_tokens": 100_000}, "max_output_tokens", "context_length_exceeded"),
     (RESPONSES, {"text": {"format": {"type": "json_object"}}}, "text.format", "unsupported_parameter"),
 ]

@@ -21,7 +21,7 @@ from loadtests.served import free_ports
 from serving.supervisor import Running
 from tests.e2e.servers import CODE, synthetic
 from tests.gateway import conftest
-from tests.gateway.conftest import active
+from tests.gateway.conftest import COUNT, active
 
 until = partial(conftest.until, seconds=30)
 LONG = {"model": "synthetic", "prompt": "the sea " * 40, "max_tokens": 400, "stream": True, "ignore_eos": True}
@@ -112,6 +112,8 @@ def test_load_is_shared_and_a_server_that_says_nothing_any_more_is_left(
             until(lambda: up(client) == 1)
             until(lambda: [bool(stream.error) for stream in streams].count(True) == 4)  # not whenever TCP gives up
             late = Stream(client, max_tokens=4)
+            counted = client.post(COUNT, json={"model": "synthetic", "messages": conftest.user("x")})
+            assert counted.json() == {"input_tokens": 8}
             late.join(30)
             assert late.whole
         finally:
