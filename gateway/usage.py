@@ -18,7 +18,9 @@ def usage(answers: Sequence[Answer], n: int = 0) -> dict[str, Any]:
     Args:
         n: answers to each prompt; 0: all are to one.
     """
-    prompt = sum(answer.prompt_tokens for answer in answers[:: n or len(answers)])
+    n = n or len(answers)
+    # On the way, some of the answers to a prompt may not have begun.
+    prompt = sum(max(answer.prompt_tokens for answer in answers[at : at + n]) for at in range(0, len(answers), n))
     completion = sum(answer.completion_tokens for answer in answers)
     reasoning = sum(answer.reasoning_tokens for answer in answers)
     counted: dict[str, Any] = {
