@@ -27,7 +27,8 @@ def test_what_postprocess_cannot_carry_does_not_queue(tmp_path: Path) -> None:
         with Client(f"127.0.0.1:{running.spec.ports.grpc}") as client:
             answers = [client.stream("tide ", max_tokens=tokens) for _ in range(streams)]
             with ThreadPoolExecutor(streams) as readers:
-                assert [joined(answer).num_output_tokens for answer in readers.map(list, answers)] == [tokens] * streams
+                whole = [joined(deltas) for deltas in readers.map(lambda answer: list(answer), answers)]
+        assert [answer.num_output_tokens for answer in whole] == [tokens] * streams
         assert sum(metric(running, "conch_stream_deltas_total").values()) < streams * tokens / 2
 
 
