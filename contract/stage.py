@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from contract.spec import Deployment
+from contract.unary import PARAMETER as PARAMETER
 
-PARAMETER = "conch"
 DRAINING = "draining"
 
 

@@ -25,6 +25,8 @@ class EngineRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     deadline_ns: int = 0  # time.time_ns() after which the answer is of no use; 0: none
     skip_special_tokens: bool = True
     canary: bool = False  # the supervisor's own probe: admitted over the limits, kept out of the metrics
+    with_prompt: bool = False  # the whole answer begins with the prompt
+    key: int = 0  # what the stream shall be known by; 0: the engine's stage chooses
 
 
 class Opening(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -38,6 +40,7 @@ class Opening(msgspec.Struct, frozen=True, omit_defaults=True):
     ends: tuple[int, ...] = ()  # end_id and stop_token_ids of the request: they have no text where they end it
     arrival_ns: int = 0
     canary: bool = False
+    prompt_ids: list[int] = []  # what the whole answer begins with
 
 
 class TopLogprob(msgspec.Struct, frozen=True, array_like=True):

@@ -67,7 +67,7 @@ class TritonPythonModel:
         message = unpack_request(packed)
         self._admit(message)
         self._next_key += 1
-        key = self._next_key
+        key = message.key or self._next_key
         opening = Opening(
             num_input_tokens=len(message.input_ids),
             stop=message.stop,
@@ -77,6 +77,7 @@ class TritonPythonModel:
             ends=message.sampling.ends,
             arrival_ns=message.arrival_ns or time.time_ns(),
             canary=message.canary,
+            prompt_ids=message.input_ids if message.with_prompt else [],
         )
         self._outbox.open(key, _sender(sender), opening, message.stream_interval_ms, message.deadline_ns)
         try:

@@ -150,7 +150,7 @@ def _delta_of(request: Any) -> EngineDelta:
 
 def _is_news(name: str, piece: Piece) -> bool:
     match name:
-        case "text_output" | "output_ids":
+        case "text_output" | "output_ids" | "beam_ids" | "beam_lengths":
             return True
         case "output_log_probs" | "output_tokens":
             return bool(piece.log_probs)
@@ -163,11 +163,15 @@ def _is_news(name: str, piece: Piece) -> bool:
 def _array(name: str, answer: Answer, piece: Piece, bytes_of: Callable[[int], bytes]) -> npt.NDArray[Any]:
     match name:
         case "text_output":
-            return _bytes(piece.text)
+            return _bytes(answer.prompt + piece.text)
         case "finish_reason":
             return _bytes(piece.finish)
         case "output_ids":
             return np.array([piece.ids], dtype=np.int32)
+        case "beam_ids":
+            return np.array([[answer.opening.prompt_ids + piece.ids]], dtype=np.int32)
+        case "beam_lengths":
+            return np.array([[len(answer.opening.prompt_ids) + len(piece.ids)]], dtype=np.int32)
         case "num_input_tokens":
             return np.array([[answer.opening.num_input_tokens]], dtype=np.int32)
         case "num_output_tokens":
@@ -192,4 +196,5 @@ def _array(name: str, answer: Answer, piece: Piece, bytes_of: Callable[[int], by
 
 
 def _bytes(text: str) -> npt.NDArray[Any]:
-    return np.array([[text.encode()]], dtype=np.object_)
+    """Text as NVIDIA's postprocessing has it: without a batch dimension."""
+    return np.array([text.encode()], dtype=np.object_)
