@@ -247,6 +247,9 @@ loadtest-aiperf: $(SERVE) $(AIPERF)  ## The same load through NVIDIA's aiperf: t
 engines-page: $(SERVE)  ## docs/engines.md, what each engine can do, from the code
 	@$(PY) -m python_backend.engines_page
 
+inputs-page: $(SERVE)  ## docs/inputs.md, what becomes of every input over Triton's doors, from the contract
+	@$(PY) -m contract.inputs_page
+
 clean:  ## Remove environments and caches; engines stay
 	@rm -rf .venv .venv-* .uv .tools .mypy_cache .ruff_cache .pytest_cache .hypothesis
 

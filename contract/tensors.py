@@ -25,8 +25,8 @@ class Decision(StrEnum):
     """What becomes of an input."""
 
     HONOURED = "honoured"
-    ACCEPTED = "accepted: it asks for nothing here"
-    NEUTRAL = "accepted where it asks for nothing, else refused by name"
+    ACCEPTED = "accepted"  # whatever it says: it asks for nothing here
+    NEUTRAL = "accepted where it asks for nothing, else refused"
 
 
 @dataclass(frozen=True)

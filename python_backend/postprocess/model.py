@@ -111,7 +111,7 @@ class TritonPythonModel:
         return [
             pb_utils.Tensor(name, _array(name, answer, piece, self._bytes_of))
             for name in wanted
-            if _is_news(name, piece)
+            if _is_news(name, answer, piece)
         ]
 
     def _left(self, request: Any, stream: _Stream) -> bool:
@@ -148,7 +148,7 @@ def _delta_of(request: Any) -> EngineDelta:
     return unpack_delta(pb_utils.get_input_tensor_by_name(request, ENGINE_DELTA.name).as_numpy())
 
 
-def _is_news(name: str, piece: Piece) -> bool:
+def _is_news(name: str, answer: Answer, piece: Piece) -> bool:
     match name:
         case "text_output" | "output_ids" | "beam_ids" | "beam_lengths":
             return True
@@ -156,6 +156,8 @@ def _is_news(name: str, piece: Piece) -> bool:
             return bool(piece.log_probs)
         case "top_log_probs":
             return bool(piece.top_log_probs)
+        case "cum_log_probs":
+            return bool(piece.finish) and answer.opening.return_log_probs
         case _:
             return bool(piece.finish)
 
