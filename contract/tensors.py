@@ -134,9 +134,7 @@ INPUTS: tuple[Tensor, ...] = (
 
 # A response carries only what has news: text and ids always, the rest with the last response or when asked for.
 OUTPUTS: tuple[Tensor, ...] = (
-    Tensor(
-        "text_output", "BYTES", (-1,), doc="[1] on the wire: the delta when streaming, the whole text when not."
-    ),
+    Tensor("text_output", "BYTES", (-1,), doc="[1] on the wire: the delta when streaming, the whole text when not."),
     Tensor(
         "output_ids",
         "INT32",

@@ -165,7 +165,9 @@ def _input_ids(values: Mapping[str, Any]) -> list[int] | None:
     ids = list(values["input_ids"])
     length = values.get("input_lengths", len(ids))
     if not 0 < length <= len(ids):
-        raise InvalidRequest(f"must be in [1, {len(ids)}], the number of input_ids, got {length}", field="input_lengths")
+        raise InvalidRequest(
+            f"must be in [1, {len(ids)}], the number of input_ids, got {length}", field="input_lengths"
+        )
     return ids[:length]
 
 

@@ -13,11 +13,11 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
 from build.repository import write_repository
-from contract.spec import Deployment
 from contract.nvidia import ALL_INPUTS, ALL_OUTPUTS, TEXT, TOKENS, View
-from contract.stage import PARAMETER, StageConfig
+from contract.spec import Deployment
+from contract.stage import StageConfig
 from contract.tensors import ENGINE_DELTA, ENGINE_REQUEST, Tensor, stage_names
-from contract.unary import UnaryConfig
+from contract.unary import PARAMETER, UnaryConfig
 from tests.build.conftest import CODE, Site
 
 SPEC = Deployment.model_validate({"name": "echo", "engine": {"runtime": "synthetic"}})

@@ -220,7 +220,7 @@ def test_who_asks_a_unary_model_to_stream_is_told_whom_to_ask(
     client: grpcclient.InferenceServerClient, model: str
 ) -> None:
     values = core_model(True) if model == "tensorrt_llm" else end_to_end(True)
-    with pytest.raises(InferenceServerException, match="Ask ensemble .* or tensorrt_llm_streaming"):
+    with pytest.raises(InferenceServerException, match=r"Ask ensemble .* or tensorrt_llm_streaming"):
         stream(client, model, values)
 
 
