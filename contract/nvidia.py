@@ -14,7 +14,6 @@ from contract.tensors import ENSEMBLE_ALIAS, INPUT_BY_NAME, INPUTS, OUTPUT_BY_NA
 TEXT_UNARY = "tensorrt_llm_bls"  # text in, text out, one response
 TOKENS_UNARY = "tensorrt_llm"  # ids in, ids out, one response
 TOKENS_STREAMING = "tensorrt_llm_streaming"  # ids in, ids out, responses as they come
-PREPROCESSING = "preprocessing"
 
 
 def model_names(deployment: str) -> frozenset[str]:
