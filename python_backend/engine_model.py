@@ -6,7 +6,7 @@ from typing import Any
 
 import triton_python_backend_utils as pb_utils
 
-from contract.errors import Overloaded, RequestError
+from contract.errors import InvalidRequest, Overloaded, RequestError
 from contract.sampling import check_supported
 from contract.stage import StageConfig
 from contract.tensors import ENGINE_DELTA, ENGINE_REQUEST
@@ -68,6 +68,8 @@ class TritonPythonModel:
         self._admit(message)
         self._next_key += 1
         key = message.key or self._next_key
+        if key in self._outbox:
+            raise InvalidRequest("this key has a request in flight")
         opening = Opening(
             num_input_tokens=len(message.input_ids),
             stop=message.stop,

@@ -5,7 +5,6 @@ stop by the key that it gave them. Triton cancels nothing that a model asked, be
 """
 
 import json
-import secrets
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,7 +17,7 @@ from contract.nvidia import TOKENS_STREAMING
 from contract.tensors import ENSEMBLE_ALIAS
 from contract.unary import UnaryConfig
 from python_backend.backchannel import AbortSender
-from python_backend.preprocess.parameters import ABORT_KEY
+from python_backend.preprocess.parameters import ABORT_KEY, new_abort_key
 from python_backend.stage import check_environment, error_response, guarded, told
 
 _FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
@@ -47,7 +46,7 @@ class TritonPythonModel:
                 message = f"{len(self._waiting)} requests are in flight, the limit is {self._config.room}"
                 sender.send(error_response(Overloaded(message, fix="Try again later")), flags=_FINAL)
                 continue
-            key = secrets.randbits(62) | 1 << 62  # Triton carries it as a signed number
+            key = new_abort_key()
             self._waiting[key] = sender
             self._threads.submit(self._respond, request, sender, key)
 

@@ -12,7 +12,7 @@ from contract.nvidia import model_names
 from contract.tensors import CANARY_REQUEST_ID, ENGINE_REQUEST
 from contract.wire import EngineRequest, pack
 from python_backend.preprocess.inputs import read_prompt
-from python_backend.preprocess.parameters import ABORT_KEY, check_no_sequence, check_parameters, timeout_ns
+from python_backend.preprocess.parameters import abort_key, check_no_sequence, check_parameters, timeout_ns
 from python_backend.preprocess.tokenize import PromptTokenizer
 from python_backend.stage import error_response, guarded, read_config
 
@@ -64,5 +64,5 @@ class TritonPythonModel:
             skip_special_tokens=prompt.skip_special_tokens,
             canary=request.request_id() == CANARY_REQUEST_ID,
             with_prompt=prompt.with_prompt,
-            key=parameters.get(ABORT_KEY, 0),
+            key=abort_key(parameters),
         )

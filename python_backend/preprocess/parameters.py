@@ -6,6 +6,7 @@ request, ``priority`` comes to nobody but Triton's own queues, which a model wit
 """
 
 import difflib
+import secrets
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -13,7 +14,18 @@ from contract.errors import InvalidRequest
 from contract.nvidia import NOT_SERVED, PARAMETERS
 from contract.tensors import INPUT_BY_NAME, Decision
 
-ABORT_KEY = "conch_key"  # of the unary model: by this key it will tell the engine to stop
+ABORT_KEY = "conch_key"  # of a unary model: by this key it will tell the engine to stop
+
+
+def new_abort_key() -> int:
+    """A key that nobody guesses; Triton carries it as a signed number of 64 bits."""
+    return secrets.randbits(62) | 1 << 62
+
+
+def abort_key(parameters: Mapping[str, Any]) -> int:
+    """The key that a unary model gave its request; 0: none."""
+    key = parameters.get(ABORT_KEY, 0)
+    return key if isinstance(key, int) and key >= 1 << 62 else 0
 
 
 def check_parameters(parameters: Mapping[str, Any], models: Collection[str]) -> None:
@@ -26,7 +38,7 @@ def check_parameters(parameters: Mapping[str, Any], models: Collection[str]) -> 
         InvalidRequest: naming the parameter and the way out.
     """
     for name, value in parameters.items():
-        if name == ABORT_KEY:
+        if name == ABORT_KEY and abort_key(parameters):
             continue
         if name in NOT_SERVED:
             raise InvalidRequest("is not served", field=name, fix=NOT_SERVED[name])

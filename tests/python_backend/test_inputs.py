@@ -16,7 +16,14 @@ from contract.sampling import SamplingParams
 from contract.spec import Limits
 from contract.tensors import INPUT_BY_NAME, Decision, Tensor
 from python_backend.preprocess.inputs import Prompt, read_prompt
-from python_backend.preprocess.parameters import check_no_sequence, check_parameters, timeout_ns
+from python_backend.preprocess.parameters import (
+    ABORT_KEY,
+    abort_key,
+    check_no_sequence,
+    check_parameters,
+    new_abort_key,
+    timeout_ns,
+)
 from python_backend.preprocess.tokenize import PromptTokenizer
 
 KINDS: dict[str, type] = {
@@ -271,6 +278,17 @@ def test_what_is_no_parameter_is_refused_with_the_way_out(name: str, said: str) 
     with pytest.raises(InvalidRequest, match=said) as refused:
         check_parameters({name: 1}, MODELS)
     assert refused.value.field == name
+
+
+def test_only_a_unary_models_own_key_is_one() -> None:
+    key = new_abort_key()
+    assert key < 2**63
+    check_parameters({ABORT_KEY: key}, MODELS)
+    assert abort_key({ABORT_KEY: key}) == key
+    assert abort_key({}) == 0
+    for told in ("a", 5, -1):
+        with pytest.raises(InvalidRequest, match="is no parameter"):
+            check_parameters({ABORT_KEY: told}, MODELS)
 
 
 def test_a_model_may_be_named_as_it_is() -> None:
