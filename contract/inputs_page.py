@@ -10,7 +10,7 @@ PAGE = Path(__file__).resolve().parent.parent / "docs" / "inputs.md"
 
 _HEAD = f"""# What becomes of every input
 `make inputs-page` writes this page from the contract; tests fail where it differs, where an input has no decision, and
-where what is decided is not what happens (`tests/python_backend/test_inputs.py`).
+where what is decided is not what happens (`test_inputs.py` and `test_parameters.py` in `tests/python_backend`).
 
 Nothing is ignored in silence: an input is **honoured**, **accepted** because it asks for nothing here, or **refused**
 by name. What an engine must have to honour one is in [what each engine can do](engines.md).

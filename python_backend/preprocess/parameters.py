@@ -46,7 +46,7 @@ def check_parameters(parameters: Mapping[str, Any], models: Collection[str]) -> 
         if parameter is None:
             near = difflib.get_close_matches(name, INPUT_BY_NAME, n=1, cutoff=0.8)
             fix = f"Did you mean {near[0]}?" if near else "docs/inputs.md lists what there is"
-            raise InvalidRequest("is no parameter", field=name, fix=fix)
+            raise InvalidRequest("is no parameter", field=name[:60], fix=fix)
         if name == "model" and value not in models:
             raise InvalidRequest(f"is another than was asked, got {value!r:.60}", field=name)
         if parameter.decision is Decision.NEUTRAL and name != "model" and value not in parameter.neutral:
