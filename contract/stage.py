@@ -6,7 +6,6 @@ from pathlib import Path
 
 from contract.spec import Deployment
 
-PARAMETER = "conch"
 LOCK = "lock"  # held by a deployment's supervisor for as long as it lives
 DRAINING = "draining"
 CANARY = "canary"

@@ -6,6 +6,7 @@ Dims leave out the batch dimension, which is always 1: a prompt is [1, 1] on the
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 MAX_BATCH_SIZE = 1
 ENSEMBLE_ALIAS = "ensemble"  # NVIDIA's clients ask for this model name
@@ -20,6 +21,14 @@ class FinishReason(StrEnum):
     ERROR = "error"
 
 
+class Decision(StrEnum):
+    """What becomes of an input."""
+
+    HONOURED = "honoured"
+    ACCEPTED = "accepted"  # whatever it says: it asks for nothing here
+    NEUTRAL = "accepted where it asks for nothing, else refused"
+
+
 @dataclass(frozen=True)
 class Tensor:
     """One input or output. ``ours``: not in NVIDIA's ensemble."""
@@ -29,6 +38,18 @@ class Tensor:
     dims: tuple[int, ...] = (1,)
     ours: bool = False
     doc: str = ""
+    decision: Decision = Decision.HONOURED
+    neutral: tuple[Any, ...] = ()  # the values that a NEUTRAL input may have
+    alias_of: str = ""  # an older name of that input
+
+
+def _none(name: str, dtype: str, nothing: Any, doc: str) -> Tensor:
+    """An input of NVIDIA's that can only say "not used"."""
+    return Tensor(name, dtype, decision=Decision.NEUTRAL, neutral=(nothing,), doc=doc)
+
+
+def _off(name: str, doc: str) -> Tensor:
+    return _none(name, "BOOL", False, doc)
 
 
 INPUTS: tuple[Tensor, ...] = (
@@ -41,8 +62,12 @@ INPUTS: tuple[Tensor, ...] = (
     Tensor("min_tokens", "INT32", doc="End of sequence cannot come before this many tokens."),
     Tensor("stream", "BOOL", doc="true: deltas as they come; false: one response with the whole text."),
     Tensor("temperature", "FP32", doc="0 is greedy; default greedy unless top_p or top_k is given."),
-    Tensor("top_k", "INT32", doc="Sample among the k most likely; 0: off."),
-    Tensor("top_p", "FP32", doc="Sample among the smallest set with this probability."),
+    Tensor("top_k", "INT32", doc="Sample among the k most likely; 0 or less: not given."),
+    Tensor(
+        "top_p",
+        "FP32",
+        doc="Sample among the smallest set with this probability; 0 or less: not given, and without top_k greedy.",
+    ),
     Tensor("min_p", "FP32", ours=True, doc="Only tokens at least this likely beside the likeliest one; 0: off."),
     Tensor("repetition_penalty", "FP32", doc="Divides the logits of tokens already seen; 1: off."),
     Tensor("presence_penalty", "FP32", doc="Subtracted once from tokens already generated."),
@@ -51,13 +76,27 @@ INPUTS: tuple[Tensor, ...] = (
     Tensor("stop_words", "BYTES", (-1,), doc="Stop strings, found in the text; never sent to the client."),
     Tensor("bad_words", "BYTES", (-1,), doc="Strings that must not be generated."),
     Tensor("stop_token_ids", "INT32", (-1,), ours=True, doc="Further end-of-sequence tokens; without text."),
-    Tensor("end_id", "INT32", doc="Replaces the model's own end-of-sequence token; one that no token has: never end."),
-    Tensor("pad_id", "INT32", doc="Accepted for NVIDIA's clients; nothing is padded here."),
+    Tensor(
+        "end_id",
+        "INT32",
+        doc="Replaces the model's own end-of-sequence token; -1: not given; one that no token has: never end.",
+    ),
+    Tensor("pad_id", "INT32", decision=Decision.ACCEPTED, doc="Nothing is padded here."),
     Tensor("ignore_eos", "BOOL", ours=True, doc="Generate to max_tokens whatever comes."),
-    Tensor("beam_width", "INT32", doc="1 unless the engine has beam search."),
-    Tensor("num_return_sequences", "INT32", doc="Must be 1: send the request again for another answer."),
-    Tensor("length_penalty", "FP32", doc="Only beam search has a use for it: must be 1 or 0."),
-    Tensor("exclude_input_in_output", "BOOL", doc="The prompt is never repeated: must be true where given."),
+    Tensor("beam_width", "INT32", doc="1, or 0 for not given, unless the engine has beam search."),
+    Tensor(
+        "num_return_sequences",
+        "INT32",
+        decision=Decision.NEUTRAL,
+        neutral=(0, 1),
+        doc="Send the request again for another answer.",
+    ),
+    Tensor("length_penalty", "FP32", decision=Decision.ACCEPTED, doc="Only beam search has a use for it."),
+    Tensor(
+        "exclude_input_in_output",
+        "BOOL",
+        doc="false: a whole answer begins with the prompt, as NVIDIA's does; a streamed one never does.",
+    ),
     Tensor("logit_bias", "BYTES", ours=True, doc="JSON object: added to the logits of these token ids, -100 to 100."),
     Tensor(
         "skip_special_tokens",
@@ -70,25 +109,36 @@ INPUTS: tuple[Tensor, ...] = (
     ),
     Tensor("return_log_probs", "BOOL", doc="Fill cum_log_probs and output_log_probs."),
     Tensor("logprobs", "INT32", ours=True, doc="Alternatives a token in top_log_probs."),
-    Tensor("return_num_input_tokens", "BOOL", doc="Accepted for NVIDIA's clients; the count is always sent."),
-    Tensor("return_num_output_tokens", "BOOL", doc="Accepted for NVIDIA's clients; the count is always sent."),
-    Tensor("return_context_logits", "BOOL", doc="Must be false: no engine here returns logits."),
-    Tensor("return_generation_logits", "BOOL", doc="Must be false: no engine here returns logits."),
-    Tensor("return_perf_metrics", "BOOL", doc="Must be false: timings are in /metrics."),
+    Tensor("return_num_input_tokens", "BOOL", decision=Decision.ACCEPTED, doc="The count is always sent."),
+    Tensor("return_num_output_tokens", "BOOL", decision=Decision.ACCEPTED, doc="The count is always sent."),
+    _off("return_context_logits", "No engine here returns logits; return_log_probs is there."),
+    _off("return_generation_logits", "No engine here returns logits; return_log_probs is there."),
+    _off("return_perf_metrics", "Timings are in /metrics."),
+    _off("return_kv_cache_reuse_stats", "The cache's use is in /metrics."),
     Tensor("guided_decoding_guide_type", "BYTES", doc="json, json_schema, regex, ebnf_grammar or structural_tag."),
     Tensor("guided_decoding_guide", "BYTES", doc="The schema, expression or grammar."),
-    Tensor("lora_name", "BYTES", doc="One of the deployment's adapters, by its name in the config."),
+    Tensor("lora_name", "BYTES", ours=True, doc="One of the deployment's adapters, by its name in the config."),
     Tensor(
         "stream_interval_ms", "INT32", ours=True, doc="Least time between deltas; 0: the server adapts to its load."
     ),
     Tensor(
         "timeout_ms", "INT32", ours=True, doc="The answer is of no use after this long: the engine stops; 0: never."
     ),
+    Tensor("random_seed", "UINT64", alias_of="seed", doc="NVIDIA's name for it up to 0.18."),
+    Tensor("min_length", "INT32", alias_of="min_tokens", doc="NVIDIA's name for it up to 0.18."),
+    Tensor("embedding_bias_words", "BYTES", (-1,), doc="Words whose tokens' logits are biased."),
+    Tensor("embedding_bias_weights", "FP32", (-1,), doc="What is added to them, one weight a word."),
+    _none("decoder_text_input", "BYTES", "", "No encoder-decoder model is served here."),
+    _none("num_draft_tokens", "INT32", 0, "No draft model is served here."),
+    _off("use_draft_logits", "No draft model is served here."),
+    _none("prompt_vocab_size", "INT32", 0, "Prompt tuning is not served here."),
+    _none("prompt_table_extra_id", "UINT64", 0, "Prompt tuning is not served here."),
+    _none("lora_task_id", "UINT64", 0, "Adapters are the deployment's: name one in lora_name."),
 )
 
 # A response carries only what has news: text and ids always, the rest with the last response or when asked for.
 OUTPUTS: tuple[Tensor, ...] = (
-    Tensor("text_output", "BYTES", (-1,), doc="The delta when streaming, the whole text when not."),
+    Tensor("text_output", "BYTES", (-1,), doc="[1] on the wire: the delta when streaming, the whole text when not."),
     Tensor(
         "output_ids",
         "INT32",
@@ -96,8 +146,8 @@ OUTPUTS: tuple[Tensor, ...] = (
         ours=True,
         doc="The token ids generated since the last response; the end of sequence, which has no text, included.",
     ),
-    Tensor("finish_reason", "BYTES", (-1,), ours=True, doc="Why the stream ended; in the last response."),
-    Tensor("matched_stop", "BYTES", (-1,), ours=True, doc="The stop string that ended the answer, where one did."),
+    Tensor("finish_reason", "BYTES", (-1,), ours=True, doc="[1]: why the stream ended; in the last response."),
+    Tensor("matched_stop", "BYTES", (-1,), ours=True, doc="[1]: the stop string that ended the answer, where one did."),
     Tensor("num_input_tokens", "INT32", doc="Tokens of the prompt; in the first response and the last."),
     Tensor("num_output_tokens", "INT32", doc="Tokens generated; in the last response."),
     Tensor(

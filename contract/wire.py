@@ -26,6 +26,8 @@ class EngineRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     skip_special_tokens: bool = True
     include_stop: bool = False  # the text ends with the stop string, or the request's own stop token
     canary: bool = False  # the supervisor's own probe: admitted over the limits, kept out of the metrics
+    with_prompt: bool = False  # the whole answer begins with the prompt
+    key: int = 0  # what the stream shall be known by; 0: the engine's stage chooses
 
 
 class Opening(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -40,6 +42,7 @@ class Opening(msgspec.Struct, frozen=True, omit_defaults=True):
     ends: tuple[int, ...] = ()  # end_id and stop_token_ids of the request: they have no text where they end it
     arrival_ns: int = 0
     canary: bool = False
+    prompt_ids: list[int] = []  # what the whole answer begins with
 
 
 class TopLogprob(msgspec.Struct, frozen=True, array_like=True):

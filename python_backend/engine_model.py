@@ -6,7 +6,7 @@ from typing import Any
 
 import triton_python_backend_utils as pb_utils
 
-from contract.errors import Overloaded, RequestError
+from contract.errors import InvalidRequest, Overloaded, RequestError
 from contract.sampling import check_supported
 from contract.stage import StageConfig
 from contract.tensors import ENGINE_DELTA, ENGINE_REQUEST
@@ -68,7 +68,9 @@ class TritonPythonModel:
         message = unpack_request(packed)
         self._admit(message)
         self._next_key += 1
-        key = self._next_key
+        key = message.key or self._next_key
+        if key in self._outbox:
+            raise InvalidRequest("this key has a request in flight")
         opening = Opening(
             num_input_tokens=len(message.input_ids),
             stop=message.stop,
@@ -79,6 +81,7 @@ class TritonPythonModel:
             ends=message.sampling.ends,
             arrival_ns=message.arrival_ns or time.time_ns(),
             canary=message.canary,
+            prompt_ids=message.input_ids if message.with_prompt else [],
         )
         self._outbox.open(key, _sender(sender), opening, message.stream_interval_ms, message.deadline_ns)
         try:

@@ -84,6 +84,9 @@ class Outbox:
     def __len__(self) -> int:
         return len(self._streams)
 
+    def __contains__(self, key: int) -> bool:
+        return key in self._streams
+
     def open(self, key: int, send: Send, opening: Opening, interval_ms: int, deadline_ns: int) -> None:
         """A new stream. ``send`` is called with every delta; the one with ``finish`` is its last."""
         interval_s: float | None = max(interval_ms / 1000, self._adapted()) if interval_ms else None

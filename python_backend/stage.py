@@ -4,24 +4,33 @@ import json
 import sys
 import traceback
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
 from contract.errors import InternalError, RequestError
-from contract.stage import PARAMETER, StageConfig
+from contract.unary import PARAMETER
+
+if TYPE_CHECKING:
+    from contract.stage import StageConfig
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def read_config(args: dict[str, str]) -> StageConfig:
+def read_config(args: dict[str, str]) -> "StageConfig":
     """The stage's configuration from what Triton hands to ``initialize``; checks the environment too."""
-    parameters = json.loads(args["model_config"])["parameters"]
-    config = StageConfig.from_json(parameters[PARAMETER]["string_value"])
+    from contract.stage import StageConfig  # brings pydantic, which a unary model does without
+
+    config = StageConfig.from_json(told(args))
     check_environment(config.python_prefix)
     return config
+
+
+def told(args: dict[str, str]) -> str:
+    """Our parameter of the model's config.pbtxt."""
+    return str(json.loads(args["model_config"])["parameters"][PARAMETER]["string_value"])
 
 
 def check_environment(meant: str) -> None:

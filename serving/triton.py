@@ -17,6 +17,7 @@ from contract.errors import ServeError
 from contract.spec import Deployment
 
 CONTAINER_TRITON = Path("/opt/tritonserver")
+_THREADS = 32  # Triton's own default
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,6 @@ def launch(spec: Deployment, root: Path, exit_timeout_s: int = 30) -> Launch:
     flags = {
         "model-repository": repository,
         "backend-directory": triton.backends,
-        "backend-config": f"python,shm-region-prefix-name={shm_prefix(spec, root)}",
         "exit-timeout-secs": exit_timeout_s,
         "http-address": ports.host,
         "http-port": ports.http,
@@ -114,5 +114,11 @@ def launch(spec: Deployment, root: Path, exit_timeout_s: int = 30) -> Launch:
     env["PYTHONUNBUFFERED"] = "1"
     env["HF_HUB_OFFLINE"] = "1"
     env["TRANSFORMERS_NO_ADVISORY_WARNINGS"] = "1"
-    argv = [str(triton.binary), "--disable-auto-complete-config"]
+    argv = [
+        str(triton.binary),
+        "--disable-auto-complete-config",
+        f"--backend-config=python,shm-region-prefix-name={shm_prefix(spec, root)}",
+        # A unary request holds one of these threads until its answer; more than the batch takes need not run at once.
+        f"--backend-config=python,thread-pool-size={max(_THREADS, spec.limits.max_batch_size)}",
+    ]
     return Launch(argv + [f"--{name}={value}" for name, value in flags.items()], env)

@@ -37,6 +37,7 @@ class Answer:
         self.num_output_tokens = 0
         self.cum_log_prob = 0.0
         self._detokenizer = Detokenizer(vocabulary, opening.skip_special_tokens)
+        self.prompt = self._detokenizer.push(opening.prompt_ids) if opening.prompt_ids else ""
         self._stop = StopMatcher(opening.stop, opening.include_stop)
 
     def push(self, delta: EngineDelta) -> Piece:

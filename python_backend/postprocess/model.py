@@ -114,7 +114,7 @@ class TritonPythonModel:
         return [
             pb_utils.Tensor(name, _array(name, answer, piece, self._bytes_of))
             for name in wanted
-            if _is_news(name, piece, first=answer.num_output_tokens == len(piece.ids))
+            if _is_news(name, answer, piece)
         ]
 
     def _tell_lag(self, delta: EngineDelta) -> None:
@@ -157,9 +157,9 @@ def _delta_of(request: Any) -> EngineDelta:
     return unpack_delta(pb_utils.get_input_tensor_by_name(request, ENGINE_DELTA.name).as_numpy())
 
 
-def _is_news(name: str, piece: Piece, *, first: bool) -> bool:
+def _is_news(name: str, answer: Answer, piece: Piece) -> bool:
     match name:
-        case "text_output" | "output_ids":
+        case "text_output" | "output_ids" | "beam_ids" | "beam_lengths":
             return True
         case "output_log_probs" | "output_tokens":
             return bool(piece.log_probs)
@@ -168,7 +168,9 @@ def _is_news(name: str, piece: Piece, *, first: bool) -> bool:
         case "matched_stop":
             return bool(piece.matched_stop)
         case "num_input_tokens":
-            return first or bool(piece.finish)
+            return answer.num_output_tokens == len(piece.ids) or bool(piece.finish)
+        case "cum_log_probs":
+            return bool(piece.finish) and answer.opening.return_log_probs
         case _:
             return bool(piece.finish)
 
@@ -176,13 +178,17 @@ def _is_news(name: str, piece: Piece, *, first: bool) -> bool:
 def _array(name: str, answer: Answer, piece: Piece, bytes_of: Callable[[int], bytes]) -> npt.NDArray[Any]:
     match name:
         case "text_output":
-            return _bytes(piece.text)
+            return _bytes(answer.prompt + piece.text)
         case "finish_reason":
             return _bytes(piece.finish)
         case "matched_stop":
             return _bytes(piece.matched_stop)
         case "output_ids":
             return np.array([piece.ids], dtype=np.int32)
+        case "beam_ids":
+            return np.array([[answer.opening.prompt_ids + piece.ids]], dtype=np.int32)
+        case "beam_lengths":
+            return np.array([[len(answer.opening.prompt_ids) + len(piece.ids)]], dtype=np.int32)
         case "num_input_tokens":
             return np.array([[answer.opening.num_input_tokens]], dtype=np.int32)
         case "num_output_tokens":
@@ -207,4 +213,5 @@ def _array(name: str, answer: Answer, piece: Piece, bytes_of: Callable[[int], by
 
 
 def _bytes(text: str) -> npt.NDArray[Any]:
-    return np.array([[text.encode()]], dtype=np.object_)
+    """Text as NVIDIA's postprocessing has it: without a batch dimension."""
+    return np.array([text.encode()], dtype=np.object_)

@@ -1,8 +1,7 @@
 """The ensemble's input tensors → one checked :class:`Prompt`. No tokenizer here: see tokenize.py."""
 
-import difflib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,23 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from contract.errors import InvalidRequest
+from contract.nvidia import ALL_INPUT_BY_NAME, ALL_INPUTS
 from contract.sampling import SamplingParams, check_bounds
-from contract.tensors import INPUT_BY_NAME
+from contract.tensors import Decision
 
 Tensors = Mapping[str, npt.NDArray[Any]]
 
-MOST_ID_CHARACTERS = 256
-
 _SAMPLING = frozenset(SamplingParams.__struct_fields__)
-# Accepted from NVIDIA's clients where they ask for what happens anyway; refused by name otherwise.
-_NEUTRAL: dict[str, tuple[Any, ...]] = {
-    "num_return_sequences": (1,),
-    "length_penalty": (0.0, 1.0),
-    "exclude_input_in_output": (True,),
-    "return_context_logits": (False,),
-    "return_generation_logits": (False,),
-    "return_perf_metrics": (False,),
-}
+_ALIASES = {tensor.name: tensor.alias_of for tensor in ALL_INPUTS if tensor.alias_of}
 
 
 @dataclass(frozen=True)
@@ -45,6 +35,10 @@ class Prompt:
     timeout_ms: int
     skip_special_tokens: bool
     include_stop: bool
+    with_prompt: bool  # a whole answer begins with the prompt
+    biased_words: tuple[tuple[str, float], ...]
+    stop_ids: tuple[tuple[int, ...], ...]  # stop strings and bad words that came as token ids
+    bad_ids: tuple[tuple[int, ...], ...]
 
 
 def read_prompt(tensors: Tensors) -> Prompt:
@@ -57,9 +51,9 @@ def read_prompt(tensors: Tensors) -> Prompt:
         InvalidRequest: naming the tensor.
     """
     values = {name: _plain(name, array) for name, array in tensors.items()}
-    for name, allowed in _NEUTRAL.items():
-        if name in values and values[name] not in allowed:
-            raise InvalidRequest(f"must be {' or '.join(map(str, allowed))}, got {values[name]}", field=name)
+    _check_decided(values)
+    _take_aliases(values)
+    _drop_not_given(values)
     given = [name for name in ("text_input", "messages", "input_ids") if name in values]
     if len(given) != 1:
         raise InvalidRequest(
@@ -75,59 +69,69 @@ def read_prompt(tensors: Tensors) -> Prompt:
     for name in ("stop_words", "bad_words"):  # NVIDIA's clients send [""] for none
         values[name] = tuple(word for word in values.get(name, ()) if word)
     values["logit_bias"] = _logit_bias(values)
+    stream = values.get("stream", False)
+    token_level = "input_lengths" in values
+    if token_level and "end_id" not in values:  # NVIDIA's engine knows no end but the one that it is told
+        values["ignore_eos"] = True
     sampling = SamplingParams(**{name: value for name, value in values.items() if name in _SAMPLING})
     check_bounds(sampling)
     return Prompt(
         text=values.get("text_input"),
         messages=_json(values, "messages", list),
-        input_ids=list(values["input_ids"]) if "input_ids" in values else None,
+        input_ids=_input_ids(values),
         tools=_json(values, "tools", list),
         template_kwargs=_json(values, "chat_template_kwargs", dict) or {},
         sampling=sampling,
         stop=values["stop_words"],
-        stream=values.get("stream", False),
+        stream=stream,
         stream_interval_ms=values.get("stream_interval_ms", 0),
         timeout_ms=values.get("timeout_ms", 0),
         skip_special_tokens=values.get("skip_special_tokens", True),
         include_stop=values.get("include_stop_str_in_output", False),
+        with_prompt=not stream and not values.get("exclude_input_in_output", not token_level),
+        biased_words=_biased_words(values),
+        stop_ids=_id_lists(values, "stop_words_list"),
+        bad_ids=_id_lists(values, "bad_words_list"),
     )
 
 
-def check_request_id(request_id: str) -> str:
-    """The id as it came.
-
-    Raises:
-        InvalidRequest: it is too long, or could forge a line of a log.
-    """
-    if len(request_id) > MOST_ID_CHARACTERS or not request_id.isprintable():
-        raise InvalidRequest(
-            "a request's id has control characters or is too long",
-            field="id",
-            fix=f"Give at most {MOST_ID_CHARACTERS} printable characters, or none",
-        )
-    return request_id
+def _check_decided(values: Mapping[str, Any]) -> None:
+    """Refuse what asks for something that is not served."""
+    for name, value in values.items():
+        tensor = ALL_INPUT_BY_NAME[name]
+        if tensor.decision is Decision.NEUTRAL and value not in tensor.neutral:
+            allowed = " or ".join(map(repr, tensor.neutral))
+            raise InvalidRequest(f"must be {allowed}, got {value!r:.40}", field=name, fix=tensor.doc.rstrip("."))
 
 
-def check_parameters(parameters: Iterable[str]) -> None:
-    """Refuse a misspelt input: over HTTP, Triton makes a parameter of every field that is no tensor.
+def _take_aliases(values: dict[str, Any]) -> None:
+    """Older names become the newer ones; both may be given where they agree."""
+    for alias, name in _ALIASES.items():
+        if alias not in values:
+            continue
+        value = values.pop(alias)
+        if values.setdefault(name, value) != value:
+            raise InvalidRequest(f"must agree with {name}, its newer name: {value} is not {values[name]}", field=alias)
 
-    Args:
-        parameters: the names; those that are like no input are somebody else's and do no harm.
 
-    Raises:
-        InvalidRequest: naming the parameter and the input that it is like.
-    """
-    for name in parameters:
-        near = difflib.get_close_matches(name, INPUT_BY_NAME, n=1, cutoff=0.8)
-        if near and name != "timeout":  # Triton's own
-            raise InvalidRequest("is no parameter", field=name, fix=f"Did you mean {near[0]}?")
+def _drop_not_given(values: dict[str, Any]) -> None:
+    """What NVIDIA's clients send for "not given" counts as not given, and what is greedy there is greedy here."""
+    if values.get("top_k", 1) <= 0:
+        del values["top_k"]
+    if values.get("top_p", 1) <= 0:
+        del values["top_p"]
+        values.setdefault("top_k", 1)
+    if values.get("end_id") == -1:
+        del values["end_id"]
+    if values.get("beam_width") == 0:
+        del values["beam_width"]
 
 
 def _plain(name: str, array: npt.NDArray[Any]) -> Any:
     """A tensor as Python values: a scalar where the contract says [1], else a tuple."""
     flat = array.reshape(-1)
     values = tuple(_text(name, value) for value in flat) if flat.dtype == np.object_ else tuple(flat.tolist())
-    return values[0] if INPUT_BY_NAME[name].dims == (1,) else values
+    return values[0] if ALL_INPUT_BY_NAME[name].dims == (1,) else values
 
 
 def _text(name: str, value: bytes) -> str:
@@ -142,9 +146,41 @@ def _text(name: str, value: bytes) -> str:
 def _logit_bias(values: Mapping[str, Any]) -> dict[int, float]:
     biases = _json(values, "logit_bias", dict) or {}
     try:
-        return {int(token): float(bias) for token, bias in biases.items()}
+        named = {int(token): float(bias) for token, bias in biases.items()}
     except (TypeError, ValueError):
         raise InvalidRequest("must map token ids to numbers", field="logit_bias") from None
+    return named | {token: bias for token, bias in enumerate(values.get("embedding_bias", ())) if bias}
+
+
+def _biased_words(values: Mapping[str, Any]) -> tuple[tuple[str, float], ...]:
+    words, weights = values.get("embedding_bias_words", ()), values.get("embedding_bias_weights", ())
+    if len(words) != len(weights):
+        raise InvalidRequest(
+            f"must hold one weight a word, got {len(weights)} for {len(words)}", field="embedding_bias_weights"
+        )
+    return tuple(zip(words, weights, strict=True))
+
+
+def _input_ids(values: Mapping[str, Any]) -> list[int] | None:
+    if "input_ids" not in values:
+        return None
+    ids = list(values["input_ids"])
+    length = values.get("input_lengths", len(ids))
+    if not 0 < length <= len(ids):
+        raise InvalidRequest(
+            f"must be in [1, {len(ids)}], the number of input_ids, got {length}", field="input_lengths"
+        )
+    return ids[:length]
+
+
+def _id_lists(values: Mapping[str, Any], name: str) -> tuple[tuple[int, ...], ...]:
+    """NVIDIA's [2, n]: the ids of all words one after the other, then where each word ends, -1 for none."""
+    flat = values.get(name, ())
+    ids, ends = flat[: len(flat) // 2], [end for end in flat[len(flat) // 2 :] if end != -1]
+    starts = [0, *ends[:-1]]
+    if any(not 0 <= start < end <= len(ids) for start, end in zip(starts, ends, strict=False)):
+        raise InvalidRequest(f"must hold token ids and the growing offsets of their ends, got {ends[:8]}", field=name)
+    return tuple(tuple(ids[start:end]) for start, end in zip(starts, ends, strict=False))
 
 
 def _json(values: Mapping[str, Any], name: str, kind: type) -> Any:

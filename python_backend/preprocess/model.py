@@ -9,9 +9,17 @@ import msgspec
 import triton_python_backend_utils as pb_utils
 
 from contract.errors import RequestError, Unavailable
+from contract.nvidia import model_names
 from contract.tensors import ENGINE_REQUEST
 from contract.wire import EngineRequest, pack
-from python_backend.preprocess.inputs import check_parameters, check_request_id, read_prompt
+from python_backend.preprocess.inputs import read_prompt
+from python_backend.preprocess.parameters import (
+    abort_key,
+    check_no_sequence,
+    check_parameters,
+    check_request_id,
+    timeout_ns,
+)
 from python_backend.preprocess.tokenize import PromptTokenizer
 from python_backend.stage import error_response, guarded, read_config
 
@@ -24,6 +32,7 @@ class TritonPythonModel:
         config = read_config(args)
         limits = config.spec.limits
         self._draining, self._canary = config.draining, config.canary_id
+        self._models = model_names(config.spec.name)
         if config.engine is None:
             self._tokenizer = PromptTokenizer.synthetic(limits)
         else:
@@ -44,20 +53,25 @@ class TritonPythonModel:
         if self._draining.exists():
             raise Unavailable("the server is stopping", fix="Try again once it is back")
         request_id = check_request_id(request.request_id())
-        check_parameters(json.loads(request.parameters()))
+        parameters = json.loads(request.parameters())
+        check_parameters(parameters, self._models)
+        check_no_sequence(request.correlation_id())
         prompt = read_prompt({tensor.name(): tensor.as_numpy() for tensor in request.inputs()})
+        timeout = timeout_ns(parameters, request.timeout(), prompt.timeout_ms)
         ids = self._tokenizer.encode(prompt)
         max_tokens = self._tokenizer.answer_room(prompt, len(ids))
-        sampling = self._tokenizer.with_a_real_end(prompt.sampling)
+        sampling, stop = self._tokenizer.with_words(prompt, self._tokenizer.with_a_real_end(prompt.sampling))
         return EngineRequest(
             input_ids=ids,
             sampling=msgspec.structs.replace(sampling, max_tokens=max_tokens),
-            stop=prompt.stop,
+            stop=stop,
             stream=prompt.stream,
             arrival_ns=arrival_ns,
             stream_interval_ms=prompt.stream_interval_ms,
-            deadline_ns=arrival_ns + prompt.timeout_ms * 1_000_000 if prompt.timeout_ms else 0,
+            deadline_ns=arrival_ns + timeout if timeout else 0,
             skip_special_tokens=prompt.skip_special_tokens,
             include_stop=prompt.include_stop,
             canary=bool(self._canary) and secrets.compare_digest(request_id.encode(), self._canary.encode()),
+            with_prompt=prompt.with_prompt,
+            key=abort_key(parameters),
         )

@@ -1,6 +1,7 @@
 """Prompt → token ids, by the model's own tokenizer and chat template. Nothing is ever truncated."""
 
 import inspect
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -90,10 +91,43 @@ class PromptTokenizer:
         return wanted
 
     def with_a_real_end(self, sampling: SamplingParams) -> SamplingParams:
-        """NVIDIA's clients say "never end" with an end_id that no token has; an engine gets it as ignore_eos."""
-        if sampling.end_id is None or sampling.end_id < self.vocab_size:
-            return sampling
-        return msgspec.structs.replace(sampling, end_id=None, ignore_eos=True)
+        """NVIDIA's clients say "never end" with an end_id that no token has; an engine gets it as ignore_eos.
+
+        Where no token ends the answer, min_tokens asks for nothing.
+        """
+        if sampling.end_id is not None and sampling.end_id >= self.vocab_size:
+            sampling = msgspec.structs.replace(sampling, end_id=None, ignore_eos=True)
+        if sampling.ignore_eos and not sampling.ends:
+            sampling = msgspec.structs.replace(sampling, min_tokens=0)
+        return sampling
+
+    def with_words(self, prompt: Prompt, sampling: SamplingParams) -> tuple[SamplingParams, tuple[str, ...]]:
+        """The sampling and the stop strings, with NVIDIA's lists of words: those that are ids become text, and back.
+
+        Raises:
+            InvalidRequest: a list has an id that no token has, or the weights of a token's words add up to too much.
+        """
+        biases = dict(sampling.logit_bias)
+        for word, weight in prompt.biased_words:
+            for token in self._backend.encode(word, add_special_tokens=False).ids:
+                biases[token] = biases.get(token, 0.0) + weight
+        if not all(-100 <= bias <= 100 for bias in biases.values()):
+            raise InvalidRequest("must add up to a bias in [-100, 100] for each token", field="embedding_bias_weights")
+        ends = tuple(ids[0] for ids in prompt.stop_ids if len(ids) == 1)
+        stops = self._texts([ids for ids in prompt.stop_ids if len(ids) > 1], "stop_words_list")
+        self._check_ids(list(ends), "stop_words_list")
+        sampling = msgspec.structs.replace(
+            sampling,
+            logit_bias=biases,
+            stop_token_ids=(*sampling.stop_token_ids, *ends),
+            bad_words=(*sampling.bad_words, *self._texts(prompt.bad_ids, "bad_words_list")),
+        )
+        return sampling, (*prompt.stop, *stops)
+
+    def _texts(self, lists: Collection[Sequence[int]], field: str) -> tuple[str, ...]:
+        for ids in lists:
+            self._check_ids(list(ids), field)
+        return tuple(self._backend.decode(list(ids), skip_special_tokens=False) for ids in lists)
 
     def _render(self, prompt: Prompt) -> str:
         if not self._tokenizer.chat_template:

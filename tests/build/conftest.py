@@ -43,7 +43,7 @@ class Site:
         """``python -m build`` for this deployment."""
         return [sys.executable, "-m", "build", str(self.config), "--root", str(self.root)]
 
-    def run(self, *, file_limit_kib: int | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+    def run(self, file_limit_kib: int | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
         """``python -m build`` to its end.
 
         Args:

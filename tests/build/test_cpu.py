@@ -43,7 +43,7 @@ def test_our_flag_is_openvinos_condition(less: dict[str, str]) -> None:
 
 def test_bf16_is_refused_before_anything_is_fetched(site: Site, less: dict[str, str]) -> None:
     site.change(engine={"precision": "bf16"})
-    said = refused(site.run(**less))
+    said = refused(site.run(None, **less))
     assert said.startswith(f"engine.precision is bf16, and {this_machine().cpu} has no avx512_bf16")
     assert "Use fp32, int8 or int4" in said
     assert site.steps() == site.engines() == []
@@ -53,7 +53,7 @@ def test_bf16_is_refused_before_anything_is_fetched(site: Site, less: dict[str, 
 def test_an_engine_of_a_lesser_cpu_is_right_and_is_for_every_greater_one(site: Site, less: dict[str, str]) -> None:
     """fp32, whose figures no rounding of weights hides: as right as this CPU's own."""
     site.change(verify={"min_top1_agreement": 0.999, "max_perplexity_ratio": 1.001})
-    run = site.run(**less)
+    run = site.run(None, **less)
     assert run.returncode == 0, run.stderr
     manifest = load_manifest(site.home / "current")
     assert set(manifest.built_for.instruction_sets) <= {"avx2", "fma", "f16c"}

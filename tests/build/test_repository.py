@@ -13,9 +13,11 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
 from build.repository import write_repository
+from contract.nvidia import ALL_INPUTS, ALL_OUTPUTS, TEXT, TOKENS, View
 from contract.spec import Deployment
-from contract.stage import PARAMETER, StageConfig
-from contract.tensors import ENGINE_DELTA, ENGINE_REQUEST, INPUTS, OUTPUTS, Tensor, stage_names
+from contract.stage import StageConfig
+from contract.tensors import ENGINE_DELTA, ENGINE_REQUEST, Tensor, stage_names
+from contract.unary import PARAMETER, UnaryConfig
 from tests.build.conftest import CODE, Site
 
 SPEC = Deployment.model_validate({"name": "echo", "engine": {"runtime": "synthetic"}})
@@ -24,7 +26,9 @@ STAGES = {
     "echo_engine": "python_backend.engine_model",
     "echo_postprocess": "python_backend.postprocess.model",
 }
-ENSEMBLES = ["echo", "ensemble"]
+VIEWS = {"echo": TEXT, "ensemble": TEXT, "tensorrt_llm_streaming": TOKENS}
+UNARY = {"tensorrt_llm_bls": (TEXT, "echo"), "tensorrt_llm": (TOKENS, "tensorrt_llm_streaming")}
+MODELS = [*STAGES, *VIEWS, *UNARY]
 
 
 @pytest.fixture(scope="module")
@@ -48,55 +52,67 @@ def declared(tensors: Any) -> list[tuple[str, str, tuple[int, ...], bool]]:
     return found
 
 
-def promised(tensors: tuple[Tensor, ...], *, optional: bool) -> list[tuple[str, str, tuple[int, ...], bool]]:
-    return [(tensor.name, tensor.dtype, tensor.dims, optional) for tensor in tensors]
+def of_tensors(inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...]) -> View:
+    return View({tensor.name: tensor for tensor in inputs}, {tensor.name: tensor for tensor in outputs})
 
 
 def test_every_model_is_there_under_its_own_name(repository: Path) -> None:
-    assert sorted(path.name for path in repository.iterdir()) == sorted([*STAGES, *ENSEMBLES])
-    for model in [*STAGES, *ENSEMBLES]:
+    assert sorted(path.name for path in repository.iterdir()) == sorted(MODELS)
+    for model in MODELS:
         assert config_of(repository, model).name == model
         assert (repository / model / "1").is_dir()
 
 
 @pytest.mark.parametrize(
-    ("model", "inputs", "outputs"),
+    ("model", "view"),
     [
-        ("echo", INPUTS, OUTPUTS),
-        ("ensemble", INPUTS, OUTPUTS),
-        ("echo_preprocess", INPUTS, (ENGINE_REQUEST,)),
-        ("echo_engine", (ENGINE_REQUEST,), (ENGINE_DELTA,)),
-        ("echo_postprocess", (ENGINE_DELTA,), OUTPUTS),
+        *VIEWS.items(),
+        *((model, view) for model, (view, _) in UNARY.items()),
+        ("echo_preprocess", of_tensors(ALL_INPUTS, (ENGINE_REQUEST,))),
+        ("echo_engine", of_tensors((ENGINE_REQUEST,), (ENGINE_DELTA,))),
+        ("echo_postprocess", of_tensors((ENGINE_DELTA,), ALL_OUTPUTS)),
     ],
 )
-def test_tensors_are_the_contracts(
-    repository: Path, model: str, inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...]
-) -> None:
+def test_tensors_are_the_contracts(repository: Path, model: str, view: View) -> None:
     config = config_of(repository, model)
-    assert declared(config.input) == promised(inputs, optional=inputs is INPUTS)
-    assert declared(config.output) == promised(outputs, optional=False)
+    assert declared(config.input) == [
+        (name, tensor.dtype, tensor.dims, tensor in ALL_INPUTS) for name, tensor in view.inputs.items()
+    ]
+    assert declared(config.output) == [
+        (name, tensor.dtype, tensor.dims, False) for name, tensor in view.outputs.items()
+    ]
     assert config.max_batch_size == 1
 
 
-@pytest.mark.parametrize("ensemble", ENSEMBLES)
+@pytest.mark.parametrize("ensemble", VIEWS)
 def test_the_ensembles_steps_chain(repository: Path, ensemble: str) -> None:
     config = config_of(repository, ensemble)
     assert config.platform == "ensemble"
     steps = list(config.ensemble_scheduling.step)
     assert tuple(step.model_name for step in steps) == stage_names("echo") == tuple(STAGES)
     known = {tensor.name for tensor in config.input}
+    assert set(steps[0].input_map.values()) == known, "an input leads nowhere"
     for step in steps:
         model = config_of(repository, step.model_name)
-        assert set(step.input_map) == {tensor.name for tensor in model.input}
-        assert set(step.output_map) == {tensor.name for tensor in model.output}
+        assert set(step.input_map) <= {tensor.name for tensor in model.input}
+        assert set(step.output_map) <= {tensor.name for tensor in model.output}
         assert set(step.input_map.values()) <= known
         known |= set(step.output_map.values())
     assert {tensor.name for tensor in config.output} <= known
 
 
+@pytest.mark.parametrize(("model", "asks"), [(model, asks) for model, (_, asks) in UNARY.items()])
+def test_a_unary_model_asks_one_that_streams_with_the_same_tensors(repository: Path, model: str, asks: str) -> None:
+    told = UnaryConfig.from_json(config_of(repository, model).parameters[PARAMETER].string_value)
+    assert (told.asks, told.room, told.python_prefix) == (asks, 128, sys.prefix)
+    assert UNARY[model][0] is VIEWS[asks]
+    assert "from python_backend.unary_model import" in (repository / model / "1" / "model.py").read_text()
+
+
 def test_what_streams_is_decoupled(repository: Path) -> None:
-    decoupled = {model: config_of(repository, model).model_transaction_policy.decoupled for model in STAGES}
-    assert decoupled == {"echo_preprocess": False, "echo_engine": True, "echo_postprocess": True}
+    models = [*STAGES, *UNARY]
+    decoupled = {model for model in models if config_of(repository, model).model_transaction_policy.decoupled}
+    assert decoupled == {"echo_engine", "echo_postprocess"}
 
 
 def test_every_stage_is_told_the_whole_deployment(repository: Path) -> None:

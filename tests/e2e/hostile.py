@@ -70,6 +70,8 @@ def _out_of_bounds() -> dict[str, Hostile]:
         for value in beyond:
             if not lowest <= value <= highest and not math.isnan(value):
                 continue  # the dtype itself cannot say it
+            if (field in ("top_k", "top_p") and value <= 0) or (field, value) in (("end_id", -1), ("beam_width", 0)):
+                continue  # NVIDIA's clients say "not given" so
             said = f"must be in {'[' if inclusive else '('}{low}, {high}]"
             cases[f"{field} {value}"] = Hostile((PROMPT, tensor(field, value)), field, said)
     return cases
@@ -161,8 +163,11 @@ HOSTILE: dict[str, Hostile] = {
     "negative interval": Hostile((PROMPT, tensor("stream_interval_ms", -1)), "stream_interval_ms"),
     "negative timeout": Hostile((PROMPT, tensor("timeout_ms", -1)), "timeout_ms"),
     "two answers": Hostile((PROMPT, tensor("num_return_sequences", 2)), "num_return_sequences"),
-    "length penalty": Hostile((PROMPT, tensor("length_penalty", 3.0)), "length_penalty"),
-    "prompt in the output": Hostile((PROMPT, tensor("exclude_input_in_output", False)), "exclude_input_in_output"),
+    "an end below the first token": Hostile((PROMPT, tensor("end_id", -2)), "end_id", "must be in [0"),
+    "two seeds": Hostile((PROMPT, tensor("seed", 1), tensor("random_seed", 2)), "random_seed", "must agree with seed"),
+    "an adapter by its number": Hostile((PROMPT, tensor("lora_task_id", 3)), "lora_task_id", "lora_name"),
+    "a draft": Hostile((PROMPT, tensor("num_draft_tokens", 3)), "num_draft_tokens"),
+    "words without weights": Hostile((PROMPT, tensor("embedding_bias_words", "x")), "embedding_bias_weights"),
     "context logits": Hostile((PROMPT, tensor("return_context_logits", True)), "return_context_logits"),
     "generation logits": Hostile((PROMPT, tensor("return_generation_logits", True)), "return_generation_logits"),
     "performance metrics": Hostile((PROMPT, tensor("return_perf_metrics", True)), "return_perf_metrics"),
@@ -181,11 +186,17 @@ HOSTILE_HTTP: dict[str, str] = {
     '{"messages": "{"}': "messages",
     '{"text_input": "a", "temperature": NaN}': "temperature",
     '{"text_input": "a", "temperature": 9}': "temperature",
-    '{"text_input": "a", "top_p": 0}': "top_p",
     '{"text_input": "a", "max_tokens": -1}': "max_tokens",
     '{"text_input": "a", "max_token": 5}': "max_token",
     '{"text_input": "a", "stop_word": "x"}': "stop_word",
     '{"text_input": "a", "unknown": [1]}': "unknown",
+    '{"text_input": "a", "unknown": 1}': "unknown",
+    '{"text_input": "a", "parameters": {"temprature": 1}}': "temprature",
+    '{"text_input": "a", "priority": 1}': "priority",
+    '{"text_input": "a", "sequence_id": 5}': "sequence_id",
+    '{"text_input": "a", "model": "another"}': "model",
+    '{"text_input": "a", "timeout": "5"}': "timeout",
+    '{"text_input": "a", "image_url_input": "x"}': "image_url_input",
     json.dumps({"text_input": "a" * MIB}): "text_input",
 }
 # What it refuses itself, naming no field: it must still be an error, and the client's.

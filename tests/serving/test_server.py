@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from contract.errors import ServeError
+from contract.nvidia import TEXT_UNARY, TOKENS_UNARY
 from contract.tensors import stage_names
 from serving import process
 from serving.rundir import Phase
@@ -20,6 +21,9 @@ from tests.serving.stream import Stream, until
 
 NOTICED_S = 10.0
 FOR_EVER = 250_000  # tokens; 40 minutes at the synthetic engine's pace
+
+
+PROCESSES = {*stage_names("served"), TEXT_UNARY, TOKENS_UNARY}
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +37,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 def test_running_tells_its_state(served: Running) -> None:
     assert served.state.phase is Phase.READY
     assert served.restarts == 0
-    assert {stub.model for stub in process.stubs(served.pid)} == set(stage_names("served"))
+    assert {stub.model for stub in process.stubs(served.pid)} == PROCESSES
     assert "is ready after" in served.log.read_text()
     stream = Stream(served.spec, 20)
     assert stream.end(10) == ""
@@ -74,7 +78,7 @@ def test_a_stage_that_dies_or_hangs(served: Running, stage: int, number: signal.
     assert served.pid != server_pid
     assert Stream(served.spec, 20).end(10) == ""
     regions = list(process.SHARED_MEMORY.glob(f"{shm_prefix(served.spec, served.folder.parent.parent)}*"))
-    assert len(regions) == len(stage_names("served")), "the dead left shared memory behind"
+    assert len(regions) == len(PROCESSES), "the dead left shared memory behind"
 
 
 def test_drains(site: Site, start: Start) -> None:
