@@ -26,7 +26,8 @@ class TritonPythonModel:
         if config.engine is None:
             self._tokenizer = PromptTokenizer.synthetic(limits)
         else:
-            self._tokenizer = PromptTokenizer.load(config.engine, limits)
+            text_stays_text = config.spec.chat.control_tokens == "text"
+            self._tokenizer = PromptTokenizer.load(config.engine, limits, text_stays_text=text_stays_text)
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """One response a request: the engine's message, or the refusal."""
