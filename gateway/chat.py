@@ -141,6 +141,8 @@ def understand(body: ChatBody, backend: Backend) -> Chat:
         size += len(inputs["tools"])
     if body.chat_template_kwargs:
         inputs["chat_template_kwargs"] = json.dumps(body.chat_template_kwargs, ensure_ascii=False)
+    if reading.reasoning and "stop_words" in inputs:
+        inputs["reasoning_tags"] = reading.tags
     if reading.special_tokens:
         inputs["skip_special_tokens"] = False
     outputs = (*OUTPUTS, "output_ids") if reading.reasoning else OUTPUTS

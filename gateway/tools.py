@@ -7,7 +7,15 @@ from typing import Any
 from gateway.ask import Guide
 from gateway.backend import Backend
 from gateway.errors import refuse
-from gateway.parsers import GUIDED, NO_FAMILY, Parser, needs_special_tokens, parser_for, prompt_opens_reasoning
+from gateway.parsers import (
+    GUIDED,
+    NO_FAMILY,
+    Parser,
+    needs_special_tokens,
+    parser_for,
+    prompt_opens_reasoning,
+    tags_of,
+)
 from gateway.schema.chat import ChatBody, NamedTool, Tool
 
 
@@ -27,6 +35,12 @@ class Reading:
     def special_tokens(self) -> bool:
         """The markers to be read are special tokens."""
         return (self.calls or self.reasoning) and needs_special_tokens(self.family)
+
+    @property
+    def tags(self) -> tuple[str, str]:
+        """What opens the reasoning in the answer, '' where the prompt has, and what closes it."""
+        opening, closing = tags_of(self.family)
+        return ("" if self.inside else opening), closing
 
     def parser(self) -> Parser | None:
         """A fresh parser; None where text is just text."""

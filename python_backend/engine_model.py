@@ -71,6 +71,7 @@ class TritonPythonModel:
         opening = Opening(
             num_input_tokens=len(message.input_ids),
             stop=message.stop,
+            reasoning_tags=message.reasoning_tags,
             stream=message.stream,
             return_log_probs=message.sampling.return_log_probs,
             skip_special_tokens=message.skip_special_tokens,

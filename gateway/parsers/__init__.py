@@ -29,6 +29,7 @@ __all__ = [
     "needs_special_tokens",
     "parser_for",
     "prompt_opens_reasoning",
+    "tags_of",
     "writes_reasoning",
 ]
 

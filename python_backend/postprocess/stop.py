@@ -14,21 +14,22 @@ class StopMatcher:
     stops: tuple[str, ...]
     _held: str = ""
 
-    def push(self, text: str) -> tuple[str, bool]:
-        """(the text that may go out, whether a stop string was found).
+    def push(self, text: str) -> tuple[str, str]:
+        """(the text that may go out, the stop string that was found or '').
 
         The stop string that is complete first wins; of two complete at the same character, the longer.
         """
         if not self.stops:
-            return text, False
+            return text, ""
         text = self._held + text
-        found = [(at + len(stop), at) for stop in self.stops if (at := text.find(stop)) >= 0]
+        found = [(at + len(stop), at, stop) for stop in self.stops if (at := text.find(stop)) >= 0]
         if found:
             self._held = ""
-            return text[: min(found)[1]], True
+            _, at, stop = min(found)
+            return text[:at], stop
         keep = max(_overlap(text, stop) for stop in self.stops)
         self._held = text[len(text) - keep :]
-        return text[: len(text) - keep], False
+        return text[: len(text) - keep], ""
 
     def flush(self) -> str:
         """The text still held, at the end of a stream without a stop string."""

@@ -42,6 +42,7 @@ class Prompt:
     stream_interval_ms: int
     timeout_ms: int
     skip_special_tokens: bool
+    reasoning_tags: tuple[str, ...] = ()
 
 
 def read_prompt(tensors: Tensors) -> Prompt:
@@ -86,6 +87,7 @@ def read_prompt(tensors: Tensors) -> Prompt:
         stream_interval_ms=values.get("stream_interval_ms", 0),
         timeout_ms=values.get("timeout_ms", 0),
         skip_special_tokens=values.get("skip_special_tokens", True),
+        reasoning_tags=_tags(values.get("reasoning_tags", ())),
     )
 
 
@@ -102,6 +104,12 @@ def check_parameters(parameters: Iterable[str]) -> None:
         near = difflib.get_close_matches(name, INPUT_BY_NAME, n=1, cutoff=0.8)
         if near and name != "timeout":  # Triton's own
             raise InvalidRequest("is no parameter", field=name, fix=f"Did you mean {near[0]}?")
+
+
+def _tags(given: tuple[str, ...]) -> tuple[str, ...]:
+    if given and (len(given) != 2 or not given[1]):
+        raise InvalidRequest("must be what opens and what closes the reasoning", field="reasoning_tags")
+    return given
 
 
 def _plain(name: str, array: npt.NDArray[Any]) -> Any:

@@ -52,6 +52,7 @@ class TritonPythonModel:
             input_ids=ids,
             sampling=msgspec.structs.replace(sampling, max_tokens=max_tokens),
             stop=prompt.stop,
+            reasoning_tags=prompt.reasoning_tags,
             stream=prompt.stream,
             arrival_ns=arrival_ns,
             stream_interval_ms=prompt.stream_interval_ms,
