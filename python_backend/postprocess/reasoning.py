@@ -22,7 +22,10 @@ def after_reasoning(stops: StopMatcher, tags: tuple[str, ...]) -> Stops:
     Args:
         tags: what opens it ('': the prompt has) and what closes it; (): there is none.
     """
-    return _AfterReasoning(stops, *tags) if tags else stops
+    if not tags:
+        return stops
+    opening, closing = tags
+    return _AfterReasoning(stops, opening, closing)
 
 
 @dataclass(slots=True)
