@@ -89,17 +89,21 @@ class _Reader:
             most = None
         return Pattern(body, least, None if most is None or most >= _parser.MAXREPEAT else most)
 
-    def _ends(self, items: list[Any], anchored: list[bool], depth: int) -> str:
+    def _ends(
+        self, items: list[Any], anchored: list[bool], depth: int, *, begins: bool = False, ends: bool = False
+    ) -> str:
         """A whole alternative, which may be anchored at its ends."""
+        if items and _is_at(items[0], "AT_BEGINNING"):
+            begins, items = True, items[1:]
+        if items and _is_at(items[-1], "AT_END"):
+            ends, items = True, items[:-1]
         match items:
             case [(op, (_, _, _, inner))] if str(op) == "SUBPATTERN":
-                return self._ends(list(inner), anchored, depth + 1)
+                return self._ends(list(inner), anchored, depth + 1, begins=begins, ends=ends)
             case [(op, (_, branches))] if str(op) == "BRANCH":
-                return either(self._ends(list(branch), anchored, depth + 1) for branch in branches)
-        begins = bool(items) and _is_at(items[0], "AT_BEGINNING")
-        items = items[1:] if begins else items
-        ends = bool(items) and _is_at(items[-1], "AT_END")
-        items = items[:-1] if ends else items
+                return either(
+                    self._ends(list(branch), anchored, depth + 1, begins=begins, ends=ends) for branch in branches
+                )
         anchored += [begins, ends]
         body = self._sequence(items, depth + 1)
         return " ".join(part for part in ("" if begins else self._free, body, "" if ends else self._free) if part)

@@ -7,6 +7,7 @@ asks for them, and blanks stand where a printer puts them. What the grammar cann
 import functools
 import json
 from typing import Any, NoReturn
+from urllib.parse import unquote
 
 from contract.errors import InvalidRequest, UnsupportedByEngine
 from python_backend.grammar.arrays import array
@@ -224,7 +225,7 @@ class Compiler:
             self.refuse(where, f"refers to {reference!s:.80}, which is not in it", "Put it under $defs")
         found = self._root
         for step in reference.removeprefix("#").split("/")[1:]:
-            name = step.replace("~1", "/").replace("~0", "~")
+            name = unquote(step).replace("~1", "/").replace("~0", "~")
             if isinstance(found, list) and name.isdigit() and int(name) < len(found):
                 found = found[int(name)]
             elif isinstance(found, dict) and name in found:
