@@ -5,11 +5,12 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.errors import INVALID, ApiError
+from gateway.health import LIVE
 from gateway.interrupt import Drain
 from gateway.journey import journey_of
 from gateway.keys import Keys
 
-_OPEN = ("/health/live", "/health/ready", "/metrics", "/openapi.json")
+_OPEN = (*LIVE, "/health/ready", "/metrics", "/openapi.json", "/version")
 
 _NO_KEY = ApiError(401, "No API key: send the header Authorization: Bearer KEY", INVALID, "invalid_api_key")
 _WRONG_KEY = ApiError(401, "This API key is not known here", INVALID, "invalid_api_key")

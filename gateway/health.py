@@ -8,6 +8,8 @@ from contract.errors import RequestError
 from contract.tensors import CANARY_REQUEST_ID
 from gateway.backend import Backend
 
+LIVE = ("/health/live", "/health", "/v1/health", "/ping")  # as load balancers and bench tools know it
+RELEASE = "0.1.0"  # pyproject.toml's
 _FRESH_S = 1.0
 _PATIENCE_S = 10.0
 _PROBE = {"input_ids": [1], "max_tokens": 1, "stream": False}

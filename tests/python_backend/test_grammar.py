@@ -51,20 +51,15 @@ def guided(schema: Any) -> SamplingParams:
 
 
 @pytest.mark.parametrize("name", KEPT)
-def test_anything_said_fits(babbler: Babbler, name: str) -> None:
-    schema = KEPT[name]
-    fits = jsonschema_rs.validator_for(schema, validate_formats=True).is_valid
-    whole = 0
-    for seed in range(3):
-        answer = babbler.says(guided(schema), seed)
-        try:
-            value = json.loads(answer)
-        except ValueError:  # cut short
-            assert len(answer) > 100, answer
-            continue
-        whole += 1
-        assert fits(value), answer
-    assert whole or name in ENDLESS
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.long) for seed in (1, 2))])
+def test_anything_said_fits(babbler: Babbler, name: str, seed: int) -> None:
+    answer = babbler.says(guided(KEPT[name]), seed)
+    try:
+        value = json.loads(answer)
+    except ValueError:  # cut short
+        assert name in ENDLESS, answer
+        return
+    assert jsonschema_rs.validator_for(KEPT[name], validate_formats=True).is_valid(value), answer
 
 
 @pytest.mark.parametrize("name", REFUSED)
