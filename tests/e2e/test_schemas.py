@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import jsonschema_rs
 import pytest
@@ -26,7 +27,10 @@ def test_the_models_answers_fit(client: Client) -> None:
     def answered(name: str, seed: int) -> str:
         """'' where it fits or was cut short, else the answer."""
         schema = KEPT[name]
-        guide = {"guided_decoding_guide_type": "json_schema", "guided_decoding_guide": json.dumps(schema)}
+        guide: dict[str, Any] = {
+            "guided_decoding_guide_type": "json_schema",
+            "guided_decoding_guide": json.dumps(schema),
+        }
         prompt = f"A JSON document for the schema {json.dumps(schema, ensure_ascii=False)}:\n"
         answer = client.generate(prompt, max_tokens=160, temperature=1.0, seed=seed, **guide)
         if answer.finish_reason == FinishReason.LENGTH:
