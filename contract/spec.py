@@ -258,6 +258,14 @@ class Verify(Frozen):
     max_perplexity_ratio: float = Field(default=1.05, ge=1)
 
 
+class Chat(Frozen):
+    """How a conversation becomes a prompt."""
+
+    control_tokens: Literal["text", "control"] = (
+        "text"  # what a message's <|im_end|> is; the template's own always count
+    )
+
+
 class Deployment(Frozen):
     """One YAML of configs/."""
 
@@ -268,6 +276,7 @@ class Deployment(Frozen):
     streaming: Streaming = Streaming()
     ports: Ports = Ports()
     gateway: Gateway = Gateway()
+    chat: Chat = Chat()
     verify: Verify = Verify()
     cluster: Cluster | None = None  # none: one machine
 

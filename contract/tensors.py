@@ -74,6 +74,13 @@ INPUTS: tuple[Tensor, ...] = (
     Tensor("frequency_penalty", "FP32", doc="Subtracted for each time a token was generated."),
     Tensor("seed", "UINT64", doc="Same seed, same request, same engine: same answer when it runs alone."),
     Tensor("stop_words", "BYTES", (-1,), doc="Stop strings, found in the text; never sent to the client."),
+    Tensor(
+        "reasoning_tags",
+        "BYTES",
+        (-1,),
+        ours=True,
+        doc="What opens ('': the prompt has) and closes the reasoning, where no stop string is looked for.",
+    ),
     Tensor("bad_words", "BYTES", (-1,), doc="Strings that must not be generated."),
     Tensor("stop_token_ids", "INT32", (-1,), ours=True, doc="Further end-of-sequence tokens; without text."),
     Tensor(

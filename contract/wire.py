@@ -19,6 +19,7 @@ class EngineRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     input_ids: list[int]
     sampling: SamplingParams
     stop: tuple[str, ...] = ()  # stop strings, found in text by postprocess
+    reasoning_tags: tuple[str, ...] = ()  # around what they are not looked for in
     stream: bool = False
     arrival_ns: int = 0  # time.time_ns() when preprocess first saw the request
     stream_interval_ms: int = 0  # the least time between two deltas; 0: the server adapts
@@ -35,6 +36,7 @@ class Opening(msgspec.Struct, frozen=True, omit_defaults=True):
 
     num_input_tokens: int
     stop: tuple[str, ...] = ()
+    reasoning_tags: tuple[str, ...] = ()
     stream: bool = False
     return_log_probs: bool = False
     skip_special_tokens: bool = True

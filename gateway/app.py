@@ -19,7 +19,7 @@ from gateway.body import read_body
 from gateway.dialect import failure, speaks_anthropic
 from gateway.errors import INVALID, ApiError, Refused, of_validation
 from gateway.guard import Guard
-from gateway.health import Health
+from gateway.health import LIVE, RELEASE, Health
 from gateway.interrupt import ClientLeft
 from gateway.journey import journey_of
 from gateway.metrics import Metrics
@@ -133,7 +133,7 @@ def _state(service: Service, metrics: Metrics) -> list[Route]:
 
     async def live(request: Request) -> Response:
         """The gateway answers."""
-        journey_of(request).route = "/health/live"
+        journey_of(request).route = request.scope["path"]
         return JSONResponse({"status": "ok"})
 
     async def ready(request: Request) -> Response:
@@ -150,7 +150,17 @@ def _state(service: Service, metrics: Metrics) -> list[Route]:
         journey_of(request).route = "/metrics"
         return Response(metrics.page(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
-    return [Route("/health/live", live), Route("/health/ready", ready), Route("/metrics", metrics_page)]
+    async def release(request: Request) -> Response:
+        """Which Conch this is."""
+        journey_of(request).route = "/version"
+        return JSONResponse({"version": RELEASE})
+
+    return [
+        *(Route(path, live) for path in LIVE),
+        Route("/health/ready", ready),
+        Route("/metrics", metrics_page),
+        Route("/version", release),
+    ]
 
 
 def _model(backend: Backend) -> dict[str, object]:

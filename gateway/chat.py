@@ -140,6 +140,8 @@ def understand(body: ChatBody, backend: Backend) -> Chat:
         size += len(inputs["tools"])
     if variables := template_variables(body):
         inputs["chat_template_kwargs"] = json.dumps(variables, ensure_ascii=False)
+    if reading.reasoning and "stop_words" in inputs:
+        inputs["reasoning_tags"] = reading.tags
     if reading.special_tokens:
         inputs["skip_special_tokens"] = False
     outputs = (*OUTPUTS, "output_ids") if reading.reasoning or counts_on_the_way(body) else OUTPUTS

@@ -5,11 +5,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.dialect import failure
 from gateway.errors import INVALID, ApiError
+from gateway.health import LIVE
 from gateway.interrupt import Drain
 from gateway.journey import journey_of
 from gateway.keys import Keys
 
-_OPEN = ("/health/live", "/health/ready", "/metrics", "/openapi.json")
+_OPEN = (*LIVE, "/health/ready", "/metrics", "/openapi.json", "/version")
 
 _NO_KEY = ApiError(
     401, "No API key: send the header Authorization: Bearer KEY, or x-api-key: KEY", INVALID, "invalid_api_key"

@@ -9,6 +9,8 @@ from contract.stage import canary_id
 from gateway.backend import Backend
 from gateway.errors import public
 
+LIVE = ("/health/live", "/health", "/v1/health", "/ping")  # as load balancers and bench tools know it
+RELEASE = "0.1.0"  # pyproject.toml's
 _FRESH_S = 1.0
 _PATIENCE_S = 10.0
 _PROBE = {"input_ids": [1], "max_tokens": 1, "stream": False}

@@ -7,7 +7,15 @@ from typing import Any, Literal
 from gateway.ask import Guide
 from gateway.backend import Backend
 from gateway.errors import refuse
-from gateway.parsers import GUIDED, NO_FAMILY, Parser, needs_special_tokens, parser_for, prompt_opens_reasoning
+from gateway.parsers import (
+    GUIDED,
+    NO_FAMILY,
+    Parser,
+    needs_special_tokens,
+    parser_for,
+    prompt_opens_reasoning,
+    tags_of,
+)
 from gateway.schema.chat import AllowedToolsChoice, ChatBody, NamedTool, Tool
 
 
@@ -22,17 +30,24 @@ class Reading:
     tools: list[dict[str, Any]]  # for the chat template
     guides: list[Guide]
     one_call: bool  # parallel_tool_calls is false
+    names: tuple[str, ...] = ()  # of the functions that a guided answer may call, or be other text
 
     @property
     def special_tokens(self) -> bool:
         """The markers to be read are special tokens."""
         return (self.calls or self.reasoning) and needs_special_tokens(self.family)
 
+    @property
+    def tags(self) -> tuple[str, str]:
+        """What opens the reasoning in the answer, '' where the prompt has, and what closes it."""
+        opening, closing = tags_of(self.family)
+        return ("" if self.inside else opening), closing
+
     def parser(self) -> Parser | None:
         """A fresh parser; None where text is just text."""
         if not (self.calls or self.reasoning):
             return None
-        return parser_for(self.family, tools=self.calls, reasoning=self.reasoning, inside=self.inside)
+        return parser_for(self.family, tools=self.calls, reasoning=self.reasoning, inside=self.inside, names=self.names)
 
 
 def reading_of(body: ChatBody, backend: Backend) -> Reading:
@@ -45,10 +60,12 @@ def reading_of(body: ChatBody, backend: Backend) -> Reading:
     tools = [] if choice == "none" else offered
     guides = _format_guide(body)
     family = backend.family
+    names: tuple[str, ...] = ()
     if tools and choice != "auto":
-        if guides:
-            raise refuse("contradicts tool_choice: the answer cannot be both", param="response_format")
         guides, family = [_call_guide(tools, choice, body.parallel_tool_calls is not False)], GUIDED
+    elif tools and guides:
+        guides, family = [_call_guide(tools, choice, body.parallel_tool_calls is not False, guides[0])], GUIDED
+        names = tuple(tool.function.name for tool in tools)
     elif tools and family == NO_FAMILY:
         raise refuse(
             "this model's own form of tool calls is not known here; use tool_choice 'required' or a named function",
@@ -66,6 +83,7 @@ def reading_of(body: ChatBody, backend: Backend) -> Reading:
         tools=[tool.model_dump(mode="json", exclude_none=True, exclude={"cache_control"}) for tool in tools],
         guides=guides,
         one_call=body.parallel_tool_calls is False,
+        names=names,
     )
 
 
@@ -113,55 +131,45 @@ def _format_guide(body: ChatBody) -> list[Guide]:
     return [Guide("json_schema", json.dumps(schema), "response_format")]
 
 
-def _call_guide(tools: list[Tool], choice: str | NamedTool, parallel: bool) -> Guide:
-    """The schema of the call, or the calls, that must be made."""
+def _call_guide(tools: list[Tool], choice: str | NamedTool, parallel: bool, form: Guide | None = None) -> Guide:
+    """The schema of the call, or the calls, that must be made; with ``form``, of them or of a text of that form."""
     if isinstance(choice, NamedTool):
         tools = [tool for tool in tools if tool.function.name == choice.function.name]
         if not tools:
             raise refuse(f"names no tool of this request: {choice.function.name!r}", param="tool_choice")
-    definitions: dict[str, Any] = {}
-    calls = [_call_schema(tool, number, definitions) for number, tool in enumerate(tools)]
+    definitions = {
+        str(number): _moved(tool.function.parameters or {"type": "object", "properties": {}}, number)
+        for number, tool in enumerate(tools)
+    }
+    calls = [_call_schema(tool, number) for number, tool in enumerate(tools)]
     call = calls[0] if len(calls) == 1 else {"anyOf": calls}
     several = parallel and not isinstance(choice, NamedTool)
     schema = {"type": "array", "items": call, "minItems": 1} if several else dict(call)
-    if definitions:
-        schema["$defs"] = definitions
-    return Guide("json_schema", json.dumps(schema), "tool_choice")
+    if form:
+        definitions["form"] = _moved(json.loads(form.text or '{"type": "object"}'), "form")
+        schema = {"anyOf": [schema, {"$ref": "#/$defs/form"}]}
+    return Guide("json_schema", json.dumps(schema | {"$defs": definitions}), form.field if form else "tool_choice")
 
 
-def _call_schema(tool: Tool, number: int, definitions: dict[str, Any]) -> dict[str, Any]:
-    """The schema of one call; the definitions of its parameters move to the root, where references find them."""
-    parameters = _moved(tool.function.parameters or {"type": "object", "properties": {}}, number)
-    for section in _DEFINITIONS:
-        moved = parameters.pop(section, None)
-        if isinstance(moved, dict):
-            definitions |= {f"{number}.{name}": definition for name, definition in moved.items()}
+def _call_schema(tool: Tool, number: int) -> dict[str, Any]:
+    """The schema of one call; that of its arguments stands at the root."""
     return {
         "type": "object",
-        "properties": {"name": {"const": tool.function.name}, "arguments": parameters},
+        "properties": {"name": {"const": tool.function.name}, "arguments": {"$ref": f"#/$defs/{number}"}},
         "required": ["name", "arguments"],
         "additionalProperties": False,
     }
 
 
-def _moved(schema: Any, number: int) -> Any:
-    """A schema whose references to its own definitions point at those of the root."""
+def _moved(schema: Any, name: int | str) -> Any:
+    """A schema that stands under ``$defs`` of another: its references are from that one's root."""
     if isinstance(schema, list):
-        return [_moved(item, number) for item in schema]
+        return [_moved(item, name) for item in schema]
     if isinstance(schema, dict):
         return {
-            key: _moved_reference(value, number) if key == "$ref" else _moved(value, number)
+            key: f"#/$defs/{name}{value[1:]}"
+            if key == "$ref" and isinstance(value, str) and value.startswith("#")
+            else _moved(value, name)
             for key, value in schema.items()
         }
     return schema
-
-
-def _moved_reference(reference: Any, number: int) -> Any:
-    for section in _DEFINITIONS:
-        prefix = f"#/{section}/"
-        if isinstance(reference, str) and reference.startswith(prefix):
-            return f"#/$defs/{number}.{reference.removeprefix(prefix)}"
-    return reference
-
-
-_DEFINITIONS = ("$defs", "definitions")

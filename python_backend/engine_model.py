@@ -12,6 +12,7 @@ from contract.stage import StageConfig
 from contract.tensors import ENGINE_DELTA, ENGINE_REQUEST
 from contract.wire import EngineDelta, EngineRequest, Opening, pack, unpack_request
 from python_backend.backchannel import AbortListener
+from python_backend.grammar.guide import with_grammar
 from python_backend.metrics import Metrics
 from python_backend.outbox import Outbox, Send
 from python_backend.pressure import HOPELESS_S
@@ -67,6 +68,7 @@ class TritonPythonModel:
         packed = pb_utils.get_input_tensor_by_name(request, ENGINE_REQUEST.name).as_numpy()
         message = unpack_request(packed)
         self._admit(message)
+        sampling = with_grammar(message.sampling, self._engine.features)
         self._next_key += 1
         key = message.key or self._next_key
         if key in self._outbox:
@@ -74,6 +76,7 @@ class TritonPythonModel:
         opening = Opening(
             num_input_tokens=len(message.input_ids),
             stop=message.stop,
+            reasoning_tags=message.reasoning_tags,
             stream=message.stream,
             return_log_probs=message.sampling.return_log_probs,
             skip_special_tokens=message.skip_special_tokens,
@@ -85,7 +88,7 @@ class TritonPythonModel:
         )
         self._outbox.open(key, _sender(sender), opening, message.stream_interval_ms, message.deadline_ns)
         try:
-            self._engine.submit(key, message.input_ids, message.sampling)
+            self._engine.submit(key, message.input_ids, sampling)
         except Exception:
             self._outbox.drop(key)
             raise

@@ -8,7 +8,7 @@ from contract.chat import NO_FAMILY, TOOL_FAMILIES, family_of
 from gateway.parsers.calls import Calls, Family
 from gateway.parsers.deepseek import deepseek
 from gateway.parsers.events import Content, Event, Parser, Reasoning, ToolCallArguments, ToolCallStart
-from gateway.parsers.guided import guided
+from gateway.parsers.guided import call_or_text, guided
 from gateway.parsers.hermes import hermes
 from gateway.parsers.llama3 import llama3
 from gateway.parsers.mistral import mistral
@@ -29,6 +29,7 @@ __all__ = [
     "needs_special_tokens",
     "parser_for",
     "prompt_opens_reasoning",
+    "tags_of",
     "writes_reasoning",
 ]
 
@@ -78,7 +79,9 @@ def needs_special_tokens(family: str) -> bool:
     return family in _SPECIAL_MARKERS
 
 
-def parser_for(family: str, *, tools: bool, reasoning: bool, inside: bool = False) -> Parser:
+def parser_for(
+    family: str, *, tools: bool, reasoning: bool, inside: bool = False, names: tuple[str, ...] = ()
+) -> Parser:
     """The parser of one answer.
 
     Args:
@@ -86,9 +89,10 @@ def parser_for(family: str, *, tools: bool, reasoning: bool, inside: bool = Fals
         tools: read tool calls; without them their text is content.
         reasoning: split the reasoning off; an answer under guided decoding has none.
         inside: the prompt has opened the reasoning (``prompt_opens_reasoning``).
+        names: with GUIDED: of the functions that may be called; the answer may be other text as well.
     """
     if family == GUIDED:
-        return _ToolParser(guided)
+        return _ToolParser(call_or_text(names) if names else guided)
     parser: Parser = _ToolParser(_FAMILIES[family]) if tools and family != NO_FAMILY else _Plain()
     if reasoning:
         parser = ReasoningParser(parser, tags_of(family), inside=inside)

@@ -13,7 +13,7 @@ from contract.sampling import SamplingParams
 from python_backend.guides import reason
 from python_backend.openvino.sampling import guide_config
 
-_ONE_TOKEN = ov.Tensor(np.ones((1, 1), dtype=np.int64))
+ONE_TOKEN = ov.Tensor(np.ones((1, 1), dtype=np.int64))
 
 
 class ScratchPipeline:
@@ -33,7 +33,7 @@ class ScratchPipeline:
         config.max_new_tokens = 1
         config.structured_output_config = guide_config(sampling)
         try:
-            self._pipeline.generate(genai.TokenizedInputs(_ONE_TOKEN, _ONE_TOKEN), config)
+            self._pipeline.generate(genai.TokenizedInputs(ONE_TOKEN, ONE_TOKEN), config)
         except RuntimeError as error:
             return reason(error)
         return ""

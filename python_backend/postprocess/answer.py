@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from contract.tensors import FinishReason
 from contract.wire import EngineDelta, Opening, TopLogprob
 from python_backend.postprocess.detokenize import Detokenizer, Vocabulary
+from python_backend.postprocess.reasoning import after_reasoning
 from python_backend.postprocess.stop import StopMatcher
 
 
@@ -38,7 +39,7 @@ class Answer:
         self.cum_log_prob = 0.0
         self._detokenizer = Detokenizer(vocabulary, opening.skip_special_tokens)
         self.prompt = self._detokenizer.push(opening.prompt_ids) if opening.prompt_ids else ""
-        self._stop = StopMatcher(opening.stop, opening.include_stop)
+        self._stop = after_reasoning(StopMatcher(opening.stop, opening.include_stop), opening.reasoning_tags)
 
     def push(self, delta: EngineDelta) -> Piece:
         """What this delta settles. A found stop string sets ``finish`` though the engine runs on."""

@@ -34,11 +34,12 @@ class Prompt:
     stream_interval_ms: int
     timeout_ms: int
     skip_special_tokens: bool
-    include_stop: bool
-    with_prompt: bool  # a whole answer begins with the prompt
-    biased_words: tuple[tuple[str, float], ...]
-    stop_ids: tuple[tuple[int, ...], ...]  # stop strings and bad words that came as token ids
-    bad_ids: tuple[tuple[int, ...], ...]
+    include_stop: bool = False
+    with_prompt: bool = False  # a whole answer begins with the prompt
+    biased_words: tuple[tuple[str, float], ...] = ()
+    stop_ids: tuple[tuple[int, ...], ...] = ()  # stop strings and bad words that came as token ids
+    bad_ids: tuple[tuple[int, ...], ...] = ()
+    reasoning_tags: tuple[str, ...] = ()
 
 
 def read_prompt(tensors: Tensors) -> Prompt:
@@ -92,6 +93,7 @@ def read_prompt(tensors: Tensors) -> Prompt:
         biased_words=_biased_words(values),
         stop_ids=_id_lists(values, "stop_words_list"),
         bad_ids=_id_lists(values, "bad_words_list"),
+        reasoning_tags=_tags(values.get("reasoning_tags", ())),
     )
 
 
@@ -125,6 +127,12 @@ def _drop_not_given(values: dict[str, Any]) -> None:
         del values["end_id"]
     if values.get("beam_width") == 0:
         del values["beam_width"]
+
+
+def _tags(given: tuple[str, ...]) -> tuple[str, ...]:
+    if given and (len(given) != 2 or not given[1]):
+        raise InvalidRequest("must be what opens and what closes the reasoning", field="reasoning_tags")
+    return given
 
 
 def _plain(name: str, array: npt.NDArray[Any]) -> Any:

@@ -36,7 +36,8 @@ class TritonPythonModel:
         if config.engine is None:
             self._tokenizer = PromptTokenizer.synthetic(limits)
         else:
-            self._tokenizer = PromptTokenizer.load(config.engine, limits)
+            text_stays_text = config.spec.chat.control_tokens == "text"
+            self._tokenizer = PromptTokenizer.load(config.engine, limits, text_stays_text=text_stays_text)
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """One response a request: the engine's message, or the refusal."""
@@ -65,6 +66,7 @@ class TritonPythonModel:
             input_ids=ids,
             sampling=msgspec.structs.replace(sampling, max_tokens=max_tokens),
             stop=stop,
+            reasoning_tags=prompt.reasoning_tags,
             stream=prompt.stream,
             arrival_ns=arrival_ns,
             stream_interval_ms=prompt.stream_interval_ms,

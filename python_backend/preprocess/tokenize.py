@@ -12,6 +12,7 @@ from contract.errors import ContextTooLong, InvalidRequest, UnsupportedByEngine
 from contract.sampling import SamplingParams
 from contract.spec import Limits
 from python_backend.preprocess.chat import for_template
+from python_backend.preprocess.control_tokens import ControlTokens
 from python_backend.preprocess.inputs import Prompt
 from python_backend.synthetic.tokenizer import CHAT_TEMPLATE, EOS_TOKEN, synthetic_backend
 
@@ -26,7 +27,7 @@ _RESERVED = {"messages", *inspect.signature(PreTrainedTokenizerBase.apply_chat_t
 class PromptTokenizer:
     """The tokenizer of one deployment, with the limits it checks."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, limits: Limits) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, limits: Limits, *, text_stays_text: bool = True) -> None:
         self._tokenizer = tokenizer
         self._backend = tokenizer.backend_tokenizer
         self._backend.no_truncation()
@@ -36,11 +37,17 @@ class PromptTokenizer:
         vocabulary = self._backend.get_vocab(with_added_tokens=True)
         self.vocab_size = max(vocabulary.values()) + 1
         self._longest_token = max(len(token.encode()) for token in vocabulary)
+        self._control_tokens = ControlTokens(self._backend) if text_stays_text else None
 
     @classmethod
-    def load(cls, engine: Path, limits: Limits) -> "PromptTokenizer":
-        """The tokenizer that lies beside an engine."""
-        return cls(AutoTokenizer.from_pretrained(engine, local_files_only=True), limits)
+    def load(cls, engine: Path, limits: Limits, *, text_stays_text: bool = True) -> "PromptTokenizer":
+        """The tokenizer that lies beside an engine.
+
+        Args:
+            text_stays_text: a control token that a message names is text; false: it is that control token.
+        """
+        tokenizer = AutoTokenizer.from_pretrained(engine, local_files_only=True)
+        return cls(tokenizer, limits, text_stays_text=text_stays_text)
 
     @classmethod
     def synthetic(cls, limits: Limits) -> "PromptTokenizer":
@@ -58,12 +65,16 @@ class PromptTokenizer:
         if prompt.input_ids is not None:
             self._check_ids(prompt.input_ids, "input_ids")
             return self._fitting(prompt.input_ids, "input_ids")
-        if prompt.messages is not None:
-            field, text, specials = "messages", self._render(prompt), False  # templates write their own specials
-        else:
-            field, text, specials = "text_input", prompt.text or "", True
-        self._refuse_hopeless(text, field)
-        return self._fitting(self._backend.encode(text, add_special_tokens=specials).ids, field)
+        if prompt.messages is None:
+            text = prompt.text or ""
+            self._refuse_hopeless(text, "text_input")
+            return self._fitting(self._backend.encode(text).ids, "text_input")
+        text, mark = self._render(prompt)
+        self._refuse_hopeless(text.replace(mark, "") if mark else text, "messages")
+        if mark and self._control_tokens:
+            return self._fitting(self._control_tokens.encode(text, mark), "messages")
+        ids = self._backend.encode(text, add_special_tokens=False).ids  # templates write their own specials
+        return self._fitting(ids, "messages")
 
     def answer_room(self, prompt: Prompt, prompt_tokens: int) -> int:
         """max_tokens of this request: as asked, else what the context leaves.
@@ -129,7 +140,8 @@ class PromptTokenizer:
             self._check_ids(list(ids), field)
         return tuple(self._backend.decode(list(ids), skip_special_tokens=False) for ids in lists)
 
-    def _render(self, prompt: Prompt) -> str:
+    def _render(self, prompt: Prompt) -> tuple[str, str]:
+        """The template's text, and the mark that breaks up the control tokens that it did not write; '' for none."""
         if not self._tokenizer.chat_template:
             raise UnsupportedByEngine("this model has no chat template", field="messages", fix="Send text_input")
         for name in prompt.template_kwargs:
@@ -138,14 +150,17 @@ class PromptTokenizer:
         variables: dict[str, Any] = {"add_generation_prompt": True, **prompt.template_kwargs}
         template = self._tokenizer.get_chat_template(tools=prompt.tools or None)
         messages, tools = for_template(template, prompt.messages or [], prompt.tools)
+        mark = ""
+        if self._control_tokens:
+            (messages, tools, variables), mark = self._control_tokens.broken_up((messages, tools, variables))
         try:
-            return str(
-                self._tokenizer.apply_chat_template(
-                    messages, tools=tools, chat_template=template, tokenize=False, **variables
-                )
+            text = self._tokenizer.apply_chat_template(
+                messages, tools=tools, chat_template=template, tokenize=False, **variables
             )
         except Exception as error:  # a template is a program, and what makes it fail is the client's data
-            raise InvalidRequest(f"the model's chat template refused it: {error}", field="messages") from None
+            said = str(error).replace(mark, "") if mark else error
+            raise InvalidRequest(f"the model's chat template refused it: {said}", field="messages") from None
+        return str(text), mark
 
     def _refuse_hopeless(self, text: str, field: str) -> None:
         """Refuse a text that cannot fit however well it tokenizes, before spending a second on it."""

@@ -172,7 +172,9 @@ def test_models(openai: OpenAI) -> None:
 
 
 def test_health_and_metrics(http: httpx.Client) -> None:
-    assert http.get("/health/live").json() == {"status": "ok"}
+    for path in ("/health/live", "/health", "/v1/health", "/ping"):
+        assert http.get(path).json() == {"status": "ok"}
+    assert http.get("/version").json()["version"]
     assert http.get("/health/ready").json() == {MODEL: "ready"}
     page = http.get("/metrics").text
     for name in ("requests_total", "requests_active", "requests_waiting", "tokens_active", "e2e_seconds_bucket"):

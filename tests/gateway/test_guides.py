@@ -59,6 +59,38 @@ def test_a_call_that_must_be_made(http: httpx.Client, schema: Any, parallel: boo
         assert len(choice["message"]["tool_calls"]) == 1
 
 
+def test_a_call_or_a_text_of_a_form(http: httpx.Client) -> None:
+    tools = [{"type": "function", "function": {"name": "moon", "parameters": REFERRING}}]
+    message = chat(http, tools=tools, response_format=form(PLACE), max_tokens=120).json()["choices"][0]["message"]
+    made = message.get("tool_calls") or [{"function": {"name": "moon", "arguments": message["content"]}}]
+    assert set(json.loads(made[0]["function"]["arguments"])) == {"city"}
+    required = chat(http, tools=tools, response_format=form({"type": "null"}), tool_choice="required", max_tokens=120)
+    assert required.json()["choices"][0]["message"]["tool_calls"][0]["function"]["name"] == "moon"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_call_that_is_cut_off_is_no_content(http: httpx.Client, stream: bool) -> None:
+    tools = [{"type": "function", "function": {"name": "moon", "parameters": PLACE}}]
+    answer = chat(http, tools=tools, tool_choice="required", max_tokens=4, stream=stream).text
+    assert '"finish_reason":"length"' in answer
+    assert "name\\" not in answer
+
+
+def test_a_key_with_an_umlaut(http: httpx.Client) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"größe": {"type": "integer", "maximum": 99, "minimum": 1}},
+        "required": ["größe"],
+    }
+    assert set(json.loads(chat(http, guided_json=schema).json()["choices"][0]["message"]["content"])) == {"größe"}
+
+
+def test_a_keyword_that_cannot_be_kept(http: httpx.Client) -> None:
+    answer = chat(http, response_format=form({"type": "object", "properties": {"a": {"not": {}}}})).json()["error"]
+    assert answer["param"] == "response_format"
+    assert "#/properties/a has not" in answer["message"]
+
+
 def test_a_call_that_is_named(http: httpx.Client) -> None:
     tools = [{"type": "function", "function": {"name": name, "parameters": PLACE}} for name in ("moon", "sun")]
     choice = chat(http, tools=tools, tool_choice={"type": "function", "function": {"name": "sun"}}).json()["choices"][0]

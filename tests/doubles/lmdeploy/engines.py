@@ -103,6 +103,8 @@ def _guide(wanted: dict[str, Any] | None) -> tuple[str, str]:
             return "json", ""
         case {"type": "json_schema", "json_schema": {"schema": schema}}:
             return "json_schema", schema if isinstance(schema, str) else json.dumps(schema)
+        case {"type": "structural_tag", "format": {"type": "grammar", "grammar": grammar}}:
+            return "ebnf_grammar", grammar
         case {"type": "regex_schema", "regex_schema": pattern}:
             return "regex", pattern
     raise ValueError(f"the double has no {wanted['type']}")

@@ -1,5 +1,6 @@
 """xgrammar's compiler, for the guides of SGLang's and LMDeploy's doubles: OpenVINO compiles them, as it will there."""
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -39,8 +40,12 @@ class GrammarCompiler:
         self._compile("ebnf_grammar", grammar)
 
     def compile_structural_tag(self, tag: str) -> None:
-        """OpenVINO has none."""
-        raise RuntimeError("the double has no structural tags")
+        """Of one that is a grammar; OpenVINO has no others."""
+        match json.loads(tag):
+            case {"format": {"type": "grammar", "grammar": grammar}}:
+                self._compile("ebnf_grammar", grammar)
+            case _:
+                raise RuntimeError("the double has no structural tags")
 
     def _compile(self, kind: str, guide: str) -> None:
         wanted = SamplingParams(guided_decoding_guide_type=kind, guided_decoding_guide=guide)
