@@ -230,8 +230,6 @@ def test_arguments_stream(family: str) -> None:
         ("mistral", "[TOOL_CALLS]two words[ARGS]{}"),
         ("deepseek", "<｜tool▁calls▁begin｜>nothing<｜tool▁calls▁end｜>"),
         ("deepseek", "<｜tool▁call▁begin｜>no separator {}"),
-        (GUIDED, '"just a string"'),
-        (GUIDED, "[1, 2]"),
     ],
 )
 def test_what_is_no_call_is_content(family: str, text: str) -> None:
