@@ -214,8 +214,14 @@ format: $(BUILD)  ## Let ruff format and fix
 	@.venv-build/bin/ruff format .
 	@.venv-build/bin/ruff check --fix .
 
-test: engine $(SERVE) $(PROMTOOL)  ## Every test that CI runs; the second half runs whatever the first says
-	@$(BUILD_PY) -m pytest tests/build; first=$$?; $(PY) -m pytest tests --ignore tests/build && exit $$first
+test: engine $(SERVE) $(PROMTOOL)  ## Every test that CI runs: both halves at once, each whatever the other says
+	@$(MAKE) --no-print-directory --jobs 2 --keep-going --output-sync=line test-build test-serve
+
+# In the environment that builds, and in the one that serves.
+test-build:
+	@$(BUILD_PY) -m pytest tests/build
+test-serve:
+	@$(PY) -m pytest tests --ignore tests/build
 
 bench: $(SERVE)  ## Raw engine against the ensemble, in one run
 	@$(PY) -m loadtests.bench $(CONFIG)
