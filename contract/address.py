@@ -2,6 +2,7 @@
 
 import socket
 
+from contract.errors import SpecError
 from contract.spec import Deployment
 
 _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1", "[::]": "::1", "": "127.0.0.1"}
@@ -30,3 +31,18 @@ def is_loopback(host: str) -> bool:
     except socket.gaierror:
         return False
     return all(str(sockaddr[0]).startswith("127.") or sockaddr[0] == "::1" for *_, sockaddr in found)
+
+
+def refuse_strangers(spec: Deployment) -> None:
+    """What the wheel's Triton asks of a spec: its front ends, of October 2024, end at a hostile request.
+
+    Raises:
+        SpecError: other machines could reach it, and the spec does not say that it trusts them.
+    """
+    ports = spec.ports
+    if not ports.trusted_network and not is_loopback(ports.host):
+        raise SpecError(
+            f"ports.host is {ports.host}: any machine that reaches the wheel's Triton can end it with one request",
+            fix="Leave it at 127.0.0.1, where the gateway is the door for others (gateway.host and gateway.keys); "
+            "or set ports.trusted_network where nobody else reaches that network",
+        )

@@ -207,6 +207,7 @@ class Ports(Frozen):
     """Where the server listens."""
 
     host: str = "127.0.0.1"
+    trusted_network: bool = False  # nobody hostile reaches host: the wheel's Triton listens beyond loopback only then
     http: Port = 8000
     grpc: Port = 8001
     metrics: Port = 8002

@@ -9,6 +9,7 @@ from contract.spec import Deployment
 LOCK = "lock"  # held by a deployment's supervisor for as long as it lives
 DRAINING = "draining"
 CANARY = "canary"
+ADMIN = "admin"
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,16 @@ def run_dir(root: Path, deployment: str) -> Path:
 
 def canary_id(folder: Path) -> str:
     """A secret of the run, readable by its user alone; '' where no supervisor runs, or it is another user's."""
+    return _secret(folder / CANARY)
+
+
+def admin_key(folder: Path) -> str:
+    """The run's secret that opens the parts of Triton's interface which no client needs; '' as :func:`canary_id`."""
+    return _secret(folder / ADMIN)
+
+
+def _secret(path: Path) -> str:
     try:
-        return (folder / CANARY).read_text(encoding="ascii")
+        return path.read_text(encoding="ascii")
     except OSError:
         return ""

@@ -41,12 +41,12 @@ def render_cluster(
     Raises:
         SpecError: what must not, or cannot, be started so.
     """
-    check(spec)
+    chosen = server_image(spec.engine.runtime, image or image_of_spec(spec))
+    check(spec, chosen)
     if target == "shell":
         return shell.scripts(spec, cluster, site, config)
     if target == "slurm":
         return slurm.job(spec, cluster, site, config)
-    chosen = server_image(spec.engine.runtime, image or image_of_spec(spec))
     if target == "kubernetes":
         requirements = laid_over(chosen, site.root / "pyproject.toml")
         return {

@@ -41,8 +41,8 @@ def render(
     Raises:
         SpecError: what must not, or cannot, be started so.
     """
-    check(spec)
     chosen = server_image(spec.engine.runtime, image or image_of_spec(spec))
+    check(spec, chosen)
     core = serving(spec, where, chosen)
     services = building(spec, where, chosen, torch) + core + watching(spec, where)
     project = f"conch-{spec.name.replace('.', '-')}"  # compose takes no dots

@@ -5,7 +5,7 @@ import shlex
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from contract.address import address, is_loopback
+from contract.address import address, is_loopback, refuse_strangers
 from contract.cluster import Cluster
 from contract.errors import SpecError
 from contract.laid_over import BUILD, GATEWAY, SERVER, requirements
@@ -50,12 +50,14 @@ _LOCK = ("pyproject.toml", "uv.lock")
 _MADE_ANEW = (_SCRATCH, f"{CODE}/.conch", f"{CODE}/model_repository")
 
 
-def check(spec: Deployment) -> None:
+def check(spec: Deployment, image: Image) -> None:
     """Refuse what must not be started.
 
     Raises:
-        SpecError: a gateway that is open to everybody.
+        SpecError: a gateway that is open to everybody, or the wheel's Triton.
     """
+    if not image.triton:
+        refuse_strangers(spec)
     if spec.gateway.enabled and spec.gateway.keys is None and not is_loopback(spec.gateway.host):
         raise SpecError(
             f"gateway.host is {spec.gateway.host}: other machines could use this gateway without a key",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psutil
 
-from contract.address import address, is_loopback
+from contract.address import address, is_loopback, refuse_strangers
 from contract.driver import driver_caution
 from contract.errors import ServeError
 from contract.gpu_machine import find_gpus, this_gpu_machine, triton_release
@@ -72,8 +72,11 @@ def check_the_repository(spec: Deployment, root: Path, config: str) -> str:
 
 
 def check_the_server(spec: Deployment, root: Path, config: str) -> str:
-    """There is a Triton server on this machine."""
-    return str(find_triton(root / ".conch").binary)
+    """There is a Triton server on this machine, fit for those who can reach it."""
+    triton = find_triton(root / ".conch")
+    if triton.of_the_wheel:
+        refuse_strangers(spec)
+    return str(triton.binary)
 
 
 def check_the_ports(spec: Deployment, root: Path, config: str) -> str:

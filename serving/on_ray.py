@@ -20,8 +20,10 @@ from typing import Any
 import ray
 import yaml
 
+from contract.address import refuse_strangers
 from contract.errors import ConchError, ServeError
 from contract.spec import Deployment, load_spec
+from serving.triton import is_container
 
 _ROOT = Path(__file__).resolve().parent.parent
 _PYTHON = _ROOT / ".venv" / "bin" / "python"
@@ -91,6 +93,7 @@ def run(spec: Deployment, count: int) -> None:
 
     Raises:
         ServeError: there are not enough places.
+        SpecError: strangers could reach one.
     """
     places = spec.gateway.replicas
     if len(places) < count:
@@ -98,8 +101,10 @@ def run(spec: Deployment, count: int) -> None:
             f"gateway.replicas: {len(places)} places for {count} servers",
             fix="Name as many on every node as it may have to take",
         )
-    ray.init(address="auto", log_to_driver=True, logging_level="warning")
     told = spec.model_dump(mode="json", exclude_unset=True)
+    for place in () if is_container() else places:
+        refuse_strangers(Deployment.model_validate(at(told, place)))
+    ray.init(address="auto", log_to_driver=True, logging_level="warning")
     root = str(_ROOT / ".conch" / "replicas" / spec.name)
     actor = ray.remote(num_cpus=1, max_restarts=-1, max_task_retries=-1, scheduling_strategy="SPREAD")(Replica)
     servers = [actor.remote() for _ in range(count)]

@@ -18,7 +18,7 @@ import msgspec
 import psutil
 
 from contract.errors import ServeError
-from contract.stage import CANARY, DRAINING, LOCK
+from contract.stage import ADMIN, CANARY, DRAINING, LOCK
 
 STATE = "state.json"
 LOG = "server.log"
@@ -66,12 +66,13 @@ def locked(folder: Path) -> Iterator[None]:
         try:
             (folder / DRAINING).unlink(missing_ok=True)
             _open(folder / OPEN).close()
-            with _open(folder / CANARY) as canary:
-                (folder / CANARY).chmod(0o600)
-                canary.write(f"canary-{secrets.token_hex(16)}")
+            for name in (CANARY, ADMIN):
+                with _open(folder / name) as secret:
+                    (folder / name).chmod(0o600)
+                    secret.write(f"{name}-{secrets.token_hex(16)}")
             yield
         finally:
-            for name in (STATE, DRAINING, OPEN, CANARY):
+            for name in (STATE, DRAINING, OPEN, CANARY, ADMIN):
                 (folder / name).unlink(missing_ok=True)
 
 

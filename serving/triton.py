@@ -6,6 +6,7 @@ whose Python backend needs a folder laid out as Triton expects it (shared/FACTS.
 
 import hashlib
 import os
+import secrets
 import shutil
 import sys
 import sysconfig
@@ -15,9 +16,15 @@ from pathlib import Path
 
 from contract.errors import ServeError
 from contract.spec import Deployment
+from contract.stage import admin_key, run_dir
 
 CONTAINER_TRITON = Path("/opt/tritonserver")
+_IN_CONTAINER = CONTAINER_TRITON / "bin" / "tritonserver"
 _THREADS = 32  # Triton's own default
+# No client needs them, and each does harm: prompts read in shared memory, an engine killed through it, a log rewritten.
+CLOSED = ("shared-memory", "model-repository", "trace", "logging")
+ADMIN_HEADER = "conch-admin"  # opens them over HTTP
+ADMIN_METADATA = f"triton-grpc-protocol-{ADMIN_HEADER}"  # and over gRPC
 
 
 @dataclass(frozen=True)
@@ -36,6 +43,16 @@ class Triton:
     backends: Path
     libraries: tuple[Path, ...]
 
+    @property
+    def of_the_wheel(self) -> bool:
+        """Whether its front ends are those of October 2024, which hostile bytes can end."""
+        return self.binary != _IN_CONTAINER
+
+
+def is_container() -> bool:
+    """Whether this is an NGC container, with a Triton of its own."""
+    return _IN_CONTAINER.exists()
+
 
 def find_triton(cache: Path) -> Triton:
     """The container's Triton, or the wheel's with its backend folder made under ``cache``.
@@ -43,8 +60,8 @@ def find_triton(cache: Path) -> Triton:
     Raises:
         ServeError: neither is there, or the wheel has no stub for this Python.
     """
-    if (CONTAINER_TRITON / "bin" / "tritonserver").exists():
-        return Triton(CONTAINER_TRITON / "bin" / "tritonserver", CONTAINER_TRITON / "backends", ())
+    if is_container():
+        return Triton(_IN_CONTAINER, CONTAINER_TRITON / "backends", ())
     try:
         wheel = distribution("nvidia-pytriton")
     except PackageNotFoundError:
@@ -114,8 +131,12 @@ def launch(spec: Deployment, root: Path, exit_timeout_s: int = 30) -> Launch:
     env["PYTHONUNBUFFERED"] = "1"
     env["HF_HUB_OFFLINE"] = "1"
     env["TRANSFORMERS_NO_ADVISORY_WARNINGS"] = "1"
+    key = admin_key(run_dir(root, spec.name)) or secrets.token_hex(16)  # nobody's without a supervisor
+    closed = f"{','.join(CLOSED)}:{ADMIN_HEADER}={key}"
     argv = [
         str(triton.binary),
+        f"--http-restricted-api={closed}",
+        f"--grpc-restricted-protocol={closed}",
         "--disable-auto-complete-config",
         f"--backend-config=python,shm-region-prefix-name={shm_prefix(spec, root)}",
         # A unary request holds one of these threads until its answer; more than the batch takes need not run at once.

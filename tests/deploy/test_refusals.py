@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from contract.errors import SpecError
-from contract.spec import Deployment
+from contract.spec import Deployment, Ports
 from deploy.images import PYTHON, image_of_spec, server_image
 from deploy.render import prepare, render, write
 from deploy.site import Site
@@ -25,6 +25,16 @@ def rendered(spec: Deployment, root: Path = CODE, image: str = "") -> dict[str, 
 def test_a_gateway_that_is_open_to_everybody() -> None:
     with pytest.raises(SpecError, match=r"gateway\.host is 0\.0\.0\.0.*without a key.*gateway\.keys"):
         rendered(cpu(gateway={"host": "0.0.0.0"}))
+
+
+def test_the_wheels_triton_is_shown_to_no_strangers() -> None:
+    on_gpus = gpu("vllm").model_copy(update={"ports": Ports(host="0.0.0.0")})
+    with pytest.raises(SpecError, match=r"ports\.host is 0\.0\.0\.0.*ports\.trusted_network"):
+        rendered(cpu(ports={"host": "0.0.0.0"}))
+    with pytest.raises(SpecError, match=r"ports\.host is 0\.0\.0\.0"):
+        rendered(on_gpus, image="vllm/vllm-openai:v0.26.0")
+    assert rendered(cpu(ports={"host": "0.0.0.0", "trusted_network": True}))
+    assert rendered(on_gpus)  # NVIDIA's image has a Triton of its own
 
 
 def test_an_image_of_another_runtime() -> None:

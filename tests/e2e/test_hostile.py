@@ -3,11 +3,16 @@
 import json
 from collections.abc import Iterator
 
+import httpx
 import pytest
+import tritonclient.grpc as grpcclient
+from tritonclient.utils import InferenceServerException
 
 from contract.errors import InvalidRequest, from_wire
-from contract.stage import CANARY, canary_id
+from contract.stage import ADMIN, CANARY, admin_key, canary_id
+from serving.rundir import LOG
 from serving.supervisor import Running
+from serving.triton import ADMIN_HEADER, ADMIN_METADATA
 from tests.e2e.hostile import HANG_S, HOSTILE, HOSTILE_HTTP, MIB, PROMPT, REFUSED_BY_TRITON, Hostile, ask, post, tensor
 from tests.e2e.servers import metric, synthetic
 from tests.serving.stream import until
@@ -94,6 +99,56 @@ def test_the_canarys_id_is_a_secret_of_the_run(server: Running) -> None:
             if counted() >= before:
                 break
     assert counted() == before
+
+
+_CLOSED = {
+    "v2/systemsharedmemory/status": "GET",
+    "v2/systemsharedmemory/region/x/register": "POST",
+    "v2/cudasharedmemory/status": "GET",
+    "v2/repository/index": "POST",
+    "v2/repository/models/synthetic_engine/unload": "POST",
+    "v2/trace/setting": "GET",
+    "v2/models/synthetic/trace/setting": "POST",
+    "v2/logging": "POST",
+}
+
+
+@pytest.mark.parametrize("path", _CLOSED)
+def test_what_no_client_needs_is_closed(server: Running, path: str) -> None:
+    with httpx.Client(base_url=f"http://127.0.0.1:{server.spec.ports.http}", timeout=HANG_S) as client:
+        for key in ({}, {ADMIN_HEADER: ""}, {ADMIN_HEADER: "admin"}):
+            answer = client.request(_CLOSED[path], path, headers=key, content=b"{}")
+            assert answer.status_code == 403
+            assert "restricted" in answer.text
+
+
+def test_what_no_client_needs_is_closed_over_grpc_too(server: Running) -> None:
+    with grpcclient.InferenceServerClient(f"127.0.0.1:{server.spec.ports.grpc}") as client:
+        calls = (
+            client.get_system_shared_memory_status,
+            client.get_cuda_shared_memory_status,
+            client.get_model_repository_index,
+            client.get_trace_settings,
+            client.get_log_settings,
+            lambda headers: client.unload_model("synthetic_engine", headers=headers),
+        )
+        for call in calls:
+            for key in ({}, {ADMIN_METADATA: ""}, {ADMIN_HEADER: admin_key(server.folder)}):
+                with pytest.raises(InferenceServerException, match="restricted"):
+                    call(headers=key)
+
+
+def test_what_clients_and_perf_tools_read_is_open_and_the_rest_to_the_runs_own_key(server: Running) -> None:
+    key = admin_key(server.folder)
+    assert (server.folder / ADMIN).stat().st_mode & 0o077 == 0
+    assert key not in (server.folder / LOG).read_text()
+    with grpcclient.InferenceServerClient(f"127.0.0.1:{server.spec.ports.grpc}") as client:
+        assert client.is_server_ready() and client.get_server_metadata().version
+        assert client.get_model_metadata("synthetic").name == client.get_model_config("synthetic").config.name
+        assert client.get_inference_statistics("synthetic").model_stats
+        assert client.get_log_settings(headers={ADMIN_METADATA: key}).settings
+    url = f"http://127.0.0.1:{server.spec.ports.http}/v2/logging"
+    assert httpx.get(url, headers={ADMIN_HEADER: key}).json()["log_verbose_level"] == 0
 
 
 def test_clients_that_leave_at_their_refusal(server: Running) -> None:

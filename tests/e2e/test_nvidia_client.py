@@ -14,7 +14,9 @@ import tritonclient.http as httpclient
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from contract.nvidia import TOKENS
+from contract.stage import admin_key
 from serving.supervisor import Running
+from serving.triton import ADMIN_METADATA
 from tests.e2e.servers import metric, synthetic
 from tests.serving.stream import until
 
@@ -335,8 +337,9 @@ def test_the_model_answers_to_its_own_name_too(server: Running) -> None:
     assert json.loads(out.stdout)["text_output"] == "abab"
 
 
-def test_every_config_is_valid_to_triton(client: grpcclient.InferenceServerClient) -> None:
-    models = {model.name for model in client.get_model_repository_index().models}
+def test_every_config_is_valid_to_triton(server: Running, client: grpcclient.InferenceServerClient) -> None:
+    admin = {ADMIN_METADATA: admin_key(server.folder)}
+    models = {model.name for model in client.get_model_repository_index(headers=admin).models}
     assert models == {name for name in models if client.is_model_ready(name)}
     assert models == STAGES | {"ensemble", "synthetic", "tensorrt_llm", "tensorrt_llm_bls", "tensorrt_llm_streaming"}
     for model in ("tensorrt_llm", "tensorrt_llm_streaming"):

