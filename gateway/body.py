@@ -14,6 +14,7 @@ from gateway.encoding import TooLong, decoder_of
 from gateway.errors import Location, Refused, path_of, refuse
 from gateway.interrupt import ClientLeft
 from gateway.schema.common import Body
+from gateway.weight import check_weight
 
 B = TypeVar("B", bound=Body)
 
@@ -45,22 +46,31 @@ async def read_body(request: Request, schema: type[B], most_bytes: int) -> B:
     except ClientDisconnect:
         raise ClientLeft from None
     try:
-        return _checked(unpack(bytes(body), most_bytes), schema)
+        return parsed(unpack(bytes(body), most_bytes), schema)
     except TooLong:
         raise _too_large(most_bytes) from None
 
 
-def _checked(body: bytes, schema: type[B]) -> B:
+def parsed(body: bytes, schema: type[B]) -> B:
+    """A body, understood as far as its schema goes.
+
+    Raises:
+        Refused: no JSON object, or too much of one.
+        ValidationError: not what the schema says.
+    """
     try:
         given = from_json(body, allow_inf_nan=False)
     except ValueError as error:
         if "hex escape" in str(error):
             with suppress(ValueError, RecursionError):
-                path = path_of(_no_text(json.loads(body), ()) or ())
+                found = json.loads(body)
+                check_weight(found if isinstance(found, dict) else {"": found})
+                path = path_of(_no_text(found, ()) or ())
                 raise refuse("is no text: it has half of a surrogate pair", param=path) from None
         raise refuse(f"The body is not JSON: {error}", code="invalid_json") from None
     if not isinstance(given, dict):
         raise refuse("The body must be a JSON object", code="invalid_json")
+    check_weight(given)
     return schema.model_validate(given)
 
 
