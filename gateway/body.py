@@ -1,54 +1,39 @@
 """What comes with a request: its body, within its limits, and its deadline."""
 
-import asyncio
 import json
 import math
 from contextlib import suppress
 from typing import Any, TypeVar
 
 from pydantic_core import from_json
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
+from gateway.arrival import Arrivals, too_large
 from gateway.ask import TIMEOUT_HEADER
 from gateway.encoding import TooLong, decoder_of
-from gateway.errors import Location, Refused, path_of, refuse
-from gateway.interrupt import ClientLeft
+from gateway.errors import Location, path_of, refuse
 from gateway.schema.common import Body
 from gateway.weight import check_weight
 
 B = TypeVar("B", bound=Body)
 
 _LONGEST_TIMEOUT_S = 86_400.0
-_ARRIVAL_S = 30.0  # a body that takes longer to arrive is given up
 
 
-async def read_body(request: Request, schema: type[B], most_bytes: int) -> B:
+async def read_body(request: Request, schema: type[B], arrivals: Arrivals, most_bytes: int) -> B:
     """The body, checked against its schema.
 
     Raises:
-        Refused: too large, too slow, or of an encoding that is not taken.
+        Refused: too large, too slow, or of an encoding or a type that is not taken.
         ValidationError: not what the schema says.
         ClientLeft: cut short.
     """
     unpack = decoder_of(request.headers.get("content-encoding", ""))
-    announced = request.headers.get("content-length", "0")
-    if announced.isdigit() and int(announced) > most_bytes:
-        raise _too_large(most_bytes)
-    body = bytearray()
+    body = await arrivals.read(request, most_bytes)
     try:
-        async with asyncio.timeout(_ARRIVAL_S):
-            async for chunk in request.stream():
-                body += chunk
-                if len(body) > most_bytes:
-                    raise _too_large(most_bytes)
-    except TimeoutError:
-        raise refuse(f"the body did not arrive within {_ARRIVAL_S:g} s", code="body_timeout", status=408) from None
-    except ClientDisconnect:
-        raise ClientLeft from None
-    try:
-        return parsed(unpack(bytes(body), most_bytes), schema)
+        return parsed(unpack(body, most_bytes), schema)
     except TooLong:
-        raise _too_large(most_bytes) from None
+        raise too_large(most_bytes) from None
 
 
 def parsed(body: bytes, schema: type[B]) -> B:
@@ -97,7 +82,3 @@ def timeout_of(request: Request) -> float | None:
     if not 0 < seconds <= _LONGEST_TIMEOUT_S:
         raise refuse(f"must be seconds, above 0 and at most {_LONGEST_TIMEOUT_S:g}", param=TIMEOUT_HEADER)
     return seconds
-
-
-def _too_large(most_bytes: int) -> Refused:
-    return refuse(f"the body is larger than {most_bytes} bytes", code="request_too_large", status=413)

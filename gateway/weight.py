@@ -32,11 +32,11 @@ def _weight(value: Any, most: int) -> int:
         value = open_.pop()
         if isinstance(value, dict):
             weight += len(value)
-            inner = value.values()
+            inner = list(value.values())
         elif isinstance(value, list):
             light = _NUMBERS.issuperset(map(type, value))
             weight += len(value) // _LIGHT if light else len(value)
-            inner = () if light else value
+            inner = [] if light else value
         else:
             continue
         if weight <= most:
