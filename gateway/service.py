@@ -9,7 +9,7 @@ from typing import Protocol, TypeVar
 from starlette.requests import Request
 from starlette.responses import Response
 
-from contract.errors import RequestError
+from contract.errors import RequestError, Unavailable
 from contract.tensors import ENSEMBLE_ALIAS
 from gateway.arrival import Arrivals
 from gateway.ask import Ask
@@ -128,6 +128,9 @@ class Service:
 
     def told(self, error: Exception, backend: Backend, ask: Ask) -> ApiError:
         """A failure in the words of the request that it befell."""
+        if isinstance(error, Unavailable) and not self.drain.draining:
+            backend.outage.failed()
+            return of_request(error, ask.names, backend.outage.retry_after_s())
         if isinstance(error, RequestError):
             return of_request(error, ask.names, backend.admission.retry_after_s())
         if isinstance(error, Refused):

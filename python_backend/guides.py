@@ -91,6 +91,8 @@ class GuideProcess:
                 return self._connection.recv_bytes().decode()
         except (EOFError, OSError):
             pass
+        if self._process is None:  # it could not even be started
+            return None
         at_fault = self._cpu_s() - spent_s > MOST_CPU_S if self._runs() else self._died_of_it()
         self.stop()
         return f"compiling it fails, or takes more than {MOST_CPU_S} s of CPU" if at_fault else None
