@@ -2,8 +2,10 @@
 
 import json
 import math
+from collections.abc import Collection
 from contextlib import suppress
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic_core import from_json
 from starlette.requests import Request
@@ -34,6 +36,22 @@ async def read_body(request: Request, schema: type[B], arrivals: Arrivals, most_
         return parsed(unpack(body, most_bytes), schema)
     except TooLong:
         raise too_large(most_bytes) from None
+
+
+def check_origin(request: Request, friends: Collection[str]) -> None:
+    """Refuse what a page of another origin sends without asking: a browser asks before it sends JSON, and only then.
+
+    Raises:
+        Refused: with status 415.
+    """
+    origin = request.headers.get("origin")
+    if origin is None or origin in friends or "*" in friends:
+        return
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    same = urlsplit(origin).netloc == request.headers.get("host")
+    if not same and kind != "application/json":
+        message = f"a page of {origin:.80} must send application/json"
+        raise refuse(message, param="Content-Type", code="unsupported_type", status=415)
 
 
 def parsed(body: bytes, schema: type[B]) -> B:

@@ -14,7 +14,7 @@ from contract.tensors import ENSEMBLE_ALIAS
 from gateway.arrival import Arrivals
 from gateway.ask import Ask
 from gateway.backend import Backend
-from gateway.body import read_body, timeout_of
+from gateway.body import check_origin, read_body, timeout_of
 from gateway.errors import INVALID, UNKNOWN, ApiError, Refused, of_request
 from gateway.generate import Numbered, generate
 from gateway.interrupt import Drain
@@ -72,6 +72,7 @@ class Service:
 
     async def body(self, request: Request, schema: type[B]) -> B:
         """A request's body, as :func:`gateway.body.read_body` has it."""
+        check_origin(request, self.cors_origins)
         return await read_body(request, schema, self.arrivals, self.most_body_bytes)
 
     def backend(self, model: str, journey: Journey) -> Backend:

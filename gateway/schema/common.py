@@ -125,9 +125,8 @@ class Choices(Sampling):
     presence_penalty: Annotated[float | None, *bounds("presence_penalty"), HONOURED] = None
     frequency_penalty: Annotated[float | None, *bounds("frequency_penalty"), HONOURED] = None
     logit_bias: Annotated[
-        dict[str, Annotated[float, Ge(-100), Le(100)]] | None,
+        Annotated[dict[str, Annotated[float, Ge(-100), Le(100)]], Field(max_length=_MOST_TOKENS)] | None,
         BeforeValidator(_few_biases),
-        Field(max_length=_MOST_TOKENS),
         HONOURED,
     ] = None
     max_tokens: Annotated[int | None, *bounds("max_tokens"), WHOLE, HONOURED] = None

@@ -36,7 +36,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, psuti
     config.write_text(yaml.safe_dump(spec))
     process = subprocess.Popen((sys.executable, "-m", "tests.gateway.impatient", str(config)), cwd=CODE)
     try:
-        until(lambda: answers(gateway), 30)
+        until(lambda: answers(gateway), 120)
         yield gateway, psutil.Process(process.pid)
     finally:
         process.kill()
