@@ -65,28 +65,30 @@ def until_closed(connection: socket.socket) -> bytes:
     return received
 
 
-@pytest.mark.parametrize(
-    ("sent", "told"),
-    [
-        (b"", b""),
-        (b"GET / HT", b""),
-        (GET, b" 200 "),
-        (GET + b"\r\n", b" 200 "),
-        (GET + GET[:9], b" 200 "),
-        (POST + ANNOUNCED + b"{", b" 408 "),
-        (POST + CHUNKED + b"2\r\n{}\r\n0\r\nx: y", b" 408 "),
-        (ASTRAY + ANNOUNCED, b" 404 "),
-        (ASTRAY + ANNOUNCED + b"{", b" 404 "),
-        (ASTRAY + CHUNKED + b"0\r\n", b" 404 "),
-        (POST + b"Content-Length: 99999999\r\n\r\n{", b" 413 "),
-        (POST + b"Expect: 100-continue\r\n" + ANNOUNCED, b" 408 "),
-    ],
-)
-def test_no_state_lasts(alone: tuple[int, psutil.Process], sent: bytes, told: bytes) -> None:
+ENDINGS: list[tuple[bytes, bytes]] = [
+    (b"", b""),
+    (b"GET / HT", b""),
+    (GET, b" 200 "),
+    (GET + b"\r\n", b" 200 "),
+    (GET + GET[:9], b" 200 "),
+    (POST + ANNOUNCED + b"{", b" 408 "),
+    (POST + CHUNKED + b"2\r\n{}\r\n0\r\nx: y", b" 408 "),
+    (ASTRAY + ANNOUNCED, b" 404 "),
+    (ASTRAY + ANNOUNCED + b"{", b" 404 "),
+    (ASTRAY + CHUNKED + b"0\r\n", b" 404 "),
+    (POST + b"Content-Length: 99999999\r\n\r\n{", b" 413 "),
+    (POST + b"Expect: 100-continue\r\n" + ANNOUNCED, b" 408 "),
+]
+
+
+def test_no_state_lasts(alone: tuple[int, psutil.Process]) -> None:
     port, _ = alone
-    with connected(port) as connection:
-        connection.sendall(sent)
-        assert told in until_closed(connection)
+    with ExitStack() as stack:
+        connections = [stack.enter_context(connected(port)) for _ in ENDINGS]
+        for connection, (sent, _) in zip(connections, ENDINGS, strict=True):
+            connection.sendall(sent)
+        for connection, (_, told) in zip(connections, ENDINGS, strict=True):
+            assert told in until_closed(connection)
 
 
 @pytest.mark.parametrize("begun", [ASTRAY + ANNOUNCED, POST + CHUNKED, GET], ids=["early", "chunked", "idle"])
@@ -128,17 +130,15 @@ def test_a_trailer_without_end(alone: tuple[int, psutil.Process], piece: bytes) 
 def test_bodies_on_their_way_have_a_budget(alone: tuple[int, psutil.Process]) -> None:
     port, process = alone
     before = process.memory_info().rss
-    almost = 2**22 - 1
+    body = POST + b"Content-Length: %d\r\n\r\n" % 2**22 + bytes(2**22 - 1)
     with ExitStack() as stack:
         connections = []
-        for _ in range(60):
+        for _ in range(20):
             connections.append(stack.enter_context(connected(port)))
             with suppress(OSError):  # it gave way already
-                connections[-1].sendall(POST + b"Content-Length: %d\r\n\r\n" % 2**22 + bytes(almost))
-            assert process.memory_info().rss - before < 160 * 2**20
+                connections[-1].sendall(body)
+            assert process.memory_info().rss - before < 60 * 2**20
         small = httpx.post(f"http://127.0.0.1:{port}{CHAT}", json={})
         assert small.status_code == 400  # it was read meanwhile
         told = [until_closed(connection) for connection in connections]
-    crowded = [each for each in told if b" 503 " in each]
-    assert len(crowded) >= 30
-    assert all(b"the largest" in each and b"retry-after: 1" in each for each in crowded)
+    assert any(b" 503 " in each and b"the largest" in each and b"retry-after: 1" in each for each in told)
