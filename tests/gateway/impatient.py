@@ -1,4 +1,4 @@
-"""``python -m tests.gateway.impatient CONFIG``: the gateway, with seconds where it has half minutes, and room for two large bodies."""
+"""``python -m tests.gateway.impatient CONFIG``: the gateway with seconds for half minutes, and room for two bodies."""
 
 import typer
 
