@@ -8,6 +8,7 @@ Pure asyncio: one event loop, no threads.
 """
 
 import asyncio
+import sys
 import time
 from collections import Counter, deque
 from collections.abc import Callable
@@ -81,6 +82,11 @@ class Admission:
     def queued(self) -> int:
         """How many requests wait."""
         return len(self._queue)
+
+    @property
+    def most_answers(self) -> int:
+        """How many answers one request may ask for."""
+        return min(limit.requests or sys.maxsize for limit in (self.limit, self.per_key))
 
     async def admit(self, key: str, load: Load, deadline: float | None = None) -> Ticket:
         """Wait for room; the ticket must go back through :meth:`release`.

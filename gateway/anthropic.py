@@ -10,7 +10,6 @@ from starlette.routing import Route
 
 from gateway import messages
 from gateway.backend import Backend
-from gateway.body import read_body
 from gateway.journey import journey_of
 from gateway.schema.messages import CountBody, MessagesBody
 from gateway.service import Service
@@ -23,7 +22,7 @@ def anthropic_routes(service: Service) -> list[Route]:
         """Make a message."""
         journey = journey_of(request)
         journey.route = "/v1/messages"
-        body = await read_body(request, MessagesBody, service.most_body_bytes)
+        body = await service.body(request, MessagesBody)
         backend = service.backend(body.model, journey)
         return await service.answer(request, backend, messages.understand(body, backend))
 
@@ -31,7 +30,7 @@ def anthropic_routes(service: Service) -> list[Route]:
         """Count the tokens of a conversation."""
         journey = journey_of(request)
         journey.route = "/v1/messages/count_tokens"
-        body = await read_body(request, CountBody, service.most_body_bytes)
+        body = await service.body(request, CountBody)
         backend = service.backend(body.model, journey)
         count = await service.count(request, backend, messages.to_count(body, backend))
         return JSONResponse({"input_tokens": count})

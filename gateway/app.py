@@ -15,7 +15,6 @@ from starlette.routing import Route
 from gateway import chat, responses, text
 from gateway.anthropic import anthropic_model, anthropic_models, anthropic_routes
 from gateway.backend import Backend
-from gateway.body import read_body
 from gateway.dialect import failure, speaks_anthropic
 from gateway.errors import INVALID, ApiError, Refused, of_validation
 from gateway.guard import Guard
@@ -69,7 +68,7 @@ def _answers(service: Service) -> list[Route]:
     async def answer(request: Request, schema: type[B], understand: Callable[[B, Backend], Work]) -> Response:
         journey = journey_of(request)
         journey.route = request.scope["path"]
-        body = await read_body(request, schema, service.most_body_bytes)
+        body = await service.body(request, schema)
         backend = service.backend(body.model, journey)
         return await service.answer(request, backend, understand(body, backend))
 
@@ -89,7 +88,7 @@ def _answers(service: Service) -> list[Route]:
         """Count the tokens of a response's input."""
         journey = journey_of(request)
         journey.route = "/v1/responses/input_tokens"
-        body = await read_body(request, ResponsesBody, service.most_body_bytes)
+        body = await service.body(request, ResponsesBody)
         backend = service.backend(body.model, journey)
         (ask,) = responses.understand(body, backend).asks
         count = await service.count(request, backend, ask)

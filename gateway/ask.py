@@ -66,6 +66,18 @@ def sampling_inputs(body: Sampling) -> tuple[Inputs, dict[str, str]]:
     return inputs, {"timeout_ms": TIMEOUT_HEADER} | {tensor: name for tensor, (name, _) in given.items()}
 
 
+def check_answers(body: Choices, prompts: int, most: int) -> None:
+    """Refuse more answers than there is ever room for, before one is asked for.
+
+    Raises:
+        Refused: there are.
+    """
+    n = body.n or 1
+    if prompts * n > most:
+        message = f"asks for {prompts * n} answers at once; the limit is {most}"
+        raise refuse(message, param="n" if n > 1 else "prompt")
+
+
 def guides_of(body: Choices) -> list[Guide]:
     """What vLLM's and SGLang's fields for guided decoding ask for."""
     guides = []

@@ -10,6 +10,7 @@ from contract.manifest import engines_root
 from contract.spec import Deployment
 from contract.stage import run_dir
 from gateway.admission import Admission, Load, PromptSizes
+from gateway.outage import Outage
 from gateway.parsers import family_of, writes_reasoning
 from gateway.replicas import Client, Replicas
 
@@ -29,6 +30,7 @@ class Backend:
     admission: Admission
     run_dir: Path  # of its server, where that runs beside us
     sizes: PromptSizes = field(default_factory=PromptSizes)
+    outage: Outage = field(default_factory=Outage)
 
     @property
     def name(self) -> str:

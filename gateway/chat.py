@@ -11,7 +11,7 @@ from uuid import uuid4
 import msgspec
 
 from gateway.answer import Answer
-from gateway.ask import OUTPUTS, Ask, counts_on_the_way, guides_of, put_guide, sampling_inputs, with_seed
+from gateway.ask import OUTPUTS, Ask, check_answers, counts_on_the_way, guides_of, put_guide, sampling_inputs, with_seed
 from gateway.backend import Backend
 from gateway.errors import ApiError
 from gateway.generate import Numbered
@@ -124,6 +124,7 @@ def understand(body: ChatBody, backend: Backend) -> Chat:
     Raises:
         Refused: it asks for what this deployment cannot do.
     """
+    check_answers(body, 1, backend.admission.most_answers)
     inputs, names = sampling_inputs(body)
     if body.max_completion_tokens is not None:
         inputs["max_tokens"], names["max_tokens"] = body.max_completion_tokens, "max_completion_tokens"

@@ -38,6 +38,7 @@ _FRAMES: dict[str, Callable[[bytes], _Frame]] = {
     "deflate": lambda body: zlib.decompressobj(15 if body[:1] and body[0] & 15 == 8 else -15),
     "zstd": lambda _: _zstd(),
 }
+_MOST_FRAMES = 64  # one behind the other: each costs a copy of what is left
 _TAKEN = "gzip, deflate, zstd"
 _BROKEN = (zlib.error, zstd.ZstdError)
 
@@ -62,7 +63,7 @@ def decoder_of(encoding: str) -> Callable[[bytes, int], bytes]:
 def _unpacked(body: bytes, encoding: str, most_bytes: int) -> bytes:
     unpacked = b""
     try:
-        while body:
+        for _ in range(_MOST_FRAMES):
             frame = _FRAMES[encoding](body)
             unpacked += frame.decompress(body, most_bytes + 1 - len(unpacked))
             if len(unpacked) > most_bytes:
@@ -70,8 +71,9 @@ def _unpacked(body: bytes, encoding: str, most_bytes: int) -> bytes:
             if not frame.eof:
                 break
             body = frame.unused_data
-        else:
-            return unpacked
+            if not body:
+                return unpacked
     except _BROKEN:
         pass
-    raise refuse(f"the body is not {encoding}", param="Content-Encoding", code="invalid_encoding")
+    message = f"the body is not {encoding}, or of more than {_MOST_FRAMES} frames"
+    raise refuse(message, param="Content-Encoding", code="invalid_encoding")

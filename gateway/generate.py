@@ -39,6 +39,7 @@ async def generate(
         deltas = _ended(backend, asks[0], deadline) if len(asks) == 1 else _several(backend, asks, deadline)
         async with aclosing(deltas):
             async for number, delta in deltas:
+                backend.outage.answered()
                 if not journey.first_token and delta.text and asks[number].inputs["stream"]:
                     journey.first_token = time.monotonic()
                 if delta.finish_reason:

@@ -1,4 +1,4 @@
-"""uvicorn's HTTP protocol with what it lacks: limits on a request's head, in size and in time, and HTTP/1.0 streams."""
+"""uvicorn's HTTP protocol with what it lacks: limits on heads and trailers, on every wait, and HTTP/1.0 streams."""
 
 import asyncio
 from typing import Any
@@ -11,6 +11,9 @@ from gateway.errors import INVALID, ApiError
 MOST_HEADERS = 100
 MOST_HEAD_BYTES = 64 * 1024
 _HEAD_PATIENCE_S = 30.0
+_BODY_PATIENCE_S = 40.0  # where nobody reads it; who does gives it up before, and says so (gateway/arrival.py)
+_FLUSH_S = 30.0  # for a client to take the rest of an answer behind which the connection is closed
+_LINGER_S = 5.0  # for a client to read its answer, though it has not sent all that it wanted to
 
 _BROKEN = ApiError(400, "This is not HTTP", INVALID, "invalid_http")
 _TOO_LARGE = ApiError(
@@ -43,17 +46,23 @@ class _TooLarge(Exception):
 
 
 class LimitedHttp(HttpToolsProtocol):
-    """One connection. A head that is too large or too slow ends it."""
+    """One connection. A head or a trailer that is too large ends it, and so does each state that lasts too long:
 
-    _head_bytes = 0
+    waiting for a head, reading one, reading a body, an answer before the body's end, waiting for the next request.
+    Only an answer under way has no limit here; the stream has its own.
+    """
+
+    _framing = 0  # bytes since the last of a body: of a head, of trailers, around chunks
+    _grew = False
     _in_head = True
+    _in_message = False
     _refusal = _BROKEN
     _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client connected."""
         super().connection_made(transport)
-        self._timer = self.loop.call_later(_HEAD_PATIENCE_S, self.transport.close)
+        self._allow(_HEAD_PATIENCE_S)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It left."""
@@ -62,20 +71,19 @@ class LimitedHttp(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes came: of a head, of a body, or of both."""
-        if self._in_head and self._head_bytes > MOST_HEAD_BYTES:  # one endless header, which no callback shows
+        if self._framing > MOST_HEAD_BYTES:  # one endless header or trailer, which no callback shows
             self._refusal = _TOO_LARGE
             self.send_400_response("")
             return
+        self._grew = False
         super().data_received(data)
-        if self._in_head:
-            self._head_bytes += len(data)
+        self._framing = 0 if self._grew else self._framing + len(data)
 
     def on_message_begin(self) -> None:
         """A request begins."""
         super().on_message_begin()
-        self._in_head, self._head_bytes = True, 0
-        self._cancel_timer()
-        self._timer = self.loop.call_later(_HEAD_PATIENCE_S, self.transport.close)
+        self._in_head = self._in_message = self._grew = True
+        self._allow(_HEAD_PATIENCE_S)
 
     def on_url(self, url: bytes) -> None:
         """A piece of the URL."""
@@ -83,33 +91,78 @@ class LimitedHttp(HttpToolsProtocol):
         self._check(len(self.url))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """One header."""
-        super().on_header(name, value)
-        self._check(sum(len(each) + len(other) for each, other in self.headers) if len(self.headers) % 10 == 0 else 0)
+        """One header; a trailer is none."""
+        if self._in_head:
+            super().on_header(name, value)
+            every = len(self.headers) % 10 == 0
+            self._check(sum(len(each) + len(other) for each, other in self.headers) if every else 0)
 
     def on_headers_complete(self) -> None:
         """The head is there."""
         self._check(sum(len(each) + len(other) for each, other in self.headers))
-        self._in_head, self._head_bytes = False, 0
-        self._cancel_timer()
+        self._in_head, self._grew = False, True
         super().on_headers_complete()
+        if self.pipeline:  # nothing is read before its turn
+            self._cancel_timer()
+        else:
+            self._allow(_BODY_PATIENCE_S)
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of the body."""
+        self._grew = True
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The request is whole."""
+        self._in_message = False
+        super().on_message_complete()
+        if self.cycle.response_complete:
+            self._allow(self.timeout_keep_alive)
+        else:
+            self._cancel_timer()
+
+    def on_response_complete(self) -> None:
+        """An answer is."""
+        waited = bool(self.pipeline)
+        super().on_response_complete()
+        self._unset_keepalive_if_required()  # any byte would stop that timer, an empty line for one
+        if self.transport.is_closing():
+            self._allow(_FLUSH_S)
+        elif self._in_message and not self._in_head:
+            self._allow(_LINGER_S if self.cycle.response_complete else _BODY_PATIENCE_S)
+        elif not waited and not self._in_message:
+            self._allow(self.timeout_keep_alive)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         """Run the application on a request."""
         super()._start_asgi_task(cycle, _unframed(app, cycle) if cycle.scope["http_version"] == "1.0" else app)
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what was received, in the shape of OpenAI's errors, and hang up."""
+        """Refuse what was received, in the shape of OpenAI's errors, and hang up; in an answer, hang up alone."""
         error = self._refusal
-        head = [STATUS_LINE[error.status], b"connection: close\r\n", b"content-length: %d\r\n" % len(error.body)]
-        head += [f"{name}: {value}\r\n".encode() for name, value in error.headers.items()]
-        self.transport.write(b"".join([*head, b"\r\n", error.body]))
-        self.transport.close()
+        if self.cycle is None or (self.cycle.response_complete if self._in_head else not self.cycle.response_started):
+            head = [STATUS_LINE[error.status], b"connection: close\r\n", b"content-length: %d\r\n" % len(error.body)]
+            head += [f"{name}: {value}\r\n".encode() for name, value in error.headers.items()]
+            self.transport.write(b"".join([*head, b"\r\n", error.body]))
+        self._close()
 
     def _check(self, size: int) -> None:
         if size > MOST_HEAD_BYTES or len(self.headers) > MOST_HEADERS:
             self._refusal = _TOO_LARGE
             raise _TooLarge
+
+    def _allow(self, seconds: float) -> None:
+        """Close the connection unless its state changes within so long."""
+        self._cancel_timer()
+        self._timer = self.loop.call_later(seconds, self._close)
+
+    def _close(self) -> None:
+        """Close it; what its client does not take of the last answer is thrown away in the end."""
+        if self.transport.is_closing():
+            self.transport.abort()
+            return
+        self.transport.close()
+        self._allow(_FLUSH_S)
 
     def _cancel_timer(self) -> None:
         if self._timer:

@@ -4,25 +4,30 @@ import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from contract.errors import RequestError
+from contract.errors import RequestError, Unavailable
 from contract.tensors import ENSEMBLE_ALIAS
+from gateway.arrival import Arrivals
 from gateway.ask import Ask
 from gateway.backend import Backend
-from gateway.body import timeout_of
+from gateway.body import check_origin, read_body, timeout_of
 from gateway.errors import INVALID, UNKNOWN, ApiError, Refused, of_request
 from gateway.generate import Numbered, generate
 from gateway.interrupt import Drain
 from gateway.journey import Journey, journey_of
 from gateway.keys import Keys
+from gateway.schema.common import Body
 from gateway.sse import begun
+
+B = TypeVar("B", bound=Body)
 
 log = logging.getLogger("gateway")
 
+_BODIES = 16  # of the largest size, that may be on their way at once
 _OF_THE_PROMPT = ("messages", "tools", "chat_template_kwargs")
 
 
@@ -55,11 +60,20 @@ class Service:
     keys: Keys
     cors_origins: tuple[str, ...] = ()
     drain: Drain = field(default_factory=Drain)
+    arrivals: Arrivals = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.arrivals = Arrivals(_BODIES * self.most_body_bytes)
 
     @property
     def most_body_bytes(self) -> int:
         """The largest body that any deployment accepts."""
         return max(backend.spec.gateway.max_body_mib for backend in self.backends.values()) * 2**20
+
+    async def body(self, request: Request, schema: type[B]) -> B:
+        """A request's body, as :func:`gateway.body.read_body` has it."""
+        check_origin(request, self.cors_origins)
+        return await read_body(request, schema, self.arrivals, self.most_body_bytes)
 
     def backend(self, model: str, journey: Journey) -> Backend:
         """The deployment that a request names.
@@ -115,6 +129,9 @@ class Service:
 
     def told(self, error: Exception, backend: Backend, ask: Ask) -> ApiError:
         """A failure in the words of the request that it befell."""
+        if isinstance(error, Unavailable) and not self.drain.draining:
+            backend.outage.failed()
+            return of_request(error, ask.names, backend.outage.retry_after_s())
         if isinstance(error, RequestError):
             return of_request(error, ask.names, backend.admission.retry_after_s())
         if isinstance(error, Refused):

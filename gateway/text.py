@@ -10,7 +10,7 @@ from uuid import uuid4
 import msgspec
 
 from gateway.answer import Answer
-from gateway.ask import OUTPUTS, Ask, counts_on_the_way, guides_of, put_guide, sampling_inputs, with_seed
+from gateway.ask import OUTPUTS, Ask, check_answers, counts_on_the_way, guides_of, put_guide, sampling_inputs, with_seed
 from gateway.backend import Backend
 from gateway.errors import ApiError
 from gateway.generate import Numbered
@@ -101,12 +101,13 @@ class Text:
         return prompt if self.body.echo and isinstance(prompt, str) else ""
 
 
-def understand(body: TextBody, _: Backend) -> Text:
+def understand(body: TextBody, backend: Backend) -> Text:
     """The asks of a body.
 
     Raises:
-        Refused: it contradicts itself.
+        Refused: it contradicts itself, or asks for too much.
     """
+    check_answers(body, len(body.prompts), backend.admission.most_answers)
     inputs, names = sampling_inputs(body)
     inputs["stream"] = bool(body.stream)
     inputs.setdefault("max_tokens", max(_DEFAULT_TOKENS, body.min_tokens or 0))

@@ -8,6 +8,7 @@ from typing import Protocol
 
 import msgspec
 
+from contract.errors import Unavailable
 from contract.sampling import SamplingParams
 from contract.tensors import FinishReason
 from python_backend.protocol import Engine, Output, Sink, Stats
@@ -17,7 +18,11 @@ class Inspector(Protocol):
     """What looks at a request's guide."""
 
     def refusal(self, sampling: SamplingParams) -> str:
-        """Why the request is refused; '' if it is not. May take seconds."""
+        """Why the request is refused; '' if it is not. May take seconds.
+
+        Raises:
+            Unavailable: nobody can say now.
+        """
 
     def stop(self) -> None:
         """Release what it holds."""
@@ -83,11 +88,15 @@ class GatedEngine:
                 request = self._waiting.get(key)
             if request is None:  # it left meanwhile
                 continue
-            refusal = self._inspector.refusal(request[1])
+            field = "guided_decoding_guide"
+            try:
+                refusal = self._inspector.refusal(request[1])
+            except Unavailable as error:  # no fault of the request
+                refusal, field = str(error), ""
             with self._lock:
                 if self._waiting.pop(key, None) is None:
                     continue
                 if not refusal:
                     self._engine.submit(key, *request)
             if refusal:
-                self._sink([Output(key, finish=FinishReason.ERROR, error=refusal, field="guided_decoding_guide")])
+                self._sink([Output(key, finish=FinishReason.ERROR, error=refusal, field=field)])

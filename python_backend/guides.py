@@ -8,18 +8,22 @@ stack, here as in vLLM. So a request with a guide waits until another process ha
 import os
 import re
 import resource
+import signal
 import socket
 import subprocess
 import sys
 import time
 from collections import OrderedDict
+from contextlib import suppress
 from hashlib import sha256
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Protocol
 
 import msgspec
+import psutil
 
+from contract.errors import Unavailable
 from contract.sampling import SamplingParams
 from contract.spec import Runtime
 
@@ -28,6 +32,10 @@ _KILLED_CPU_S = 3  # by the kernel; the difference is for measuring
 _MOST_S = 10  # until an answer
 _START_S = 90  # until the process is ready: vLLM's environment takes long to import
 _REMEMBERED = 1024
+_TRIES = 2
+_END_S = 1.0
+# How a process ends that a guide was too much for; any other end is somebody else's doing.
+_OWN_DEATHS = {signal.SIGXCPU, signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL}
 _PYTHON = Path(sys.prefix) / "bin" / "python3"
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -44,7 +52,11 @@ class GuideProcess:
         self._known: OrderedDict[bytes, str] = OrderedDict()
 
     def refusal(self, sampling: SamplingParams) -> str:
-        """Why this request's guide is refused; '' if it is not. Takes as long as compiling does."""
+        """Why this request's guide is refused; '' if it is not. Takes as long as compiling does.
+
+        Raises:
+            Unavailable: the process was lost, and its successor too, for what is not this guide's fault.
+        """
         guide = f"{sampling.guided_decoding_guide_type} {sampling.guided_decoding_guide}"
         key = sha256(guide.encode()).digest()
         if key not in self._known:
@@ -61,16 +73,48 @@ class GuideProcess:
             self._process = None
 
     def _ask(self, sampling: SamplingParams) -> str:
+        for _ in range(_TRIES):
+            refusal = self._answer(sampling)
+            if refusal is not None:
+                return refusal
+        raise Unavailable("the process that compiles guides was lost", fix="Try again")
+
+    def _answer(self, sampling: SamplingParams) -> str | None:
+        """What one process says of a guide; None where it was lost, and the guide did not do it."""
+        spent_s = 0.0
         try:
             if self._process is None or self._process.poll() is not None:
                 self._start()
+            spent_s = self._cpu_s()
             self._connection.send_bytes(_encode(sampling))
             if self._connection.poll(_MOST_S):
                 return self._connection.recv_bytes().decode()
         except (EOFError, OSError):
             pass
+        if self._process is None:  # it could not even be started
+            return None
+        at_fault = self._cpu_s() - spent_s > MOST_CPU_S if self._runs() else self._died_of_it()
         self.stop()
-        return f"compiling it fails, or takes more than {MOST_CPU_S} s of CPU"
+        return f"compiling it fails, or takes more than {MOST_CPU_S} s of CPU" if at_fault else None
+
+    def _runs(self) -> bool:
+        """Whether it still does; one that has hung up is given a moment to end."""
+        assert self._process is not None
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(_END_S)
+        return self._process.returncode is None
+
+    def _died_of_it(self) -> bool:
+        assert self._process is not None
+        return -(self._process.returncode or 0) in _OWN_DEATHS
+
+    def _cpu_s(self) -> float:
+        assert self._process is not None
+        try:
+            times = psutil.Process(self._process.pid).cpu_times()
+        except psutil.Error:
+            return 0.0
+        return float(times.user + times.system)
 
     def _start(self) -> None:
         ours, theirs = socket.socketpair()

@@ -138,8 +138,10 @@ class EngineWorker:
         self._order(Abort(key))
 
     def stats(self) -> Stats:
-        """As of the last step."""
-        return self._stats
+        """As of the last step, and what came since: a request that waits for its guide makes none."""
+        stats = self._stats
+        unseen = max(0, len(self._in_flight) - stats.active - stats.waiting)
+        return msgspec.structs.replace(stats, waiting=stats.waiting + unseen)
 
     def stop(self) -> None:
         """End the worker: it exits when its socket closes."""

@@ -138,6 +138,7 @@ async def live(own: Supervision) -> Life:
 
 async def _live_on(server: Server, own: Supervision, took_s: float) -> Life:
     """From ready to the end."""
+    process.close_memory(server)
     own.tell(f"{own.spec.name} is ready after {took_s:.1f} s", "green")
     if not own.state.restarts:
         _announce(own)

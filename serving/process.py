@@ -122,6 +122,13 @@ async def dead_stub(server: Server, interval_s: float) -> str:
         await asyncio.sleep(interval_s)
 
 
+def close_memory(server: Server) -> None:
+    """Keep others of this machine from its shared memory: prompts pass through it, and Triton opens it to all."""
+    for region in SHARED_MEMORY.glob(f"{server.prefix}*"):
+        with suppress(OSError):
+            region.chmod(0o600)
+
+
 def kill(server: Server) -> None:
     """Kill the server with every process of it, at once; sweep up, and return when a GPU is free of them."""
     family = []

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 from annotated_types import Ge, Le
 from pydantic import ConfigDict, Field, model_validator
 
-from gateway.schema.common import WHOLE, Body, Choices, bounds
+from gateway.schema.common import WHOLE, Body, Choices, Many, bounds
 from gateway.schema.decisions import HONOURED, Accepted, Honoured, Refused
 from gateway.schema.refused import TEXT_ONLY
 from gateway.schema.rules import all_of, both, either, has, is_one_of
@@ -14,6 +14,8 @@ FUNCTION_NAME = r"^[a-zA-Z0-9_.-]{1,128}$"
 TOOLS_TO_CHOOSE = either(is_one_of("tool_choice", "none", "auto"), has("tools", type="array", minItems=1))
 BESIDE = Accepted("kept by the client beside an earlier answer")
 CACHED = Accepted("the prefix cache is always on")
+
+Role = Literal["system", "developer", "user", "assistant", "tool"]
 
 
 class TextPart(Body):
@@ -63,19 +65,19 @@ class Message(Body):
         )
     )
 
-    role: Annotated[Literal["system", "developer", "user", "assistant", "tool"], HONOURED]
+    role: Annotated[Role, HONOURED]
     content: Annotated[
-        str | list[TextPart | RefusalPart] | None, Honoured("an assistant's may be null, or left out")
+        str | Many[TextPart | RefusalPart] | None, Honoured("an assistant's may be null, or left out")
     ] = None
     name: Annotated[str | None, Honoured("for templates that write it")] = None
-    tool_calls: Annotated[list[ToolCall] | None, HONOURED] = None
+    tool_calls: Annotated[Many[ToolCall] | None, HONOURED] = None
     tool_call_id: Annotated[str | None, HONOURED] = None
     reasoning_content: Annotated[str | None, Honoured("for templates that write earlier reasoning")] = None
     reasoning: Annotated[str | None, Honoured("another name for reasoning_content")] = None
-    thinking_blocks: Annotated[list[Any] | None, Accepted("the reasoning again, as litellm keeps it")] = None
-    reasoning_details: Annotated[list[Any] | None, Accepted("the reasoning again, as OpenRouter has it")] = None
+    thinking_blocks: Annotated[Many[Any] | None, Accepted("the reasoning again, as litellm keeps it")] = None
+    reasoning_details: Annotated[Many[Any] | None, Accepted("the reasoning again, as OpenRouter has it")] = None
     refusal: Annotated[str | None, Honoured("is the content where there is none")] = None
-    annotations: Annotated[list[Any] | None, BESIDE] = None
+    annotations: Annotated[Many[Any] | None, BESIDE] = None
     parsed: Annotated[Any, BESIDE] = None
     id: Annotated[str | None, BESIDE] = None
     provider_specific_fields: Annotated[Any, BESIDE] = None
@@ -126,7 +128,7 @@ class AllowedTools(Body):
     """Some of the tools, and whether one of them must be used."""
 
     mode: Annotated[Literal["auto", "required"], HONOURED]
-    tools: Annotated[list[NamedTool], Field(min_length=1), HONOURED]
+    tools: Annotated[Many[NamedTool], Field(min_length=1), HONOURED]
 
 
 class AllowedToolsChoice(Body):
@@ -176,11 +178,11 @@ class ChatBody(Choices):
         )
     )
 
-    messages: Annotated[list[Message], Field(min_length=1), HONOURED]
+    messages: Annotated[Many[Message], Field(min_length=1), HONOURED]
     max_completion_tokens: Annotated[int | None, *bounds("max_tokens"), WHOLE, HONOURED] = None
     logprobs: Annotated[bool | None, HONOURED] = None
     top_logprobs: Annotated[int | None, Ge(0), Le(20), WHOLE, HONOURED] = None
-    tools: Annotated[list[Tool] | None, HONOURED] = None
+    tools: Annotated[Many[Tool] | None, HONOURED] = None
     tool_choice: Annotated[Literal["none", "auto", "required"] | NamedTool | AllowedToolsChoice | None, HONOURED] = None
     parallel_tool_calls: Annotated[bool | None, HONOURED] = None
     response_format: Annotated[ResponseFormat | None, HONOURED] = None

@@ -1,12 +1,18 @@
 """What the bodies of all endpoints share: sampling, and the fields that are accepted because they change nothing."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from annotated_types import Ge, Gt, Le
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from contract.sampling import BOUNDS
 from gateway.schema.decisions import HONOURED, Accepted, Honoured, Refused
+
+T = TypeVar("T")
+Many = Annotated[list[T], Field(fail_fast=True)]  # the faults of one element are told, not those of all
+
+_MOST_FIELDS = 256
+_MOST_TOKENS = 1024  # that a request may name one by one
 
 
 class Body(BaseModel):
@@ -17,6 +23,8 @@ class Body(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _without_nulls(cls, given: Any) -> Any:
+        if isinstance(given, dict) and len(given) > _MOST_FIELDS:
+            raise ValueError(f"{len(given)} fields are more than there are")
         if isinstance(given, dict) and None in given.values():
             return {name: value for name, value in given.items() if value is not None}
         return given
@@ -30,6 +38,12 @@ def bounds(name: str) -> tuple[Ge | Gt, Le]:
 
 def _whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _few_biases(value: Any) -> Any:
+    if isinstance(value, dict) and len(value) > _MOST_TOKENS:
+        raise ValueError(f"has {len(value)} tokens, the most are {_MOST_TOKENS}")
+    return value
 
 
 WHOLE = BeforeValidator(_whole)  # JSON has one kind of number: 1.0 is 1
@@ -66,7 +80,7 @@ class Sampling(Common):
     ignore_eos: Annotated[bool | None, HONOURED] = None
     min_tokens: Annotated[int | None, *bounds("min_tokens"), WHOLE, HONOURED] = None
     repetition_penalty: Annotated[float | None, *bounds("repetition_penalty"), HONOURED] = None
-    stop_token_ids: Annotated[list[TokenId] | None, HONOURED] = None
+    stop_token_ids: Annotated[Many[TokenId] | None, Field(max_length=_MOST_TOKENS), HONOURED] = None
     min_p: Annotated[float | None, *bounds("min_p"), HONOURED] = None
     skip_special_tokens: Annotated[bool | None, HONOURED] = None
     use_beam_search: Annotated[Any, Refused(NO_BEAMS, False)] = None
@@ -92,7 +106,7 @@ class StructuredOutputs(Body):
     regex: Annotated[str | None, HONOURED] = None
     grammar: Annotated[str | None, Honoured("EBNF as GBNF has it")] = None
     json_object: Annotated[bool | None, HONOURED] = None
-    choice: Annotated[list[Choice] | None, Field(min_length=1), HONOURED] = None
+    choice: Annotated[Many[Choice] | None, Field(min_length=1), HONOURED] = None
     structural_tag: Annotated[str | None, Honoured("as xgrammar has it")] = None
     disable_fallback: Annotated[bool | None, Accepted("there is one compiler of guides, and no fallback")] = None
     disable_any_whitespace: Annotated[Any, Refused(_BLANKS, False)] = None
@@ -106,16 +120,20 @@ class Choices(Sampling):
     n: Annotated[int | None, Ge(1), Le(128), WHOLE, HONOURED] = None
     seed: Annotated[int | None, Ge(-(2**63)), Le(2**63 - 1), WHOLE, HONOURED] = None
     include_stop_str_in_output: Annotated[bool | None, HONOURED] = None
-    bad_words: Annotated[list[str] | None, HONOURED] = None
-    stop: Annotated[str | Annotated[list[str], Field(max_length=16)] | None, Honoured('`""` is none')] = None
+    bad_words: Annotated[Many[str] | None, Field(max_length=_MOST_TOKENS), HONOURED] = None
+    stop: Annotated[str | Annotated[Many[str], Field(max_length=16)] | None, Honoured('`""` is none')] = None
     presence_penalty: Annotated[float | None, *bounds("presence_penalty"), HONOURED] = None
     frequency_penalty: Annotated[float | None, *bounds("frequency_penalty"), HONOURED] = None
-    logit_bias: Annotated[dict[str, Annotated[float, Ge(-100), Le(100)]] | None, HONOURED] = None
+    logit_bias: Annotated[
+        Annotated[dict[str, Annotated[float, Ge(-100), Le(100)]], Field(max_length=_MOST_TOKENS)] | None,
+        BeforeValidator(_few_biases),
+        HONOURED,
+    ] = None
     max_tokens: Annotated[int | None, *bounds("max_tokens"), WHOLE, HONOURED] = None
     stream_options: Annotated[StreamOptions | None, Honoured("an answer that is not streamed has its usage")] = None
     guided_json: Annotated[dict[str, Any] | str | None, HONOURED] = None
     guided_regex: Annotated[str | None, HONOURED] = None
-    guided_choice: Annotated[list[Choice] | None, Field(min_length=1), HONOURED] = None
+    guided_choice: Annotated[Many[Choice] | None, Field(min_length=1), HONOURED] = None
     guided_grammar: Annotated[str | None, Honoured("EBNF as GBNF has it")] = None
     regex: Annotated[str | None, Honoured("SGLang's name for guided_regex")] = None
     ebnf: Annotated[str | None, Honoured("SGLang's name for guided_grammar")] = None

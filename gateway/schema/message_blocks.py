@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import ConfigDict, Tag, model_validator
 
-from gateway.schema.common import Body
+from gateway.schema.common import Body, Many
 from gateway.schema.decisions import HONOURED, Accepted, Honoured, Refused
 from gateway.schema.kinds import kinds
 from gateway.schema.refused import TEXT_ONLY
@@ -21,7 +21,7 @@ class TextBlock(Body):
     type: Literal["text"]
     text: Annotated[str, HONOURED]
     cache_control: CacheControl = None
-    citations: Annotated[list[Any] | None, Accepted("of an earlier answer")] = None
+    citations: Annotated[Many[Any] | None, Accepted("of an earlier answer")] = None
 
 
 class ThinkingBlock(Body):
@@ -54,7 +54,7 @@ class ContentSource(Body):
     """A document's content, in blocks."""
 
     type: Literal["content"]
-    content: Annotated[str | list[TextBlock], HONOURED]
+    content: Annotated[str | Many[TextBlock], HONOURED]
 
 
 class TextSource(Body):
@@ -92,7 +92,7 @@ class SearchResultBlock(Body):
     type: Literal["search_result"]
     source: Annotated[str, HONOURED]
     title: Annotated[str, HONOURED]
-    content: Annotated[list[TextBlock], HONOURED]
+    content: Annotated[Many[TextBlock], HONOURED]
     citations: Annotated[Citations | None, HONOURED] = None
     cache_control: CacheControl = None
 
@@ -112,7 +112,7 @@ class ToolResultBlock(Body):
 
     type: Literal["tool_result"]
     tool_use_id: Annotated[str, HONOURED]
-    content: Annotated[str | list[ResultBlock] | None, HONOURED] = None
+    content: Annotated[str | Many[ResultBlock] | None, HONOURED] = None
     is_error: Annotated[bool | None, Honoured("the model reads `Error: ` before the content")] = None
     cache_control: CacheControl = None
 
@@ -155,7 +155,7 @@ class InputMessage(Body):
     model_config = ConfigDict(json_schema_extra=either(*(_turn(role) for role in ("user", "assistant", "system"))))
 
     role: Annotated[Literal["user", "assistant", "system"], HONOURED]
-    content: Annotated[str | list[Block], Honoured("a last message of the assistant is continued")]
+    content: Annotated[str | Many[Block], Honoured("a last message of the assistant is continued")]
 
     @model_validator(mode="after")
     def _by_its_speaker(self) -> Self:

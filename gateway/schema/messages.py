@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import ConfigDict, Field, model_validator
 
 from gateway.schema.chat import FUNCTION_NAME
-from gateway.schema.common import WHOLE, Body, bounds
+from gateway.schema.common import WHOLE, Body, Many, bounds
 from gateway.schema.decisions import HONOURED, Accepted, Honoured, Refused
 from gateway.schema.effort import EFFORT, Effort
 from gateway.schema.message_blocks import CacheControl, InputMessage, TextBlock
@@ -22,7 +22,7 @@ class Tool(Body):
     name: Annotated[str, Field(pattern=FUNCTION_NAME), HONOURED]
     description: Annotated[str | None, HONOURED] = None
     input_schema: Annotated[dict[str, Any], HONOURED]
-    input_examples: Annotated[list[dict[str, Any]] | None, Honoured("as the schema's `examples`")] = None
+    input_examples: Annotated[Many[dict[str, Any]] | None, Honoured("as the schema's `examples`")] = None
     strict: Annotated[bool | None, Accepted("calls that must be made fit their schema anyway")] = None
     allowed_callers: Annotated[Any, Refused("tools are called by the model alone", ["direct"])] = None
     defer_loading: Annotated[Any, Refused("there is no tool search here; leave out what is not needed", False)] = None
@@ -97,7 +97,7 @@ class ContextEdit(Body):
 class ContextManagement(Body):
     """How the provider may shorten the conversation."""
 
-    edits: Annotated[list[ContextEdit] | None, Honoured("beyond these edits the context is never shortened")] = None
+    edits: Annotated[Many[ContextEdit] | None, Honoured("beyond these edits the context is never shortened")] = None
 
 
 class CountBody(Body):
@@ -117,16 +117,16 @@ class CountBody(Body):
     )
 
     model: Annotated[str, Honoured("a deployment's name")]
-    messages: Annotated[list[InputMessage], Field(min_length=1), HONOURED]
-    system: Annotated[str | list[TextBlock] | None, HONOURED] = None
-    tools: Annotated[list[Tool] | None, HONOURED] = None
+    messages: Annotated[Many[InputMessage], Field(min_length=1), HONOURED]
+    system: Annotated[str | Many[TextBlock] | None, HONOURED] = None
+    tools: Annotated[Many[Tool] | None, HONOURED] = None
     tool_choice: Annotated[ToolChoice | None, HONOURED] = None
     thinking: Annotated[Thinking | None, HONOURED] = None
     output_config: Annotated[OutputConfig | None, HONOURED] = None
     output_format: Annotated[OutputFormat | None, Honoured("the older name of output_config.format")] = None
     context_management: Annotated[ContextManagement | None, HONOURED] = None
     cache_control: CacheControl = None
-    betas: Annotated[list[str] | None, Accepted("as the header anthropic-beta: none is needed")] = None
+    betas: Annotated[Many[str] | None, Accepted("as the header anthropic-beta: none is needed")] = None
     user_profile_id: Annotated[str | None, Accepted("names who asks to the provider")] = None
     workspace_id: Annotated[str | None, Accepted("names who asks to the provider")] = None
     mcp_servers: Annotated[Any, Refused(_OUR_TOOLS_ONLY, [])] = None
@@ -154,7 +154,7 @@ class MessagesBody(CountBody):
     top_p: Annotated[float | None, *bounds("top_p"), HONOURED] = None
     top_k: Annotated[int | None, Field(ge=-1, lt=2**31), WHOLE, Honoured("-1 and 0: off")] = None
     stop_sequences: Annotated[
-        list[Annotated[str, Field(min_length=1)]] | None,
+        Many[Annotated[str, Field(min_length=1)]] | None,
         Field(max_length=16),
         Honoured("the one that ended the answer comes back"),
     ] = None

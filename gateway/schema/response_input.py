@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Tag
 
-from gateway.schema.common import Body
+from gateway.schema.common import Body, Many
 from gateway.schema.decisions import HONOURED, Accepted, Honoured
 from gateway.schema.kinds import kinds
 from gateway.schema.refused import TEXT_ONLY
@@ -23,8 +23,8 @@ class InputText(Body):
 
     type: Literal["input_text", "output_text", "text"]
     text: Annotated[str, HONOURED]
-    annotations: Annotated[list[Any] | None, _OF_AN_ANSWER] = None
-    logprobs: Annotated[list[Any] | None, _OF_AN_ANSWER] = None
+    annotations: Annotated[Many[Any] | None, _OF_AN_ANSWER] = None
+    logprobs: Annotated[Many[Any] | None, _OF_AN_ANSWER] = None
 
 
 class InputRefusal(Body):
@@ -46,7 +46,7 @@ class InputMessage(Body):
 
     type: Literal["message"] = "message"
     role: Annotated[Literal["user", "assistant", "system", "developer"], HONOURED]
-    content: Annotated[str | list[Part], HONOURED]
+    content: Annotated[str | Many[Part], HONOURED]
     id: Id = None
     status: Status = None
     phase: Annotated[Literal["commentary", "final_answer"] | None, _OF_AN_ANSWER] = None
@@ -70,7 +70,7 @@ class InputCallOutput(Body):
 
     type: Literal["function_call_output"]
     call_id: Annotated[str, HONOURED]
-    output: Annotated[str | list[Part], HONOURED]
+    output: Annotated[str | Many[Part], HONOURED]
     id: Id = None
     status: Status = None
     caller: Caller = None
@@ -94,7 +94,7 @@ class InputCustomCallOutput(Body):
 
     type: Literal["custom_tool_call_output"]
     call_id: Annotated[str, HONOURED]
-    output: Annotated[str | list[Part], HONOURED]
+    output: Annotated[str | Many[Part], HONOURED]
     id: Id = None
     status: Status = None
     caller: Caller = None
@@ -112,8 +112,8 @@ class InputReasoning(Body):
 
     type: Literal["reasoning"]
     id: Id = None
-    summary: Annotated[list[ReasoningText] | None, Accepted("the reasoning itself is in content")] = None
-    content: Annotated[list[ReasoningText] | None, HONOURED] = None
+    summary: Annotated[Many[ReasoningText] | None, Accepted("the reasoning itself is in content")] = None
+    content: Annotated[Many[ReasoningText] | None, HONOURED] = None
     encrypted_content: Annotated[
         str | None, Honoured("what an answer here had stands for its content; another provider's cannot be read")
     ] = None

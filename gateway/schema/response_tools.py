@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, Tag
 
 from gateway.schema.chat import FUNCTION_NAME
-from gateway.schema.common import Body
+from gateway.schema.common import Body, Many
 from gateway.schema.decisions import HONOURED, Accepted, Honoured, Refused
 from gateway.schema.kinds import kinds, only
 
@@ -70,7 +70,7 @@ class NamespaceTool(Body):
     name: Name
     description: Annotated[str | None, Accepted("the tools have their own")] = None
     tools: Annotated[
-        list[
+        Many[
             Annotated[
                 Annotated[FunctionTool, Tag("FunctionTool")] | Annotated[CustomTool, Tag("CustomTool")],
                 *kinds(_NO_SUCH_TOOL, function="FunctionTool", custom="CustomTool"),
@@ -113,7 +113,7 @@ class AllowedTools(Body):
 
     type: Literal["allowed_tools"]
     mode: Annotated[Literal["auto", "required"], HONOURED]
-    tools: Annotated[list[NamedTool], Field(min_length=1), Honoured("the model sees these alone")]
+    tools: Annotated[Many[NamedTool], Field(min_length=1), Honoured("the model sees these alone")]
 
 
 Choice = Annotated[

@@ -6,7 +6,7 @@ from annotated_types import Ge, Le
 from pydantic import ConfigDict, Field, model_validator
 
 from gateway.schema.chat import TOOLS_TO_CHOOSE
-from gateway.schema.common import WHOLE, Body, Sampling, bounds
+from gateway.schema.common import WHOLE, Body, Many, Sampling, bounds
 from gateway.schema.decisions import HONOURED, Accepted, Honoured, Refused
 from gateway.schema.effort import EFFORT, Effort
 from gateway.schema.response_input import Item
@@ -70,17 +70,17 @@ class ResponsesBody(Sampling):
     )
 
     input: Annotated[
-        Annotated[str, Field(min_length=1)] | Annotated[list[Item], Field(min_length=1)],
+        Annotated[str, Field(min_length=1)] | Annotated[Many[Item], Field(min_length=1)],
         HONOURED,
     ]
     instructions: Annotated[str | None, HONOURED] = None
     max_output_tokens: Annotated[int | None, *bounds("max_tokens"), WHOLE, HONOURED] = None
-    tools: Annotated[list[Tool] | None, Honoured("but for web_search, which the model is not told of")] = None
+    tools: Annotated[Many[Tool] | None, Honoured("but for web_search, which the model is not told of")] = None
     tool_choice: Annotated[Choice | None, HONOURED] = None
     parallel_tool_calls: Annotated[bool | None, HONOURED] = None
     text: Annotated[TextConfig | None, HONOURED] = None
     include: Annotated[
-        list[Literal["message.output_text.logprobs", "reasoning.encrypted_content"]] | None,
+        Many[Literal["message.output_text.logprobs", "reasoning.encrypted_content"]] | None,
         Honoured("reasoning is encoded, not encrypted: it is no secret here"),
     ] = None
     top_logprobs: Annotated[int | None, Ge(0), Le(20), WHOLE, HONOURED] = None

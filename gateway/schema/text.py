@@ -3,20 +3,30 @@
 from typing import Annotated, Any, Self, cast
 
 from annotated_types import Ge, Le
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
-from gateway.schema.common import WHOLE, Choices, TokenId, bounds
+from gateway.schema.common import WHOLE, Choices, Many, TokenId, bounds
 from gateway.schema.decisions import HONOURED, Honoured, Refused
+from gateway.schema.rules import either, is_one_of
 
 Text = Annotated[str, Field(min_length=1)]
-Ids = Annotated[list[TokenId], Field(min_length=1)]
+Ids = Annotated[Many[TokenId], Field(min_length=1)]
+
+
+_TEXTS = [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]
 
 
 class TextBody(Choices):
     """A text to be continued."""
 
+    model_config = ConfigDict(
+        json_schema_extra=either(
+            is_one_of("echo", False), {"properties": {"prompt": {"anyOf": _TEXTS}, "logprobs": {"type": "null"}}}
+        )
+    )
+
     prompt: Annotated[
-        Text | Ids | Annotated[list[Text], Field(min_length=1)] | Annotated[list[Ids], Field(min_length=1)], HONOURED
+        Text | Ids | Annotated[Many[Text], Field(min_length=1)] | Annotated[Many[Ids], Field(min_length=1)], HONOURED
     ]
     max_tokens: Annotated[
         int | None, *bounds("max_tokens"), WHOLE, Honoured("16 where it is not given, as OpenAI's")

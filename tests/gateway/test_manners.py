@@ -40,6 +40,18 @@ def test_a_page_of_another_origin_may_post(http: httpx.Client) -> None:
     assert "access-control-allow-origin" not in stranger.headers
 
 
+@pytest.mark.parametrize("kind", ["text/plain", "", "application/x-www-form-urlencoded"])
+def test_a_stranger_asks_before_it_posts(http: httpx.Client, kind: str) -> None:
+    """What a browser sends of any page without asking is taken of none but our own and its friends'."""
+
+    def post(**headers: str) -> int:
+        given = headers | ({"content-type": kind} if kind else {})
+        return http.post(CHAT, content=json.dumps(BODY).encode(), headers=given).status_code
+
+    assert post(origin="http://stranger.example") == post(origin="null") == 415
+    assert post() == post(origin=FRIEND) == post(origin=str(http.base_url).rstrip("/")) == 200
+
+
 def test_an_id_is_taken_over(http: httpx.Client) -> None:
     assert http.post(CHAT, json=BODY, headers={"x-request-id": "mine-1"}).headers["x-request-id"] == "mine-1"
     for unfit in ("", "two words", "é", "x" * 129):

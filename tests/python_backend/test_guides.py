@@ -1,12 +1,17 @@
 """Guides that would break or stop the engine are refused outside of it, with the reason; the others pass."""
 
+import os
+import signal
 import threading
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import pytest
 
+from contract.errors import Unavailable
 from contract.sampling import SamplingParams
 from contract.tensors import FinishReason
+from python_backend import guides
 from python_backend.gate import GatedEngine
 from python_backend.guides import GuideProcess
 from python_backend.protocol import Output
@@ -62,6 +67,25 @@ def test_bad_guides_are_refused_with_the_reason(process: GuideProcess, kind: str
     assert reason in refusal
     assert "/home/" not in refusal and ".cc" not in refusal
     assert process.refusal(asking("regex", "a+")) == ""  # it is there for the next one
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_lost_process_is_not_the_guides_fault(
+    process: GuideProcess, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    assert process.refusal(asking("regex", "z")) == ""  # it runs
+    monkeypatch.setattr(guides, "_MOST_S", 1)
+    os.kill(process._process.pid, number)  # type: ignore[union-attr]
+    assert process.refusal(asking("regex", f"y{{{number}}}")) == ""
+
+
+def test_a_loss_is_forgotten(process: GuideProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as broken:
+        broken.setattr(guides, "_PYTHON", Path("/bin/false"))
+        process.stop()
+        with pytest.raises(Unavailable, match="Try again"):
+            process.refusal(asking("regex", "x{7}"))
+    assert process.refusal(asking("regex", "x{7}")) == ""
 
 
 class Collected:

@@ -143,3 +143,17 @@ def test_an_engine_that_cannot_be_imported_says_why_and_leaves_no_process(
     with contextlib.suppress(psutil.NoSuchProcess):
         psutil.Process(int(str(refusal.value).rsplit(", ")[-1])).wait(HANG_S)
     assert "Traceback" not in capfd.readouterr().err
+
+
+def test_what_waits_for_its_guide_is_in_flight(worker: EngineWorker, heard: Heard) -> None:
+    """No step tells of it, and a server that drains must know."""
+    worker.submit(1, PROMPT, SamplingParams(max_tokens=1))
+    heard.wait(ended={1})
+    slow = SamplingParams(
+        max_tokens=1, guided_decoding_guide_type="regex", guided_decoding_guide="((a{0,300}){0,300})c"
+    )
+    worker.submit(2, PROMPT, slow)
+    assert worker.stats().waiting == 1
+    worker.abort(2)
+    heard.wait(ended={2})
+    assert worker.stats().waiting == worker.stats().active == 0

@@ -79,6 +79,7 @@ def test_a_stage_that_dies_or_hangs(served: Running, stage: int, number: signal.
     assert Stream(served.spec, 20).end(10) == ""
     regions = list(process.SHARED_MEMORY.glob(f"{shm_prefix(served.spec, served.folder.parent.parent)}*"))
     assert len(regions) == len(PROCESSES), "the dead left shared memory behind"
+    assert all(region.stat().st_mode & 0o077 == 0 for region in regions), "others may read it"
 
 
 def test_drains(site: Site, start: Start) -> None:
