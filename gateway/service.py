@@ -14,7 +14,7 @@ from contract.tensors import ENSEMBLE_ALIAS
 from gateway.ask import Ask
 from gateway.backend import Backend
 from gateway.body import timeout_of
-from gateway.errors import INVALID, UNKNOWN, ApiError, Refused, of_request
+from gateway.errors import INVALID, UNKNOWN, ApiError, Refused, of_request, refuse
 from gateway.generate import Numbered, generate
 from gateway.interrupt import Drain
 from gateway.journey import Journey, journey_of
@@ -23,7 +23,7 @@ from gateway.sse import begun
 
 log = logging.getLogger("gateway")
 
-_OF_THE_PROMPT = ("messages", "tools", "chat_template_kwargs")
+OF_THE_PROMPT = ("messages", "tools", "chat_template_kwargs")
 
 
 class Work(Protocol):
@@ -61,19 +61,23 @@ class Service:
         """The largest body that any deployment accepts."""
         return max(backend.spec.gateway.max_body_mib for backend in self.backends.values()) * 2**20
 
-    def backend(self, model: str, journey: Journey) -> Backend:
-        """The deployment that a request names.
+    def backend(self, model: str | None, journey: Journey) -> Backend:
+        """The deployment that a request names; none need be named where there is one.
 
         Raises:
             Refused: there is none of this name.
         """
-        found = self.backends.get(model)
-        if found is None and model == ENSEMBLE_ALIAS and len(self.backends) == 1:  # as Triton's own doors have it
+        found = self.backends.get(model or "")
+        if (
+            found is None and model in (None, ENSEMBLE_ALIAS) and len(self.backends) == 1
+        ):  # as Triton's own doors have it
             (found,) = self.backends.values()
+        if found is None and model is None:
+            raise refuse(f"is needed; there is {', '.join(self.backends)}", param="model")
         if found is None:
             message = f"The model {model!r:.80} does not exist; there is {', '.join(self.backends)}"
             raise Refused(ApiError(404, message, INVALID, "model_not_found", "model"))
-        journey.model = model
+        journey.model = found.name if model is None else model
         return found
 
     async def answer(self, request: Request, backend: Backend, work: Work) -> Response:
@@ -107,7 +111,7 @@ class Service:
         Raises:
             Refused: no answer could be made to it.
         """
-        prompt = {name: value for name, value in ask.inputs.items() if name in _OF_THE_PROMPT}
+        prompt = {name: value for name, value in ask.inputs.items() if name in OF_THE_PROMPT}
         try:
             return await backend.client.count(prompt, timeout_s=timeout_of(request))
         except RequestError as error:
