@@ -163,7 +163,7 @@ class AsyncClient:
     async def tokenize(
         self, inputs: Inputs, *, add_special_tokens: bool = True, timeout_s: float | None = None
     ) -> Tokens:
-        """The tokens of the prompt that these input tensors make, however many.
+        """The tokens of the prompt that these input tensors make, more than the context has too.
 
         Args:
             add_special_tokens: a text has those of the model; a chat has its template's anyway.

@@ -24,6 +24,10 @@ _RESERVED = {"messages", *inspect.signature(PreTrainedTokenizerBase.apply_chat_t
     "documents",
 }
 
+# Of what is only to be tokenized: other prompts wait for it, half a second.
+_MOST_BYTES = 2**20
+_MOST_IDS = 2**18
+
 
 class PromptTokenizer:
     """The tokenizer of one deployment, with the limits it checks."""
@@ -71,7 +75,7 @@ class PromptTokenizer:
         return self._fitting(self._encode(text, mark, add_special_tokens=field == "text_input"), field)
 
     def tokenized(self, prompt: Prompt, *, add_special_tokens: bool) -> EngineRequest:
-        """The prompt's ids, and what they are, however many: nothing is to be generated.
+        """The prompt's ids, and what they are, more than the context has too: nothing is to be generated.
 
         Args:
             add_special_tokens: a text has those of the model; a chat has its template's anyway.
@@ -82,9 +86,10 @@ class PromptTokenizer:
         ids = prompt.input_ids
         if ids is None:
             text, mark, field = self._text(prompt)
-            _check_text(text, field)
+            _check_size(_check_text(text, field), _MOST_BYTES, "bytes", field)
             ids = self._encode(text, mark, add_special_tokens=add_special_tokens and field == "text_input")
         else:
+            _check_size(len(ids), _MOST_IDS, "tokens", "input_ids")
             self._check_ids(ids, "input_ids")
         tokens = [self._backend.id_to_token(index) or "" for index in ids]
         told = Tokenized(self._backend.decode(ids, skip_special_tokens=False), tokens)
@@ -223,3 +228,8 @@ def _check_text(text: str, field: str) -> int:
         return len(text.encode())
     except UnicodeEncodeError as error:
         raise InvalidRequest(f"has half a surrogate pair: {error.object[error.start]!a}", field=field) from None
+
+
+def _check_size(size: int, most: int, unit: str, field: str) -> None:
+    if size > most:
+        raise InvalidRequest(f"has {size} {unit}, of at most {most}", field=field, fix="Send it in parts")

@@ -68,6 +68,8 @@ def test_the_tokenizers_own_words(real: httpx.Client, http: httpx.Client) -> Non
         (TOKENIZE, {"messages": user("x"), "add_special_tokens": True}, "add_special_tokens"),
         (TOKENIZE, {"messages": user("x"), "add_generation_prompt": True, "continue_final_message": True}, "add_"),
         (TOKENIZE, {"messages": user("x"), "chat_template_kwargs": {"tokenize": True}}, "chat_template_kwargs"),
+        (TOKENIZE, {"prompt": "x" * (2**20 + 1)}, "prompt"),
+        (DETOKENIZE, {"tokens": [5] * (2**18 + 1)}, "tokens"),
         (DETOKENIZE, {"tokens": [10**6]}, "tokens"),
         (DETOKENIZE, {"tokens": ["x"]}, "tokens"),
     ],
