@@ -17,11 +17,11 @@ import grpc.aio
 import numpy as np
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from clients.request import Answer, Delta, Inputs, inputs_of, joined
+from clients.request import Answer, Delta, Inputs, Tokens, inputs_of, joined
 from clients.wire import OUTPUTS, from_rpc, to_delta, to_message
-from contract.errors import RequestError, from_wire
+from contract.errors import InternalError, RequestError, from_wire
 from contract.tensors import ENGINE_REQUEST, ENSEMBLE_ALIAS, stage_names
-from contract.wire import unpack_request
+from contract.wire import TOKENIZE, EngineRequest, unpack_request
 
 # Without its own pool, two clients of one process would share a connection and its back-off.
 _OPTIONS = (
@@ -158,7 +158,31 @@ class AsyncClient:
         Raises:
             RequestError: what a request with these tensors would be refused with.
         """
-        message = to_message(stage_names(self._model)[0], inputs, outputs=(ENGINE_REQUEST.name,))
+        return len((await self._first_stage(self._to_first_stage(inputs), timeout_s)).input_ids)
+
+    async def tokenize(
+        self, inputs: Inputs, *, add_special_tokens: bool = True, timeout_s: float | None = None
+    ) -> Tokens:
+        """The tokens of the prompt that these input tensors make, more than the context has too.
+
+        Args:
+            add_special_tokens: a text has those of the model; a chat has its template's anyway.
+
+        Raises:
+            RequestError: they make no prompt.
+        """
+        message = self._to_first_stage(inputs)
+        message.parameters[TOKENIZE].bool_param = add_special_tokens
+        found = await self._first_stage(message, timeout_s)
+        if found.tokenized is None:
+            raise InternalError("the server tokenizes for no one: it is older than this client")
+        return Tokens(found.input_ids, found.tokenized.tokens, found.tokenized.text)
+
+    def _to_first_stage(self, inputs: Inputs) -> service_pb2.ModelInferRequest:
+        return to_message(stage_names(self._model)[0], inputs, outputs=(ENGINE_REQUEST.name,))
+
+    async def _first_stage(self, message: service_pb2.ModelInferRequest, timeout_s: float | None) -> EngineRequest:
+        """What the first stage makes of a request."""
         try:
             (response,) = [each async for each in next(self._infer)(message, timeout=timeout_s)]
         except grpc.aio.AioRpcError as error:
@@ -166,7 +190,7 @@ class AsyncClient:
         if response.error_message:
             raise from_wire(response.error_message)
         (packed,) = response.infer_response.raw_output_contents
-        return len(unpack_request(np.frombuffer(packed, dtype=np.uint8)).input_ids)
+        return unpack_request(np.frombuffer(packed, dtype=np.uint8))
 
     async def deltas(
         self,

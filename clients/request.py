@@ -22,10 +22,20 @@ class Delta:
     finish_reason: str = ""
     num_input_tokens: int = 0
     num_output_tokens: int = 0
+    num_cached_tokens: int | None = None  # of the prompt, where the engine tells
     log_probs: tuple[float, ...] = ()
     tokens: tuple[bytes, ...] = ()  # of output_ids, with return_log_probs
     matched_stop: str = ""  # the stop string that ended the answer
     top_log_probs: tuple[tuple[tuple[bytes, float], ...], ...] = ()  # alternatives of each of output_ids, with logprobs
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """A prompt as the model's tokenizer has it."""
+
+    ids: list[int]
+    tokens: list[str]  # the ids as the vocabulary has them
+    text: str  # of the ids, special tokens included
 
 
 @dataclass(frozen=True)

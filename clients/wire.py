@@ -53,6 +53,7 @@ def to_delta(response: service_pb2.ModelInferResponse) -> Delta:
         matched_stop=_text(raw.get("matched_stop", b"")),
         num_input_tokens=sum(_numbers("i", raw.get("num_input_tokens", b""))),
         num_output_tokens=sum(_numbers("i", raw.get("num_output_tokens", b""))),
+        num_cached_tokens=next(iter(_numbers("i", raw.get("num_cached_tokens", b""))), None),
         log_probs=_numbers("f", raw.get("output_log_probs", b"")),
         tokens=tuple(bytes(token) for token in _json(raw.get("output_tokens", b""))),
         top_log_probs=tuple(

@@ -158,6 +158,12 @@ OUTPUTS: tuple[Tensor, ...] = (
     Tensor("num_input_tokens", "INT32", doc="Tokens of the prompt; in the first response and the last."),
     Tensor("num_output_tokens", "INT32", doc="Tokens generated; in the last response."),
     Tensor(
+        "num_cached_tokens",
+        "INT32",
+        ours=True,
+        doc="Tokens of the prompt that the prefix cache had; in the last response, where the engine tells.",
+    ),
+    Tensor(
         "cum_log_probs", "FP32", (-1,), doc="Sum of the log probabilities, with return_log_probs; in the last response."
     ),
     Tensor("output_log_probs", "FP32", (-1, -1), doc="[1, tokens] of output_ids, with return_log_probs."),

@@ -12,6 +12,16 @@ from contract.sampling import SamplingParams
 
 Bytes = npt.NDArray[np.uint8]
 
+# A parameter of a request to the first stage: only its tokens are wanted, with the model's special ones or without.
+TOKENIZE = "conch_tokenize"
+
+
+class Tokenized(msgspec.Struct, frozen=True):
+    """What a prompt is to its tokenizer."""
+
+    text: str  # of the ids, special tokens included
+    tokens: list[str]  # the ids as the vocabulary has them
+
 
 class EngineRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     """preprocess → engine: one tokenized request."""
@@ -29,6 +39,7 @@ class EngineRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     canary: bool = False  # the supervisor's own probe: admitted over the limits, kept out of the metrics
     with_prompt: bool = False  # the whole answer begins with the prompt
     key: int = 0  # what the stream shall be known by; 0: the engine's stage chooses
+    tokenized: Tokenized | None = None  # instead of an answer: no engine takes this request
 
 
 class Opening(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -67,6 +78,7 @@ class EngineDelta(msgspec.Struct, omit_defaults=True):
     top_log_probs: list[list[TopLogprob]] = []
     opening: Opening | None = None  # on the first delta of a stream
     finish: str = ""  # a FinishReason on the last delta
+    cached_tokens: int | None = None  # of the prompt; told once, or not at all
     error: str = ""  # RequestError.to_wire() when finish is "error"
     sent_ns: int = 0  # time.monotonic_ns(), which all processes of a machine share
 

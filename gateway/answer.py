@@ -17,6 +17,7 @@ class Answer:
         self.finish_reason = ""  # OpenAI's, once it ended
         self.matched_stop = ""  # the stop string that ended it
         self.prompt_tokens = 0
+        self.cached_tokens: int | None = None  # of those; None: the engine does not tell
         self.completion_tokens = 0  # while it runs, of the deltas that had their ids
         self.reasoning_tokens = 0
         self.calls = 0
@@ -33,6 +34,7 @@ class Answer:
         self.completion_tokens += len(delta.output_ids)
         if delta.finish_reason:
             self.completion_tokens = delta.num_output_tokens
+            self.cached_tokens = delta.num_cached_tokens
             self.matched_stop = delta.matched_stop
             self.finish_reason = "tool_calls" if self.calls and delta.finish_reason == "stop" else delta.finish_reason
         return events

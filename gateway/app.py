@@ -30,6 +30,7 @@ from gateway.schema.common import Sampling
 from gateway.schema.responses import ResponsesBody
 from gateway.schema.text import TextBody
 from gateway.service import Service, Work
+from gateway.tokenizer import tokenizer_routes
 
 B = TypeVar("B", bound=Sampling)
 
@@ -37,7 +38,10 @@ B = TypeVar("B", bound=Sampling)
 def make_app(service: Service) -> Starlette:
     """The application around a service."""
     metrics = Metrics(service.backends.values())
-    routes = [*_answers(service), *anthropic_routes(service), *_models(service), *_state(service, metrics)]
+    routes = [
+        *(*_answers(service), *anthropic_routes(service), *tokenizer_routes(service)),
+        *(*_models(service), *_state(service, metrics)),
+    ]
     document = describe(routes, keys_needed=service.keys.needed)
 
     async def openapi(request: Request) -> Response:

@@ -11,7 +11,7 @@ from gateway.errors import refuse
 from gateway.schema.common import Choices, Sampling, StructuredOutputs
 
 TIMEOUT_HEADER = "X-Request-Timeout"
-OUTPUTS = ("text_output", "finish_reason", "num_input_tokens", "num_output_tokens")
+OUTPUTS = ("text_output", "finish_reason", "num_input_tokens", "num_output_tokens", "num_cached_tokens")
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from clients.grpc import AsyncClient
 from contract.address import grpc_address
@@ -23,6 +24,7 @@ class Backend:
 
     spec: Deployment
     template: str  # the model's chat template; '' without one
+    tokenizer_config: dict[str, Any]  # what lies beside its engine; {} without one
     family: str  # how it writes tool calls
     reasons: bool  # it writes its reasoning before the answer
     created: int  # when its engine was made, s since the epoch
@@ -41,12 +43,14 @@ class Backend:
 def connect(spec: Deployment, root: Path) -> Backend:
     """A deployment's backend; must be called in the event loop that will use it. No server need run yet."""
     engine = engines_root(root, spec.name) / "current" if spec.source else None
-    template = chat_template(engine) if engine else ""
+    tokenizer_config = _tokenizer_config(engine) if engine else {}
+    template = _chat_template(engine, tokenizer_config) if engine else ""
     family = family_of(template) if spec.gateway.parser == "auto" else spec.gateway.parser
     limits = spec.gateway
     return Backend(
         spec=spec,
         template=template,
+        tokenizer_config=tokenizer_config,
         family=family,
         reasons=writes_reasoning(template, family),
         created=int(engine.stat().st_mtime) if engine and engine.exists() else 0,
@@ -67,15 +71,18 @@ def _client(spec: Deployment) -> Client:
     return AsyncClient(grpc_address(spec), spec.name, connections=_CONNECTIONS)
 
 
-def chat_template(engine: Path) -> str:
+def _tokenizer_config(engine: Path) -> dict[str, Any]:
+    try:
+        config: dict[str, Any] = json.loads((engine / "tokenizer_config.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    return config
+
+
+def _chat_template(engine: Path, tokenizer_config: dict[str, Any]) -> str:
     """The chat template beside an engine, in either of the places where it may stand."""
     try:
         return (engine / "chat_template.jinja").read_text(encoding="utf-8")
     except FileNotFoundError:
-        pass
-    try:
-        config = json.loads((engine / "tokenizer_config.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return ""
-    template = config.get("chat_template") or ""
-    return template if isinstance(template, str) else ""
+        template = tokenizer_config.get("chat_template") or ""
+        return template if isinstance(template, str) else ""

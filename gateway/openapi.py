@@ -19,11 +19,14 @@ from gateway.schema.answers import (
     ResponseAnswer,
     TextAnswer,
     TokenCount,
+    TokenizeAnswer,
+    TokensText,
 )
 from gateway.schema.chat import ChatBody
 from gateway.schema.messages import CountBody, MessagesBody
 from gateway.schema.responses import ResponsesBody
 from gateway.schema.text import TextBody
+from gateway.schema.tokenize import DetokenizeBody, TokenizeBody
 
 BODIES: dict[str, tuple[type[BaseModel], type[BaseModel]]] = {
     "/v1/chat/completions": (ChatBody, ChatAnswer),
@@ -32,8 +35,10 @@ BODIES: dict[str, tuple[type[BaseModel], type[BaseModel]]] = {
     "/v1/responses/input_tokens": (ResponsesBody, InputTokenCount),
     "/v1/messages": (MessagesBody, AnthropicMessage),
     "/v1/messages/count_tokens": (CountBody, TokenCount),
+    "/tokenize": (TokenizeBody, TokenizeAnswer),
+    "/detokenize": (DetokenizeBody, TokensText),
 }
-_NEVER_STREAMED = ("/v1/messages/count_tokens", "/v1/responses/input_tokens")
+_NEVER_STREAMED = ("/v1/messages/count_tokens", "/v1/responses/input_tokens", "/tokenize", "/detokenize")
 _PLAIN: dict[str, type[BaseModel]] = {"/v1/models": ModelList, "/v1/models/{model}": ModelAnswer}
 _FAILURES: tuple[type[BaseModel], ...] = (ErrorAnswer, AnthropicErrorAnswer)
 _ERRORS = {
@@ -64,7 +69,7 @@ def describe(routes: Iterable[Route], *, keys_needed: bool) -> dict[str, Any]:
             "parameters": [_named(name) for name in route.param_convertors],
         }
         paths[path] = {"post" if "POST" in (route.methods or ()) else "get": operation}
-        if not path.startswith("/v1/"):
+        if path not in BODIES and not path.startswith("/v1/"):
             continue
         failure = names[AnthropicErrorAnswer if path.startswith("/v1/messages") else ErrorAnswer, "validation"]
         operation["responses"] = {

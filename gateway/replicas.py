@@ -7,16 +7,18 @@ anew on another where the client has seen nothing yet.
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing, suppress
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from clients.grpc import AsyncClient
-from clients.request import Delta, Inputs
+from clients.request import Delta, Inputs, Tokens
 from clients.wire import OUTPUTS
 from contract.errors import Cancelled, DeadlineExceeded, Unavailable
 
 log = logging.getLogger("gateway")
+
+T = TypeVar("T")
 
 _EVERY_S = 1.0
 _PATIENCE_S = 2.0  # of one question; a server that is gone with its machine does not refuse it, it says nothing
@@ -32,7 +34,12 @@ class Client(Protocol):
         """The deltas of one answer."""
 
     async def count(self, inputs: Inputs, *, timeout_s: float | None = None) -> int:
-        """Tokens of a prompt."""
+        """How many tokens a prompt has."""
+
+    async def tokenize(
+        self, inputs: Inputs, *, add_special_tokens: bool = True, timeout_s: float | None = None
+    ) -> Tokens:
+        """The tokens of a prompt."""
 
     async def close(self) -> None:
         """Close the connections; requests in flight are cancelled."""
@@ -82,12 +89,24 @@ class Replicas:
         Raises:
             Unavailable: none is, or does.
         """
+        return await self._any(lambda client: client.count(inputs, timeout_s=timeout_s))
+
+    async def tokenize(
+        self, inputs: Inputs, *, add_special_tokens: bool = True, timeout_s: float | None = None
+    ) -> Tokens:
+        """As :meth:`clients.grpc.AsyncClient.tokenize`, likewise."""
+        return await self._any(
+            lambda client: client.tokenize(inputs, add_special_tokens=add_special_tokens, timeout_s=timeout_s)
+        )
+
+    async def _any(self, ask: Callable[[AsyncClient], Awaitable[T]]) -> T:
+        """What the first server that is live and answers says."""
         tried: set[str] = set()
         while True:
             replica = self._fewest(tried)
             tried.add(replica.address)
             with suppress(Unavailable):
-                return await replica.client.count(inputs, timeout_s=timeout_s)
+                return await ask(replica.client)
 
     async def deltas(
         self, inputs: Inputs, *, timeout_s: float | None = None, request_id: str = "", outputs: Iterable[str] = OUTPUTS

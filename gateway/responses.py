@@ -102,9 +102,10 @@ class Response:
         """The response as it stands."""
         body, answer = self.body, self.answer
         ended = status in ("completed", "incomplete")
+        cached = answer.cached_tokens
         usage = {
             "input_tokens": answer.prompt_tokens,
-            "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+            "input_tokens_details": None if cached is None else {"cached_tokens": cached, "cache_write_tokens": 0},
             "output_tokens": answer.completion_tokens,
             "output_tokens_details": {"reasoning_tokens": answer.reasoning_tokens},
             "total_tokens": answer.prompt_tokens + answer.completion_tokens,

@@ -15,7 +15,7 @@ from gateway.arrival import Arrivals
 from gateway.ask import Ask
 from gateway.backend import Backend
 from gateway.body import check_origin, read_body, timeout_of
-from gateway.errors import INVALID, UNKNOWN, ApiError, Refused, of_request
+from gateway.errors import INVALID, UNKNOWN, ApiError, Refused, of_request, refuse
 from gateway.generate import Numbered, generate
 from gateway.interrupt import Drain
 from gateway.journey import Journey, journey_of
@@ -28,7 +28,7 @@ B = TypeVar("B", bound=Body)
 log = logging.getLogger("gateway")
 
 _BODIES = 16  # of the largest size, that may be on their way at once
-_OF_THE_PROMPT = ("messages", "tools", "chat_template_kwargs")
+OF_THE_PROMPT = ("messages", "tools", "chat_template_kwargs")
 
 
 class Work(Protocol):
@@ -75,19 +75,23 @@ class Service:
         check_origin(request, self.cors_origins)
         return await read_body(request, schema, self.arrivals, self.most_body_bytes)
 
-    def backend(self, model: str, journey: Journey) -> Backend:
-        """The deployment that a request names.
+    def backend(self, model: str | None, journey: Journey) -> Backend:
+        """The deployment that a request names; none need be named where there is one.
 
         Raises:
             Refused: there is none of this name.
         """
-        found = self.backends.get(model)
-        if found is None and model == ENSEMBLE_ALIAS and len(self.backends) == 1:  # as Triton's own doors have it
+        found = self.backends.get(model or "")
+        if (
+            found is None and model in (None, ENSEMBLE_ALIAS) and len(self.backends) == 1
+        ):  # as Triton's own doors have it
             (found,) = self.backends.values()
+        if found is None and model is None:
+            raise refuse(f"is needed; there is {', '.join(self.backends)}", param="model")
         if found is None:
             message = f"The model {model!r:.80} does not exist; there is {', '.join(self.backends)}"
             raise Refused(ApiError(404, message, INVALID, "model_not_found", "model"))
-        journey.model = model
+        journey.model = found.name if model is None else model
         return found
 
     async def answer(self, request: Request, backend: Backend, work: Work) -> Response:
@@ -121,7 +125,7 @@ class Service:
         Raises:
             Refused: no answer could be made to it.
         """
-        prompt = {name: value for name, value in ask.inputs.items() if name in _OF_THE_PROMPT}
+        prompt = {name: value for name, value in ask.inputs.items() if name in OF_THE_PROMPT}
         try:
             return await backend.client.count(prompt, timeout_s=timeout_of(request))
         except RequestError as error:

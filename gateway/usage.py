@@ -28,6 +28,9 @@ def usage(answers: Sequence[Answer], n: int = 0) -> dict[str, Any]:
         "completion_tokens": completion,
         "total_tokens": prompt + completion,
     }
+    cached = [max((answer.cached_tokens or 0) for answer in answers[at : at + n]) for at in range(0, len(answers), n)]
+    if all(answer.cached_tokens is not None for answer in answers):
+        counted["prompt_tokens_details"] = {"cached_tokens": sum(cached)}
     return counted | ({"completion_tokens_details": {"reasoning_tokens": reasoning}} if reasoning else {})
 
 

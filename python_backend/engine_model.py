@@ -10,7 +10,7 @@ from contract.errors import InvalidRequest, Overloaded, RequestError
 from contract.sampling import check_supported
 from contract.stage import StageConfig
 from contract.tensors import ENGINE_DELTA, ENGINE_REQUEST
-from contract.wire import EngineDelta, EngineRequest, Opening, pack, unpack_request
+from contract.wire import TOKENIZE, EngineDelta, EngineRequest, Opening, pack, unpack_request
 from python_backend.backchannel import AbortListener
 from python_backend.grammar.guide import with_grammar
 from python_backend.metrics import Metrics
@@ -67,6 +67,8 @@ class TritonPythonModel:
     def _submit(self, request: Any, sender: Any) -> None:
         packed = pb_utils.get_input_tensor_by_name(request, ENGINE_REQUEST.name).as_numpy()
         message = unpack_request(packed)
+        if message.tokenized:
+            raise InvalidRequest("is for the first stage alone", field=TOKENIZE, fix="Leave it out")
         self._admit(message)
         sampling = with_grammar(message.sampling, self._engine.features)
         self._next_key += 1

@@ -113,6 +113,8 @@ class Outbox:
                 pending.ids.extend(output.ids)
                 pending.log_probs.extend(output.log_probs)
                 pending.top_log_probs.extend(output.top_log_probs)
+                if output.cached_tokens is not None:
+                    pending.cached_tokens = output.cached_tokens
                 if output.finish:
                     pending.finish = output.finish
                     if output.finish == FinishReason.ERROR:

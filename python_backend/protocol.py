@@ -18,6 +18,7 @@ class Output(msgspec.Struct, omit_defaults=True):
     log_probs: list[float] = []  # of ids, where asked for
     top_log_probs: list[list[TopLogprob]] = []
     finish: FinishReason | None = None
+    cached_tokens: int | None = None  # of the prompt; told once, or not at all
     error: str = ""  # what went wrong, for the user, when finish is ERROR
     field: str = ""  # the tensor at fault, where it was the request's fault
 

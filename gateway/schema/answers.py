@@ -17,6 +17,12 @@ class CompletionTokensDetails(Answer):
     reasoning_tokens: int
 
 
+class PromptTokensDetails(Answer):
+    """What the prompt's tokens cost."""
+
+    cached_tokens: int
+
+
 class Usage(Answer):
     """Tokens of a request."""
 
@@ -24,6 +30,7 @@ class Usage(Answer):
     completion_tokens: int
     total_tokens: int
     completion_tokens_details: CompletionTokensDetails | None = None
+    prompt_tokens_details: PromptTokensDetails | None = None
 
 
 class CalledFunctionAnswer(Answer):
@@ -158,6 +165,21 @@ class InputTokenCount(TokenCount):
     """The tokens of a response's input."""
 
     object: Literal["response.input_tokens"]
+
+
+class TokenizeAnswer(Answer):
+    """The tokens of a prompt."""
+
+    count: int
+    max_model_len: int
+    tokens: list[int]
+    token_strs: list[str] | None
+
+
+class TokensText(Answer):
+    """The text of tokens."""
+
+    prompt: str
 
 
 class AnthropicError(Answer):

@@ -45,5 +45,5 @@ class TextBody(Choices):
     @model_validator(mode="after")
     def _agrees(self) -> Self:
         if self.echo and (self.logprobs is not None or not all(isinstance(prompt, str) for prompt in self.prompts)):
-            raise ValueError("echo needs a prompt of text, and no logprobs")
+            raise ValueError("echo needs a prompt of text, and no logprobs: those of a prompt are not served")
         return self

@@ -37,12 +37,15 @@ class Answer:
         self.opening = opening
         self.num_output_tokens = 0
         self.cum_log_prob = 0.0
+        self.cached_tokens: int | None = None
         self._detokenizer = Detokenizer(vocabulary, opening.skip_special_tokens)
         self.prompt = self._detokenizer.push(opening.prompt_ids) if opening.prompt_ids else ""
         self._stop = after_reasoning(StopMatcher(opening.stop, opening.include_stop), opening.reasoning_tags)
 
     def push(self, delta: EngineDelta) -> Piece:
         """What this delta settles. A found stop string sets ``finish`` though the engine runs on."""
+        if delta.cached_tokens is not None:
+            self.cached_tokens = delta.cached_tokens
         if self.opening.stop:
             return self._push_to_stop(delta)
         text = self._detokenizer.push(self._spoken(delta))

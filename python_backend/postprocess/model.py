@@ -169,6 +169,8 @@ def _is_news(name: str, answer: Answer, piece: Piece) -> bool:
             return bool(piece.matched_stop)
         case "num_input_tokens":
             return answer.num_output_tokens == len(piece.ids) or bool(piece.finish)
+        case "num_cached_tokens":
+            return bool(piece.finish) and answer.cached_tokens is not None
         case "cum_log_probs":
             return bool(piece.finish) and answer.opening.return_log_probs
         case _:
@@ -193,6 +195,8 @@ def _array(name: str, answer: Answer, piece: Piece, bytes_of: Callable[[int], by
             return np.array([[answer.opening.num_input_tokens]], dtype=np.int32)
         case "num_output_tokens":
             return np.array([[answer.num_output_tokens]], dtype=np.int32)
+        case "num_cached_tokens":
+            return np.array([[answer.cached_tokens]], dtype=np.int32)
         case "cum_log_probs":
             return np.array([[answer.cum_log_prob]], dtype=np.float32)
         case "output_log_probs":

@@ -11,7 +11,7 @@ import triton_python_backend_utils as pb_utils
 from contract.errors import RequestError, Unavailable
 from contract.nvidia import model_names
 from contract.tensors import ENGINE_REQUEST
-from contract.wire import EngineRequest, pack
+from contract.wire import TOKENIZE, EngineRequest, pack
 from python_backend.preprocess.inputs import read_prompt
 from python_backend.preprocess.parameters import (
     abort_key,
@@ -58,6 +58,8 @@ class TritonPythonModel:
         check_parameters(parameters, self._models)
         check_no_sequence(request.correlation_id())
         prompt = read_prompt({tensor.name(): tensor.as_numpy() for tensor in request.inputs()})
+        if TOKENIZE in parameters:
+            return self._tokenizer.tokenized(prompt, add_special_tokens=parameters[TOKENIZE] is True)
         timeout = timeout_ns(parameters, request.timeout(), prompt.timeout_ms)
         ids = self._tokenizer.encode(prompt)
         max_tokens = self._tokenizer.answer_room(prompt, len(ids))

@@ -13,6 +13,7 @@ from typing import Any
 from contract.errors import InvalidRequest
 from contract.nvidia import NOT_SERVED, PARAMETERS
 from contract.tensors import INPUT_BY_NAME, Decision
+from contract.wire import TOKENIZE
 
 MOST_ID_CHARACTERS = 256
 ABORT_KEY = "conch_key"  # of a unary model: by this key it will tell the engine to stop
@@ -54,7 +55,7 @@ def check_parameters(parameters: Mapping[str, Any], models: Collection[str]) -> 
         InvalidRequest: naming the parameter and the way out.
     """
     for name, value in parameters.items():
-        if name == ABORT_KEY and abort_key(parameters):
+        if name == TOKENIZE or (name == ABORT_KEY and abort_key(parameters)):
             continue
         if name in NOT_SERVED:
             raise InvalidRequest("is not served", field=name, fix=NOT_SERVED[name])

@@ -11,6 +11,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedToken
 from contract.errors import ContextTooLong, InvalidRequest, UnsupportedByEngine
 from contract.sampling import SamplingParams
 from contract.spec import Limits
+from contract.wire import EngineRequest, Tokenized
 from python_backend.preprocess.chat import for_template
 from python_backend.preprocess.control_tokens import ControlTokens
 from python_backend.preprocess.inputs import Prompt
@@ -22,6 +23,10 @@ _RESERVED = {"messages", *inspect.signature(PreTrainedTokenizerBase.apply_chat_t
     "continue_final_message",
     "documents",
 }
+
+# Of what is only to be tokenized: other prompts wait for it, half a second.
+_MOST_BYTES = 2**20
+_MOST_IDS = 2**18
 
 
 class PromptTokenizer:
@@ -65,16 +70,39 @@ class PromptTokenizer:
         if prompt.input_ids is not None:
             self._check_ids(prompt.input_ids, "input_ids")
             return self._fitting(prompt.input_ids, "input_ids")
-        if prompt.messages is None:
-            text = prompt.text or ""
-            self._refuse_hopeless(text, "text_input")
-            return self._fitting(self._backend.encode(text).ids, "text_input")
-        text, mark = self._render(prompt)
-        self._refuse_hopeless(text.replace(mark, "") if mark else text, "messages")
+        text, mark, field = self._text(prompt)
+        self._refuse_hopeless(text.replace(mark, "") if mark else text, field)
+        return self._fitting(self._encode(text, mark, add_special_tokens=field == "text_input"), field)
+
+    def tokenized(self, prompt: Prompt, *, add_special_tokens: bool) -> EngineRequest:
+        """The prompt's ids, and what they are, more than the context has too: nothing is to be generated.
+
+        Args:
+            add_special_tokens: a text has those of the model; a chat has its template's anyway.
+
+        Raises:
+            InvalidRequest, UnsupportedByEngine: naming the tensor.
+        """
+        ids = prompt.input_ids
+        if ids is None:
+            text, mark, field = self._text(prompt)
+            _check_size(_check_text(text, field), _MOST_BYTES, "bytes", field)
+            ids = self._encode(text, mark, add_special_tokens=add_special_tokens and field == "text_input")
+        else:
+            _check_size(len(ids), _MOST_IDS, "tokens", "input_ids")
+            self._check_ids(ids, "input_ids")
+        tokens = [self._backend.id_to_token(index) or "" for index in ids]
+        told = Tokenized(self._backend.decode(ids, skip_special_tokens=False), tokens)
+        return EngineRequest(ids, prompt.sampling, tokenized=told)
+
+    def _text(self, prompt: Prompt) -> tuple[str, str, str]:
+        """The prompt as text, the mark that breaks up what in it is no control token, and the tensor it came in."""
+        return (prompt.text or "", "", "text_input") if prompt.messages is None else (*self._render(prompt), "messages")
+
+    def _encode(self, text: str, mark: str, *, add_special_tokens: bool) -> list[int]:
         if mark and self._control_tokens:
-            return self._fitting(self._control_tokens.encode(text, mark), "messages")
-        ids = self._backend.encode(text, add_special_tokens=False).ids  # templates write their own specials
-        return self._fitting(ids, "messages")
+            return self._control_tokens.encode(text, mark)
+        return list(self._backend.encode(text, add_special_tokens=add_special_tokens).ids)
 
     def answer_room(self, prompt: Prompt, prompt_tokens: int) -> int:
         """max_tokens of this request: as asked, else what the context leaves.
@@ -164,11 +192,7 @@ class PromptTokenizer:
 
     def _refuse_hopeless(self, text: str, field: str) -> None:
         """Refuse a text that cannot fit however well it tokenizes, before spending a second on it."""
-        try:
-            size = len(text.encode())
-        except UnicodeEncodeError as error:  # JSON can escape what UTF-8 cannot say
-            raise InvalidRequest(f"has half a surrogate pair: {error.object[error.start]!a}", field=field) from None
-        least = size // self._longest_token
+        least = _check_text(text, field) // self._longest_token
         if least > self._limits.max_input_len:
             raise ContextTooLong(
                 f"{self._context}, {self._limits.max_input_len} of them for the prompt, which has {len(text)} "
@@ -192,3 +216,20 @@ class PromptTokenizer:
         for token in ids:
             if not 0 <= token < self.vocab_size:
                 raise InvalidRequest(f"must hold token ids below {self.vocab_size}, got {token}", field=field)
+
+
+def _check_text(text: str, field: str) -> int:
+    """Its size in bytes.
+
+    Raises:
+        InvalidRequest: JSON can escape what UTF-8 cannot say.
+    """
+    try:
+        return len(text.encode())
+    except UnicodeEncodeError as error:
+        raise InvalidRequest(f"has half a surrogate pair: {error.object[error.start]!a}", field=field) from None
+
+
+def _check_size(size: int, most: int, unit: str, field: str) -> None:
+    if size > most:
+        raise InvalidRequest(f"has {size} {unit}, of at most {most}", field=field, fix="Send it in parts")

@@ -110,7 +110,7 @@ def read(key: int, came: dict[str, Any], sampling: SamplingParams) -> Output:
         RequestError: the scheduler refused or failed the request.
     """
     about = came["meta_info"]
-    output = Output(key, list(came["output_ids"]))
+    output = Output(key, list(came["output_ids"]), cached_tokens=about.get("cached_tokens"))
     if sampling.return_log_probs or sampling.logprobs:
         output.log_probs = [float(entry[0]) for entry in about["output_token_logprobs"]]
         if sampling.logprobs:
@@ -133,7 +133,12 @@ def cut(output: Output, ends: Ends) -> Output:
     if at is None:
         return output
     return Output(
-        output.key, output.ids[:at], output.log_probs[:at], output.top_log_probs[:at], finish=FinishReason.STOP
+        output.key,
+        output.ids[:at],
+        output.log_probs[:at],
+        output.top_log_probs[:at],
+        finish=FinishReason.STOP,
+        cached_tokens=output.cached_tokens,
     )
 
 

@@ -83,9 +83,10 @@ class SyntheticEngine:
             del self._runs[key]
             return Output(key, finish=FinishReason.CANCELLED)
         token = run.ids[run.position % len(run.ids)]
+        cached = None if run.position else 0  # there is no cache
         run.position += 1
         run.left -= 1
         if run.left:
-            return Output(key, [token])
+            return Output(key, [token], cached_tokens=cached)
         del self._runs[key]
-        return Output(key, [token], finish=FinishReason.LENGTH)
+        return Output(key, [token], finish=FinishReason.LENGTH, cached_tokens=cached)

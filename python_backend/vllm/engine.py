@@ -72,14 +72,14 @@ class _Observer(StatLoggerBase):  # type: ignore[misc]  # mypy runs without vLLM
 class _Run:
     """One request in flight."""
 
-    __slots__ = ("aborted", "collector", "request_id", "sampling", "wanted")
+    __slots__ = ("aborted", "begun", "collector", "request_id", "sampling", "wanted")
 
     def __init__(self, key: int, sampling: SamplingParams) -> None:
         self.request_id = str(key)
         self.sampling = sampling
         self.wanted = sampling.return_log_probs or bool(sampling.logprobs)
         self.collector: RequestOutputCollector | None = None
-        self.aborted = False
+        self.aborted = self.begun = False
 
 
 class VllmEngine:
@@ -183,6 +183,8 @@ class VllmEngine:
     def _output(self, key: int, run: _Run, came: RequestOutput) -> Output:
         gained = came.outputs[0]
         output = Output(key, list(gained.token_ids))
+        if not run.begun:
+            run.begun, output.cached_tokens = True, came.num_cached_tokens
         if run.wanted and gained.logprobs:
             for token, ranked in zip(output.ids, gained.logprobs, strict=True):
                 output.log_probs.append(ranked[token].logprob)

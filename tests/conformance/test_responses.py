@@ -1,14 +1,24 @@
 """/v1/responses: made, and streamed in its own sequence of events."""
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
 from openai import BadRequestError, OpenAI
+from openai.types.responses import Response
+from openai.types.responses.response_usage import InputTokensDetails
 
-from tests.conformance.target import check_error
+from tests.conformance.target import Target, check_error
 from tests.conformance.test_tools import MOON, check_call
+
+
+@pytest.fixture(scope="module")
+def client(target: Target) -> Iterator[OpenAI]:
+    """OpenAI's client, lenient: the types want to know what the cache had, which an engine may not tell."""
+    with OpenAI(base_url=target.base_url, api_key=target.api_key or "none", max_retries=0, timeout=120) as made:
+        yield made
 
 
 def test_shape(client: OpenAI, model: str) -> None:
@@ -19,6 +29,9 @@ def test_shape(client: OpenAI, model: str) -> None:
         assert answer.incomplete_details and answer.incomplete_details.reason == "max_output_tokens"
     assert answer.output_text
     assert answer.usage and answer.usage.total_tokens == answer.usage.input_tokens + answer.usage.output_tokens
+    if answer.usage.input_tokens_details is None:  # the one thing in which it may differ from its type
+        answer.usage.input_tokens_details = InputTokensDetails(cached_tokens=0, cache_write_tokens=0)
+    assert Response.model_validate(answer.model_dump())
 
 
 def test_instructions_and_messages(client: OpenAI, model: str) -> None:

@@ -14,6 +14,7 @@ from tests.e2e.servers import metric, smollm2, synthetic
 
 CHAT, TEXT, RESPONSES = "/v1/chat/completions", "/v1/completions", "/v1/responses"
 MESSAGES, COUNT, INPUT = "/v1/messages", "/v1/messages/count_tokens", "/v1/responses/input_tokens"
+TOKENIZE, DETOKENIZE = "/tokenize", "/detokenize"
 
 
 @pytest.fixture(scope="session")

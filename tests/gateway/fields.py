@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from gateway.openapi import BODIES
 from gateway.schema.decisions import Entry
-from tests.gateway.conftest import CHAT, COUNT, INPUT, MESSAGES, RESPONSES, TEXT, user
+from tests.gateway.conftest import CHAT, COUNT, DETOKENIZE, INPUT, MESSAGES, RESPONSES, TEXT, TOKENIZE, user
 
 Json = dict[str, Any]
 
@@ -20,6 +20,8 @@ BASE: dict[str, Json] = {
     INPUT: {"model": MODEL, "input": "x"},
     MESSAGES: {"model": MODEL, "messages": user("x"), "max_tokens": 2},
     COUNT: {"model": MODEL, "messages": user("x")},
+    TOKENIZE: {"model": MODEL, "prompt": "x"},
+    DETOKENIZE: {"model": MODEL, "tokens": [5]},
 }
 PARAMETERS = {"type": "object", "properties": {"day": {"type": "integer"}}, "required": ["day"]}
 TOOL = {
@@ -269,6 +271,18 @@ TAKEN: dict[str, list[Json]] = {
         {"metadata": {"user_id": "u"}, "service_tier": "auto", "diagnostics": {"previous_message_id": None}},
     ],
     COUNT: _COUNTED,
+    TOKENIZE: [
+        {"add_special_tokens": False, "return_token_strs": True},
+        {
+            "prompt": None,
+            "messages": _TURNS,
+            "tools": [TOOL],
+            "chat_template_kwargs": {},
+            "add_generation_prompt": False,
+        },
+        {"prompt": None, "messages": user("x"), "continue_final_message": True, "add_special_tokens": False},
+    ],
+    DETOKENIZE: [],
 }
 # What this deployment's engine lacks, and refuses by name.
 _LACKED: list[Json] = [
@@ -283,6 +297,8 @@ LACKED: dict[str, list[Json]] = {
     INPUT: [],
     MESSAGES: [],
     COUNT: [],
+    TOKENIZE: [],
+    DETOKENIZE: [],
 }
 
 
