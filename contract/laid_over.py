@@ -10,7 +10,7 @@ from pathlib import Path
 from contract.images import LACKS
 
 SERVER = ("msgspec", "psutil", "pydantic", "pyyaml", "rich", "tritonclient", "typer")
-GATEWAY = ("httptools", "jinja2", "prometheus-client", "starlette", "uvicorn", "uvloop")
+GATEWAY = ("backports.zstd", "httptools", "jinja2", "prometheus-client", "starlette", "uvicorn", "uvloop")
 BUILD = ("gguf", "modelscope-hub", "safetensors")
 _LOAD = ("jsonschema-rs", "locust")
 

@@ -255,7 +255,7 @@ def _launch(case: Case) -> str:
         return ""
     return (
         f"{gpus} GPUs are {gpus // per_node} machines, and this process was not started on all of them. "
-        "Start make serve by srun or mpirun under trtllm-llmapi-launch"
+        "Start it by what make deploy writes with TARGET=slurm or TARGET=shell"
     )
 
 

@@ -161,8 +161,8 @@ MISMATCHES: tuple[Mismatch, ...] = (
     ),
     Mismatch(
         "Several machines, started as one",
-        "16 GPUs are 2 machines, and this process was not started on all of them. Start make serve by srun or mpirun "
-        "under trtllm-llmapi-launch",
+        "16 GPUs are 2 machines, and this process was not started on all of them. Start it by what make deploy "
+        "writes with TARGET=slurm or TARGET=shell",
         {"gpus": (H100,) * 8},
         gpu={"tensor": 8, "pipeline": 2},
         manifest={"files": {f"trtllm/rank{rank}.engine": 1 for rank in range(16)}},
