@@ -38,8 +38,6 @@ def structures(llm: ChatOpenAI) -> None:
     for method in ("json_schema", "function_calling"):
         place = llm.with_structured_output(Place, method=method).invoke("Where is the Eiffel tower?")
         assert isinstance(place, Place), method
-    whole = llm.with_structured_output(None, method="json_mode", include_raw=True)
-    assert whole.invoke("A city and its country, as JSON.")["raw"].content.startswith("{")
 
 
 def streams(llm: ChatOpenAI) -> None:

@@ -43,7 +43,7 @@ def replayed_call(client: OpenAI, model: str) -> None:
     """A call, with ``parsed_arguments``, and its result."""
     messages = [{"role": "user", "content": "What is the weather in Lisbon?"}]
     asked = {"model": model, "tools": [TOOL], "max_tokens": 60}
-    first = client.chat.completions.parse(messages=messages, tool_choice="required", **asked)
+    first = client.chat.completions.parse(messages=messages, tool_choice="required", parallel_tool_calls=False, **asked)
     call = first.choices[0].message.tool_calls[0]
     assert call.function.parsed_arguments["city"] in ("Lisbon", "Porto")
     messages += [first.choices[0].message, {"role": "tool", "tool_call_id": call.id, "content": "Sunny, 24 °C"}]
