@@ -127,9 +127,13 @@ $(RAY_ENV): | $(UV)
 	@$(UV) pip install --quiet --python .venv-ray/bin/python ray==$(RAY) pydantic pyyaml
 	@touch $@
 
-$(CLIENTS): tests/real/requirements.txt | $(UV)
-	@$(UV) venv --quiet --clear --python $(PYTHON) .venv-clients
-	@$(UV) pip install --quiet --python .venv-clients/bin/python --requirements tests/real/requirements.txt
+$(CLIENTS): tests/real/requirements.txt tests/real/package.json | $(UV)
+	@echo "Installing the clients of tests/real: gigabytes, once"
+	@mkdir -p $(@D)
+	@$(FIND_PYTHON) && grep -v '^#' $< | while read -r client; do name=$(@D)/$${client%%[=[]*}; \
+	  $(UV) venv --quiet --clear --python $$python $$name && \
+	  $(UV) pip install --quiet --python $$name/bin/python $(TORCH_FROM) $$client || exit 1; done
+	@cp tests/real/package.json $(@D) && npm install --prefix $(@D) --silent --no-audit --no-fund
 	@touch $@
 
 engine: $(BUILD)  ## Fetch, convert, build, verify and publish the engine of CONFIG (ARGS=--dry-run: show the container)

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from clients.wire import Unreachable
-from contract.errors import DeadlineExceeded, RequestError
+from contract.errors import ContextTooLong, DeadlineExceeded, RequestError
 from gateway.schema.decisions import REFUSAL
 from gateway.schema.refused import why_refused
 
@@ -83,6 +83,8 @@ def of_request(error: RequestError, names: Mapping[str, str], retry_after_s: flo
     if error.field:
         message = f"{field}: {message.removeprefix(error.field + ': ')}"
     codes = error.codes
+    if isinstance(error, ContextTooLong):  # OpenAI's client shows the message alone, where LangChain looks for the code
+        message = f"{message} ({codes.code})"
     told = retry_after_s if codes.http in (429, 503) else None
     return ApiError(codes.http, message, codes.openai, codes.code, field or None, told)
 

@@ -10,7 +10,7 @@ from tests.e2e.servers import CODE, synthetic
 
 PROMPT = "Hello, Triton. "
 SAID = (PROMPT * 3)[:40]
-PYTHON = CODE / ".venv-clients" / "bin" / "python"
+PYTHON = CODE / ".venv-clients" / "llama-index-llms-nvidia-triton" / "bin" / "python"
 
 
 @pytest.mark.long
@@ -18,7 +18,7 @@ def test_llama_index(tmp_path: Path) -> None:
     if not PYTHON.exists():
         pytest.skip("no .venv-clients: make test-clients makes it")
     with synthetic(tmp_path) as server:
-        program = Path(__file__).with_name("llama_index_triton.py")
+        program = Path(__file__).parent / "programs" / "llama_index_llms_nvidia_triton.py"
         command = [str(PYTHON), str(program), f"127.0.0.1:{server.spec.ports.grpc}", PROMPT]
         run = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert run.returncode == 0, run.stderr

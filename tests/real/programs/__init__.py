@@ -1,0 +1,1 @@
+"""What each client does, in its own environment: ``python -m tests.real.programs.CLIENT ORIGIN MODEL``."""
