@@ -13,6 +13,7 @@ def _deep(levels: int) -> dict[str, Any]:
 
 SHORT: dict[str, Any] = {"type": "string", "maxLength": 12}
 _DIGIT: dict[str, Any] = {"type": "integer", "minimum": 0, "maximum": 9}
+_RANGE: dict[str, Any] = {"type": "number", "minimum": -0.123456, "maximum": 1234.56789}
 _TAGGED = [
     {"type": "object", "properties": {"kind": {"const": kind}, size: {"type": "integer"}}, "required": ["kind", size]}
     for kind, size in (("Boot", "Länge"), ("Zug", "Wagen"))
@@ -109,6 +110,14 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "counted map": ({"type": "object", "minProperties": 2}, "has minProperties"),
     "two pattern properties": ({"patternProperties": {"a": {}, "b": {}}}, "has more than one of patternProperties"),
     "enum and length": ({"enum": ["a", "bb"], "maxLength": 1}, "has maxLength beside enum"),
+    "too many properties": ({"type": "object", "properties": {f"k{at}": _RANGE for at in range(400)}}, "is too large"),
+    "too many counted properties": (
+        {"type": "object", "properties": dict.fromkeys(map(str, range(300)), _RANGE), "maxProperties": 150},
+        "is too large",
+    ),
+    "too many cases": ({"oneOf": [{"const": at} for at in range(150)]}, "has more than 100 cases"),
+    "too long a list": ({"enum": ["a" * 300_000]}, "has more than 200000 characters"),
+    "too long a pattern": ({"type": "string", "pattern": "a" * 5000}, "has a pattern that has more than 4000"),
     "too deep": (_deep(60), "nests too deep"),
 }
 WRONG: dict[str, tuple[Any, str]] = {

@@ -5,20 +5,32 @@ it takes in all the hexadecimal digits that follow. So no such digit follows one
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+
+from contract.errors import UnsupportedByEngine
 
 Ranges = list[tuple[int, int]]  # of code points, both ends included; sorted and apart
 
 LAST = 0x10FFFF
+_MOST_TEXT = 500_000  # characters: more takes the engines seconds to compile
 _HEX_ESCAPED = re.compile(r"[\x7f-\xff](?=[0-9a-fA-F])")
 
 
+class TooLarge(UnsupportedByEngine):
+    """A grammar that grows beyond what is compiled."""
+
+    def __init__(self) -> None:
+        super().__init__("# is too large", field="guided_decoding_guide", fix="Ask for less, or in several requests")
+
+
 class Rules:
-    """The rules of one grammar. Equal bodies share a rule."""
+    """The rules of one grammar. Equal bodies share a rule. Raises TooLarge where they grow."""
 
     def __init__(self) -> None:
         self._bodies: dict[str, str] = {}
         self._names: dict[str, str] = {}
+        self._size = 0
+        self._made: dict[tuple[str, int], str] = {}
 
     def name(self, hint: str = "r") -> str:
         """A name for a rule that is defined later."""
@@ -32,7 +44,14 @@ class Rules:
 
     def define(self, name: str, body: str) -> None:
         """Give a named rule its body."""
+        self.grow(len(body))
         self._bodies[name] = body
+
+    def grow(self, characters: int) -> None:
+        """Count what is written."""
+        self._size += characters
+        if self._size > _MOST_TEXT:
+            raise TooLarge
 
     def rule(self, body: str, hint: str = "r") -> str:
         """The name of the rule with this body."""
@@ -40,6 +59,12 @@ class Rules:
             self._names[body] = self.name(hint)
             self.define(self._names[body], body)
         return self._names[body]
+
+    def once(self, what: str, number: int, make: Callable[[], str]) -> str:
+        """What ``make`` made the first time that this was asked for."""
+        if (what, number) not in self._made:
+            self._made[what, number] = make()
+        return self._made[what, number]
 
     def text(self, root: str) -> str:
         """The whole grammar; ``root`` is what the answer is."""

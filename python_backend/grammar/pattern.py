@@ -24,6 +24,7 @@ _REFUSED = {
     "AT": "has ^, $ or \\b in its middle",
 }
 _MOST_NESTED = 40
+_MOST_TEXT = 4000  # characters of an expression
 
 
 class UnreadablePattern(InvalidRequest):
@@ -76,6 +77,8 @@ class _Reader:
 
     def read(self, expression: str) -> Pattern:
         """The grammar."""
+        if len(expression) > _MOST_TEXT:
+            raise UnreadablePattern(f"has more than {_MOST_TEXT} characters")
         try:
             parsed = _parser.parse(expression.replace(r"\/", "/"))
         except (re.error, RecursionError, OverflowError) as error:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from python_backend.grammar import number as numbers
 from python_backend.grammar import text
+from python_backend.grammar.formats import FORMATS, of_format
 from python_backend.grammar.keywords import NUMBER_FORMATS
 from python_backend.grammar.merge import Schema
 from python_backend.grammar.pattern import UnreadablePattern, pattern_in_string
@@ -83,9 +84,9 @@ def _pattern(compiler: "Compiler", schema: Schema, where: str) -> tuple[str, int
 
 def _format(compiler: "Compiler", schema: Schema, where: str) -> tuple[str, int, int | None]:
     name = schema["format"]
-    if not isinstance(name, str) or name not in text.FORMATS:
-        compiler.refuse(where, f"has format {name!s:.40}", f"Use a pattern, or one of {', '.join(text.FORMATS)}")
-    return text.FORMATS[name]
+    if not isinstance(name, str) or name not in FORMATS:
+        compiler.refuse(where, f"has format {name!s:.40}", f"Use a pattern, or one of {', '.join(FORMATS)}")
+    return of_format(name, compiler.rules)
 
 
 def _bound(compiler: "Compiler", schema: Schema, end: str, where: str) -> tuple[Decimal | None, bool]:

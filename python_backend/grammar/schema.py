@@ -22,6 +22,8 @@ from python_backend.grammar.text import string as any_string
 
 FIELD = "guided_decoding_guide"
 _MOST_NESTED = 48
+_MOST_TEXT = 200_000  # characters of a schema
+_MOST_CASES = 100  # of a oneOf: each is compared with each
 _MOST_PLACES = 5000  # visited; a schema of a few lines can be as large as it likes through its references
 
 
@@ -36,6 +38,8 @@ def grammar_of(schema: str) -> str:
         InvalidRequest: it is no schema, or allows no value.
         UnsupportedByEngine: it has what cannot be kept; both name the place and the keyword.
     """
+    if len(schema) > _MOST_TEXT:
+        raise UnsupportedByEngine(f"# has more than {_MOST_TEXT} characters", field=FIELD)
     try:
         root = json.loads(schema or '{"type": "object"}', parse_constant=_no_constant)
         compiler = Compiler(root)
@@ -74,6 +78,7 @@ class Compiler:
             self._nested -= 1
         if not body:
             self.invalid(where, "allows no value")
+        self.rules.grow(len(body))
         return body
 
     def any_value(self) -> str:
@@ -189,6 +194,8 @@ class Compiler:
 
     def _check_apart(self, branches: list[Schema], where: str) -> None:
         """Refuse a ``oneOf`` two of whose schemas may fit the same value."""
+        if len(branches) > _MOST_CASES:
+            self.refuse(where, f"has more than {_MOST_CASES} cases", "Use anyOf or enum")
         for at, one in enumerate(branches):
             for number_, other in enumerate(branches[:at]):
                 if not (excludes(one, other) and excludes(other, one)):
