@@ -117,10 +117,14 @@ _DEEP = "[" * 100_000 + "]" * 100_000
 HOSTILE: dict[str, Hostile] = {
     "text that is not UTF-8": Hostile((tensor("text_input", b"\xff\xfehi"),), "text_input", "not UTF-8: byte 0xff"),
     "empty text": Hostile((tensor("text_input", ""),), "text_input", "is empty"),
-    "1 MiB of text": Hostile((tensor("text_input", "a" * MIB),), "text_input", "the limit is"),
-    "1 MiB of emoji": Hostile((tensor("text_input", "\U0001fae8" * (MIB // 4)),), "text_input", "the limit is"),
+    "1 MiB of text": Hostile((tensor("text_input", "a" * MIB),), "text_input", "maximum context length"),
+    "1 MiB of emoji": Hostile(
+        (tensor("text_input", "\U0001fae8" * (MIB // 4)),), "text_input", "maximum context length"
+    ),
     "1 MiB of messages": Hostile(
-        (tensor("messages", json.dumps([{"role": "user", "content": "a" * MIB}])),), "messages", "the limit is"
+        (tensor("messages", json.dumps([{"role": "user", "content": "a" * MIB}])),),
+        "messages",
+        "maximum context length",
     ),
     "no input at all": Hostile((), "text_input"),
     "no prompt": Hostile((tensor("max_tokens", 5),), "text_input", "got none"),
