@@ -48,7 +48,7 @@ def scripted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 
 def program(client: str, server: Running, *more: str, timeout: float = 300) -> str:
-    """What programs/CLIENT.py says in that client's own environment; it is given the gateway, the model, and ``more``."""
+    """What programs/CLIENT.py says in that client's own environment; it is given the gateway, the model, and ``more``."""  # noqa: E501
     python = CLIENTS / client / "bin" / "python"
     if not python.exists():
         pytest.skip(f"no {python}: make test-clients makes it")

@@ -44,7 +44,7 @@ def test_claude_code(scripted: Running, tmp_path: Path) -> None:
     """As docs/gateway.md starts it, and told what to do beside that."""
     asked = calls("Bash", command=COMMAND, description="Write a file")
     options = "--allowedTools Bash --output-format stream-json --verbose"
-    command = f"{shown('console', 'ANTHROPIC_BASE_URL', scripted).strip()} -p \"$ASKED\" {options}"
+    command = f'{shown("console", "ANTHROPIC_BASE_URL", scripted).strip()} -p "$ASKED" {options}'
     path = f"{installed('node_modules/.bin')}:/usr/local/bin:/usr/bin:/bin"
     quiet = {"CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1", "ANTHROPIC_API_KEY": ""}
     where = {"HOME": str(tmp_path), "PATH": path, "CONCH_API_KEY": "none", "ASKED": asked}
@@ -66,6 +66,8 @@ def events(told: str) -> list[dict[str, Any]]:
 
 def shown(language: str, with_: str, server: Running) -> str:
     """The block of docs/gateway.md in that language that has those words, for this server."""
-    blocks = re.findall(rf"^```{language}\n(.*?)^```", (CODE / "docs" / "gateway.md").read_text(), re.DOTALL | re.MULTILINE)
+    blocks = re.findall(
+        rf"^```{language}\n(.*?)^```", (CODE / "docs" / "gateway.md").read_text(), re.DOTALL | re.MULTILINE
+    )
     (block,) = (block for block in blocks if with_ in block)
     return block.replace("http://127.0.0.1:9000", origin(server)).replace("NAME", server.spec.name)

@@ -1,4 +1,4 @@
-"""LlamaIndex's Triton client, whole and streamed: ``llama_index_llms_nvidia_triton.py ADDRESS PROMPT``; what it heard, as JSON."""
+"""LlamaIndex's Triton client, whole and streamed: arguments ADDRESS PROMPT; what it heard, as JSON."""
 
 import json
 import sys
