@@ -2,6 +2,7 @@
 
 import json
 import sys
+from typing import Any
 
 from anthropic import Anthropic
 
@@ -18,7 +19,7 @@ TOOL = {
 QUESTION = {"role": "user", "content": "What is the weather in Lisbon?"}
 
 
-def streamed(client: Anthropic, model: str) -> None:
+def streamed(client: Any, model: str) -> None:
     """Its accumulator agrees with the whole message; thinking is off."""
     asked = {
         "model": model,
@@ -36,7 +37,7 @@ def streamed(client: Anthropic, model: str) -> None:
     assert final.usage.output_tokens == whole.usage.output_tokens > 0
 
 
-def tool_loop(client: Anthropic, model: str) -> None:
+def tool_loop(client: Any, model: str) -> None:
     """A call streamed, and sent back with its result as it came."""
     with client.messages.stream(
         model=model, max_tokens=60, messages=[QUESTION], tools=[TOOL], tool_choice={"type": "any"}

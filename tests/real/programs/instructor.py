@@ -19,8 +19,9 @@ MODES = ("TOOLS", "TOOLS_STRICT", "JSON_SCHEMA", "RESPONSES_TOOLS")
 UNGUIDED = {"JSON": "%s", "MD_JSON": "```json\n%s\n```"}
 
 
-def ask(origin: str, model: str, mode: str, question: str) -> None:
+def ask(mode: str, question: str) -> None:
     """One question in a mode; what does not fit is asked again."""
+    origin, model = sys.argv[1:]
     client = instructor.from_openai(OpenAI(base_url=f"{origin}/v1", max_retries=0), mode=instructor.Mode[mode])
     messages = [{"role": "user", "content": question}]
     limit = {"max_output_tokens" if mode.startswith("RESPONSES") else "max_tokens": 100}
@@ -34,7 +35,7 @@ def ask(origin: str, model: str, mode: str, question: str) -> None:
 if __name__ == "__main__":
     if sys.argv[2] == "scripted":
         for mode, answer in UNGUIDED.items():
-            ask(*sys.argv[1:], mode, "[[" + answer % '{"city": "Paris", "country": "France"}' + "]]")
+            ask(mode, "[[" + answer % '{"city": "Paris", "country": "France"}' + "]]")
     else:
         for mode in MODES:
-            ask(*sys.argv[1:], mode, "Where is the Eiffel tower? Its city and country.")
+            ask(mode, "Where is the Eiffel tower? Its city and country.")

@@ -17,7 +17,7 @@ class Place(BaseModel):
     country: Literal["France", "Italy", "Portugal"]
 
 
-@tool
+@tool  # type: ignore[untyped-decorator]
 def weather(city: str) -> str:
     """The weather in a city."""
     return f"sunny in {city}"

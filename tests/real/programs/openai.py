@@ -1,7 +1,7 @@
 """OpenAI's client: a second turn after ``parse()``, a replayed call, streams, and Responses."""
 
 import sys
-from typing import Literal
+from typing import Any, Literal
 
 from openai import OpenAI
 from pydantic import BaseModel
@@ -29,7 +29,7 @@ TOOL = {
 }
 
 
-def second_turn_after_parse(client: OpenAI, model: str) -> None:
+def second_turn_after_parse(client: Any, model: str) -> None:
     """The parsed message goes back as it is, ``parsed`` and all."""
     messages = [{"role": "user", "content": "Where is the Eiffel tower?"}]
     first = client.chat.completions.parse(model=model, messages=messages, response_format=Place, max_tokens=60)
@@ -39,7 +39,7 @@ def second_turn_after_parse(client: OpenAI, model: str) -> None:
     assert isinstance(second.choices[0].message.parsed, Place)
 
 
-def replayed_call(client: OpenAI, model: str) -> None:
+def replayed_call(client: Any, model: str) -> None:
     """A call, with ``parsed_arguments``, and its result."""
     messages = [{"role": "user", "content": "What is the weather in Lisbon?"}]
     asked = {"model": model, "tools": [TOOL], "max_tokens": 60}
@@ -51,7 +51,7 @@ def replayed_call(client: OpenAI, model: str) -> None:
     assert second.choices[0].message.content or second.choices[0].message.tool_calls
 
 
-def streamed(client: OpenAI, model: str) -> None:
+def streamed(client: Any, model: str) -> None:
     """Its own accumulator agrees with the whole answer."""
     asked = {
         "model": model,
@@ -66,7 +66,7 @@ def streamed(client: OpenAI, model: str) -> None:
     assert events[-1].type == "content.done"
 
 
-def responses(client: OpenAI, model: str) -> None:
+def responses(client: Any, model: str) -> None:
     """Parsed, and its output sent back as the next input."""
     first = client.responses.parse(
         model=model, input="Where is the Eiffel tower?", text_format=Place, max_output_tokens=60

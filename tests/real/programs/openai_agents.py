@@ -11,7 +11,7 @@ SCRIPT = f"[[{CALL % 'Lisbon'}|{CALL % 'Porto'}|Sunny in both.]]"
 heard: list[str] = []
 
 
-@function_tool
+@function_tool  # type: ignore[untyped-decorator]
 def weather(city: str) -> str:
     """The weather in a city."""
     heard.append(city)
