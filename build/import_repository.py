@@ -23,7 +23,6 @@ from build.inflight_batcher_table import (
     ONE_PROCESS,
     OUTPUTS,
     PRECISIONS,
-    RENAMED,
     TEXT,
     TEXT_ELSEWHERE,
     TIMINGS,
@@ -33,7 +32,7 @@ from build.inflight_batcher_table import (
 )
 from contract.errors import BuildError, ConchError, SpecError
 from contract.spec import load_spec
-from contract.tensors import INPUT_BY_NAME, OUTPUT_BY_NAME
+from contract.tensors import INPUT_BY_NAME, OUTPUT_BY_NAME, Decision
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -239,10 +238,11 @@ def _from_tensors(repository: Repository, found: Import) -> None:
         return
     config = repository.models["ensemble"].config
     for tensor in config.input:
-        if tensor.name in RENAMED:
-            found.note(f"ensemble input {tensor.name}", f"is called {RENAMED[tensor.name]}, as in TensorRT-LLM 1.2.1")
-        elif tensor.name not in INPUT_BY_NAME:
+        ours = INPUT_BY_NAME.get(tensor.name)
+        if ours is None:
             found.note(f"ensemble input {tensor.name}", INPUTS.get(tensor.name, "there is no such input"))
+        elif ours.decision is Decision.NEUTRAL:
+            found.note(f"ensemble input {tensor.name}", ours.doc.rstrip("."))
     for tensor in config.output:
         if tensor.name not in OUTPUT_BY_NAME:
             found.note(f"ensemble output {tensor.name}", OUTPUTS.get(tensor.name, TIMINGS))

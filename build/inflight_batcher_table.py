@@ -126,17 +126,11 @@ BLS: dict[str, No] = {
     "tensorrt_llm_draft_model_name": No("there is no draft model of its own: see engine.trtllm.speculative"),
     "tensorrt_llm_model_name": No("", ("tensorrt_llm",)),
 }
-RENAMED = {"random_seed": "seed", "min_length": "min_tokens"}
+# Those that the ensemble does not have at all; of the others the contract says what becomes of them.
 INPUTS = {
-    "decoder_text_input": "encoder-decoder models are not served",
-    "embedding_bias_weights": "send logit_bias, by token id",
-    "embedding_bias_words": "send logit_bias, by token id",
     "lora_config": _ADAPTERS,
-    "lora_task_id": _ADAPTERS,
     "lora_weights": _ADAPTERS,
     "prompt_embedding_table": "no prompt tuning",
-    "prompt_table_extra_id": "no prompt tuning",
-    "prompt_vocab_size": "no prompt tuning",
 }
 _LOGITS = "no engine here returns logits"
 TIMINGS = "timings, cache use and acceptance are in /metrics, not in an answer"
