@@ -119,6 +119,7 @@ def test_shapes_are_nvidias(client: grpcclient.InferenceServerClient) -> None:
         "finish_reason": (1,),
         "num_input_tokens": (1, 1),
         "num_output_tokens": (1, 1),
+        "num_cached_tokens": (1, 1),
     }
     assert tokens >= 1
 
