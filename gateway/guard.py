@@ -10,7 +10,7 @@ from gateway.interrupt import Drain
 from gateway.journey import journey_of
 from gateway.keys import Keys
 
-_OPEN = (*LIVE, "/health/ready", "/metrics", "/openapi.json", "/version")
+OPEN = (*LIVE, "/health/ready", "/metrics", "/openapi.json", "/version")
 
 _NO_KEY = ApiError(
     401, "No API key: send the header Authorization: Bearer KEY, or x-api-key: KEY", INVALID, "invalid_api_key"
@@ -39,7 +39,7 @@ class Guard:
         await failure(scope, refusal)(scope, receive, send)
 
     def _refusal(self, scope: Scope) -> ApiError | None:
-        if scope["path"] in _OPEN:
+        if scope["path"] in OPEN:
             return None
         if self._drain.draining:
             return _STOPPING

@@ -8,6 +8,7 @@ from pydantic.json_schema import models_json_schema
 from starlette.routing import Route
 
 from gateway.ask import TIMEOUT_HEADER
+from gateway.guard import OPEN
 from gateway.schema.answers import (
     AnthropicErrorAnswer,
     AnthropicMessage,
@@ -69,10 +70,10 @@ def describe(routes: Iterable[Route], *, keys_needed: bool) -> dict[str, Any]:
             "parameters": [_named(name) for name in route.param_convertors],
         }
         paths[path] = {"post" if "POST" in (route.methods or ()) else "get": operation}
-        if path not in BODIES and not path.startswith("/v1/"):
+        if path in OPEN:
             continue
         failure = names[AnthropicErrorAnswer if path.startswith("/v1/messages") else ErrorAnswer, "validation"]
-        operation["responses"] = {
+        operation["responses"] |= {
             status: {"description": why, "content": _json(failure)}
             for status, why in {**_ERRORS, **(_UNAUTHORIZED if keys_needed else {})}.items()
         }

@@ -135,7 +135,10 @@ _WHERE = re.compile(r"^.*\.(?:cc|cpp|h|hpp):\d+:?\s*(?:Check failed: \(.*?\) is 
 
 def reason(error: Exception) -> str:
     """Why xgrammar does not compile a guide, for the user."""
-    return _WHERE.sub("", str(error)).strip() or "it cannot be compiled"
+    said = str(error)
+    if isinstance(error, UnicodeDecodeError):  # it quotes the guide's bytes, and stops within a character
+        said = bytes(error.object).decode(errors="replace")
+    return _WHERE.sub("", said).strip() or "it cannot be compiled"
 
 
 class _Scratch(Protocol):

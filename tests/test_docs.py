@@ -12,9 +12,10 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```", re.DOTALL | re.MULTILINE)
-# Walked without being run: they are tests of their own, never end, or have been done for the test.
+# Walked without being run: they are tests of their own, never end, ask a hub, or have been done for the test.
 SLOW = re.compile(
-    r"\bmake (?=(?:engine|cast|fetch|doctor-comm|serve|up|vllm|sglang|lmdeploy|webui|test|bench|compare|soak)\b)"
+    r"\bmake (?=(?:engine|cast|fetch|plan CONFIG|doctor-comm|serve|up|vllm|sglang|lmdeploy|webui|test|bench|compare"
+    r"|soak)\b)"
 )
 
 

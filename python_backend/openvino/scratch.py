@@ -34,7 +34,7 @@ class ScratchPipeline:
         config.structured_output_config = guide_config(sampling)
         try:
             self._pipeline.generate(genai.TokenizedInputs(ONE_TOKEN, ONE_TOKEN), config)
-        except RuntimeError as error:
+        except (RuntimeError, ValueError) as error:
             return reason(error)
         return ""
 

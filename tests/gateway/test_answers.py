@@ -1,6 +1,8 @@
 """What comes back: the same text streamed and not, in the shape of each endpoint."""
 
 import json
+import tomllib
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -175,7 +177,8 @@ def test_models(openai: OpenAI) -> None:
 def test_health_and_metrics(http: httpx.Client) -> None:
     for path in ("/health/live", "/health", "/v1/health", "/ping"):
         assert http.get(path).json() == {"status": "ok"}
-    assert http.get("/version").json()["version"]
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    assert http.get("/version").json() == {"version": project["version"]}
     assert http.get("/health/ready").json() == {MODEL: "ready"}
     page = http.get("/metrics").text
     for name in ("requests_total", "requests_active", "requests_waiting", "tokens_active", "e2e_seconds_bucket"):

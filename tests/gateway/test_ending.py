@@ -159,7 +159,7 @@ def test_a_full_disk_under_the_log_costs_log_lines_alone(tmp_path: Path, small_d
         with streaming(http, LONG | {"max_tokens": 200}) as chunks:
             next(chunks)
             os.kill(server.supervisor_pid, signal.SIGTERM)
-            until(lambda: http.post(TEXT, json=LONG).status_code == 503, 10)
+            until(lambda: http.post(TEXT, json=LONG | {"max_tokens": 1}).status_code == 503, 10)
             assert "".join(chunks).endswith("data: [DONE]\n\n")
         psutil.wait_procs([psutil.Process(server.supervisor_pid)], timeout=30)
 

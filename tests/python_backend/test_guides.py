@@ -57,6 +57,7 @@ def test_good_guides_pass(process: GuideProcess, kind: str, text: str) -> None:
         ("json_schema", "false", "it cannot accept any value"),
         ("regex", "(", "The parenthesis is not closed"),
         ("ebnf_grammar", "nothing", 'The root rule with name "root" is not found'),
+        ("ebnf_grammar", "\u00bc\u0094E", "EBNF"),  # which is quoted by a part of a character
         ("regex", SLOW, "s of CPU"),
         ("json_schema", DEEP, "s of CPU"),
     ],
