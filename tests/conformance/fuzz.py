@@ -60,15 +60,17 @@ def _small(body: Any, model: str, *, counts: bool) -> Any:
         return body
     kept = {**body, "model": model} if isinstance(body.get("model"), str) else dict(body)
     for name, most in _MOST.items():
-        if isinstance(kept.get(name), int) and not isinstance(kept[name], bool) and kept[name] > most:
+        if isinstance(kept.get(name), int | float) and not isinstance(kept[name], bool) and kept[name] > most:
             kept[name] = most
     if counts:
         return kept
-    if "max_tokens" not in body and "messages" in body:
-        kept["max_tokens"] = kept.get("max_completion_tokens", 2)
-    for name, field, least in (("prompt", "max_tokens", 2), ("input", "max_output_tokens", 16)):
-        if name in body:
-            kept.setdefault(field, least)
+    for name, field, least in (
+        ("messages", "max_tokens", kept.get("max_completion_tokens") or 2),
+        ("prompt", "max_tokens", 2),
+        ("input", "max_output_tokens", 16),
+    ):
+        if name in body and kept.get(field) is None:
+            kept[field] = least
     return kept
 
 
