@@ -7,11 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.images.host import CODE, LIBRARIES, bubblewrap, find_python, uv
-from tests.images.recipes import Recipe
+from tests.images.recipes import UBUNTU, Recipe
 
 SPEAKERS = "/opt/double/site-packages"  # what runs the engine that speaks for a double; no image has it
 SPEAKING = "/opt/double/engine"
-UBUNTU = "/usr/local/lib/python3.12/dist-packages"
 # Debian packages whose programs every image has, as Ubuntu or Debian itself does.
 _PROGRAMS = (
     *("bash", "coreutils", "dash", "debianutils", "diffutils", "findutils", "grep", "gzip", "hostname", "libc-bin"),
@@ -75,7 +74,7 @@ def make(recipe: Recipe, root: Path) -> None:
     _python(recipe, root)
     if recipe.venv:
         _run(root, f"{recipe.python}/bin/python3.12", "-m", "venv", "--without-pip", recipe.venv)
-    _install(root, packages(recipe), recipe.packages, day=recipe.day)
+    _install(root, packages(recipe), recipe.packages, day=recipe.day, overrides=recipe.overrides)
     _programs(root, packages(recipe), f"{recipe.venv}/bin" if recipe.venv else "/usr/local/bin", recipe)
     if recipe.triton:
         _triton(root)
@@ -90,9 +89,10 @@ def make(recipe: Recipe, root: Path) -> None:
             place = _within(root, packages(recipe)) / double.name
             place.mkdir() if double.is_dir() else place.touch()
     for script in recipe.entrypoint[:1]:
-        _within(root, script).parent.mkdir(parents=True)
-        _within(root, script).write_text('#!/bin/bash\n[[ $# -gt 0 ]] || exec /bin/bash\nexec "$@"\n')
-        _within(root, script).chmod(0o755)
+        if not (program := _within(root, script)).exists():
+            program.parent.mkdir(parents=True)
+            program.write_text('#!/bin/bash\n[[ $# -gt 0 ]] || exec /bin/bash\nexec "$@"\n')
+            program.chmod(0o755)
     _run(root, "/usr/sbin/ldconfig")
     _run(root, f"{recipe.venv or recipe.python}/bin/python3.12", "-c", _IMPORTED)  # compiles what is imported
 
@@ -165,17 +165,21 @@ def _link(source: str, target: str) -> None:
         shutil.copy2(source, target)
 
 
-def _install(root: Path, folder: str, wanted: tuple[str, ...], day: str = "") -> None:
+def _install(root: Path, folder: str, wanted: tuple[str, ...], day: str = "", overrides: tuple[str, ...] = ()) -> None:
     """Put packages into a folder of the image.
 
     Args:
         day: with what they ask for, and nothing newer than that day; '' for them alone.
+        overrides: instead of what they ask for.
     """
     python = find_python()
     assert python
     options = ["--exclude-newer", day] if day else ["--no-deps"]
     command = [uv(), "pip", "install", "--no-config", "--quiet", "--python", python.program]
-    subprocess.run([*command, "--target", str(_within(root, folder)), *options, *wanted], check=True, cwd="/")
+    given = "\n".join(overrides)
+    options = [*options, "--override", "/dev/stdin"] if overrides else options
+    target = str(_within(root, folder))
+    subprocess.run([*command, "--target", target, *options, *wanted], check=True, cwd="/", input=given, text=True)
 
 
 def _programs(root: Path, folder: str, place: str, recipe: Recipe) -> None:

