@@ -1,0 +1,323 @@
+"""The gRPC door: every frame of the client's is read, every message of an inference checked before its end passes.
+
+A message passes piece by piece as it comes, so that the flow control between the two ends stays theirs alone; the piece
+that would complete a bad one is kept, and Triton's side of the call is reset. The client gets its error where Triton
+has confirmed to have read that (an empty SETTINGS frame of ours): nothing of that call can follow.
+"""
+
+import asyncio
+import re
+import time
+from collections import deque
+
+from hpack import Decoder, HPACKError
+
+from contract.errors import InvalidRequest, Overloaded, RequestError
+from serving.filter import http2
+from serving.filter.http2 import Broken, frame
+from serving.filter.relay import MOST_BYTES, MOST_HEAD_BYTES, PATIENCE_S, Answers, Relay
+from serving.filter.tensors import check_message, too_large, unpack
+from serving.triton import ADMIN_METADATA
+
+_MOST_FRAME_BYTES = 4 * 2**20  # what Triton tells its clients
+_MOST_CALLS = 1024  # of a connection
+_MOST_SETTINGS = 64  # that Triton has not confirmed
+_METHOD = re.compile(rb"/[A-Za-z0-9_.]{1,100}/[A-Za-z0-9_]{1,100}")
+_TIMEOUT = re.compile(rb"\d{1,8}[HMSmun]")
+_INFER = (b"/inference.GRPCInferenceService/ModelInfer", b"/inference.GRPCInferenceService/ModelStreamInfer")
+_PASSED = (b"grpc-timeout", b"grpc-encoding", ADMIN_METADATA.encode())
+_LENGTHS = {http2.RST_STREAM: 4, http2.WINDOW_UPDATE: 4, http2.PING: 8}
+
+
+class Call:
+    """One call, until either side has reset it or Triton has answered it."""
+
+    def __init__(self, encoding: str, *, infers: bool) -> None:
+        self.encoding, self.infers = encoding, infers
+        self.partial = bytearray()  # of a message
+        self.began: float | None = None
+        self.open = True  # the client may send more
+        self.begun = False  # Triton has sent the first headers of its answer
+        self.refused: RequestError | None = None  # the client is to be told
+
+    def take(self, data: bytes) -> None:
+        """Read a piece of its messages.
+
+        Raises:
+            InvalidRequest: it completes one that may not pass.
+        """
+        self.partial += data
+        while len(self.partial) >= 5:
+            end = 5 + int.from_bytes(self.partial[1:5])
+            if end > MOST_BYTES:
+                raise too_large("")
+            if len(self.partial) < end:
+                break
+            packed, message = self.partial[0], bytes(self.partial[5:end])
+            del self.partial[:end]
+            self.began = None
+            if packed:
+                message = unpack(message, self.encoding)
+            if self.infers:
+                check_message(message)
+        self.began = (self.began or time.monotonic()) if self.partial else None
+
+
+def admit(headers: dict[bytes, bytes]) -> tuple[Call, bytes]:
+    """A call that may begin, and the header block that begins it at Triton's: what matters, and nothing else.
+
+    Raises:
+        InvalidRequest: it may not.
+    """
+    method = _METHOD.fullmatch(headers.get(b":path", b""))
+    if not method or headers.get(b":method") != b"POST":
+        raise InvalidRequest("this is no method of gRPC", field=":path")
+    if headers.get(b"triton_grpc_error", b"false").lower() != b"false":
+        raise InvalidRequest("Triton 2.51 dies of it", field="triton_grpc_error", fix="Read error_message instead")
+    if b"grpc-timeout" in headers and not _TIMEOUT.fullmatch(headers[b"grpc-timeout"]):
+        raise InvalidRequest("must be digits and one of H, M, S, m, u, n", field="grpc-timeout")
+    encoding = headers.get(b"grpc-encoding", b"identity").decode("latin-1")
+    if encoding not in ("identity", "gzip", "deflate"):
+        raise InvalidRequest("must be gzip, deflate or identity", field="grpc-encoding")
+    passed = [(name, headers[name]) for name in _PASSED if name in headers]
+    block = http2.literals([*_ALWAYS, (b":path", method[0]), (b"content-type", b"application/grpc"), *passed])
+    return Call(encoding, infers=method[0] in _INFER), block
+
+
+_ALWAYS = ((b":method", b"POST"), (b":scheme", b"http"), (b":authority", b"localhost"), (b"te", b"trailers"))
+
+
+class GrpcRelay(Relay):
+    """One connection of a client's."""
+
+    def __init__(self, door: str) -> None:
+        super().__init__(door)
+        self._received = bytearray()
+        self._forward: list[bytes] = []
+        self._calls: dict[int, Call] = {}
+        self._newest = 0  # the highest stream so far
+        self._decoder = Decoder(MOST_HEAD_BYTES)
+        self._block: tuple[int, int, bytes] | None = None  # stream, flags and a header block without its end
+        self._confirmations: deque[int] = deque()  # Triton owes them: 0 for the client, else the stream that we reset
+        self._head = b""  # of a frame of Triton's, as far as it came
+        self._payload = 0  # bytes of that frame still to come
+        self._in_block = False
+        self._late: list[bytes] = []  # ours, for the next place between two frames
+        self._connecting: asyncio.Task[None] | None = None
+
+    def overdue(self, now: float) -> bool:
+        """Whether the connection, or a message on it, has taken too long."""
+        late = any(call.began and now - call.began > PATIENCE_S for call in self._calls.values())
+        return late or super().overdue(now)
+
+    def data_received(self, data: bytes) -> None:
+        """The client sent something."""
+        self._received += data
+        if self.server is None:
+            if not http2.PREFACE.startswith(bytes(self._received[:24])):
+                self.transport.abort()
+            elif len(self._received) >= len(http2.PREFACE) and not self._connecting:
+                self.halt()
+                self._connecting = asyncio.get_running_loop().create_task(self._connect())
+            return
+        try:
+            used = self._read()
+            del self._received[:used]
+            if not self.hold(len(self._received) + sum(len(call.partial) for call in self._calls.values())):
+                raise Broken(http2.ENHANCE_YOUR_CALM)
+        except (Broken, HPACKError) as error:
+            code = error.code if isinstance(error, Broken) else http2.COMPRESSION_ERROR
+            self._inject(frame(http2.GOAWAY, 0, 0, self._newest.to_bytes(4) + code.to_bytes(4)))
+            self._close()
+            return
+        self.began = (self.began or time.monotonic()) if self._received or self._block else None
+        if self._forward:
+            self.server.write(b"".join(self._forward))
+            self._forward.clear()
+
+    async def _connect(self) -> None:
+        try:
+            await asyncio.get_running_loop().create_unix_connection(lambda: Answers(self), self.door)
+        except OSError:  # as a port that nobody listens on
+            self.transport.abort()
+            return
+        assert self.server
+        if self.transport.is_closing():
+            self.server.abort()
+            return
+        self.server.write(http2.PREFACE)
+        del self._received[: len(http2.PREFACE)]
+        self.proceed()
+        self.data_received(b"")
+
+    def pause_writing(self) -> None:
+        """The client does not read: what it sends would only make more that it does not read."""
+        super().pause_writing()
+        self.halt()
+
+    def resume_writing(self) -> None:
+        """It does again."""
+        super().resume_writing()
+        self.proceed()
+
+    def hung_up(self) -> None:
+        """Triton closed the connection: so do we."""
+        self._close()
+
+    def _close(self) -> None:
+        self.began = self.began or time.monotonic()
+        self.transport.close()
+        if self.server:
+            self.server.abort()
+
+    def _read(self) -> int:
+        """Read the frames that are whole; how many bytes they had."""
+        at = 0
+        while len(self._received) - at >= http2.HEAD:
+            length, kind, flags, stream = http2.head_of(self._received, at)
+            if length > (_MOST_FRAME_BYTES if kind == http2.DATA else MOST_HEAD_BYTES):
+                raise Broken(http2.FRAME_SIZE_ERROR)
+            end = at + http2.HEAD + length
+            if len(self._received) < end:
+                break
+            self._take(kind, flags, stream, bytes(self._received[at + http2.HEAD : end]))
+            at = end
+        return at
+
+    def _take(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
+        """One frame of the client's."""
+        if (self._block is not None) != (kind == http2.CONTINUATION):
+            raise Broken
+        if len(payload) != _LENGTHS.get(kind, len(payload)):
+            raise Broken(http2.FRAME_SIZE_ERROR)
+        if kind == http2.DATA:
+            self._data(flags, stream, payload)
+        elif kind == http2.HEADERS:
+            self._headers(stream, flags, http2.unpadded(flags, payload))
+        elif kind == http2.CONTINUATION and self._block and self._block[0] == stream:
+            self._headers(stream, self._block[1] | flags & http2.END_HEADERS, self._block[2] + payload)
+        elif kind in (http2.CONTINUATION, http2.PUSH_PROMISE):
+            raise Broken
+        elif kind == http2.RST_STREAM:
+            call = self._calls.pop(stream, None)
+            if stream > self._newest or not stream:
+                raise Broken
+            if call and not call.refused:
+                self._forward.append(frame(kind, 0, stream, payload))
+        elif kind == http2.SETTINGS:
+            self._settings(flags, stream, payload)
+        elif kind == http2.WINDOW_UPDATE:
+            if not stream or stream in self._calls:
+                self._forward.append(frame(kind, 0, stream, payload))
+        elif kind in (http2.PING, http2.GOAWAY):
+            self._forward.append(frame(kind, flags & http2.ACK, 0, payload))
+
+    def _settings(self, flags: int, stream: int, payload: bytes) -> None:
+        if stream or len(payload) % 6 or (flags & http2.ACK and payload):
+            raise Broken(http2.FRAME_SIZE_ERROR)
+        if not flags & http2.ACK:
+            self._confirm(0)
+        self._forward.append(frame(http2.SETTINGS, flags & http2.ACK, 0, payload))
+
+    def _confirm(self, stream: int) -> None:
+        self._confirmations.append(stream)
+        if len(self._confirmations) > _MOST_SETTINGS + _MOST_CALLS * bool(stream):
+            raise Broken(http2.ENHANCE_YOUR_CALM)
+
+    def _headers(self, stream: int, flags: int, block: bytes) -> None:
+        """A header block, whole or not yet."""
+        if len(block) > MOST_HEAD_BYTES:
+            raise Broken(http2.ENHANCE_YOUR_CALM)
+        self._block = None if flags & http2.END_HEADERS else (stream, flags, block)
+        if self._block:
+            return
+        headers = {bytes(name): bytes(value) for name, value in self._decoder.decode(block, raw=True)}
+        if stream <= self._newest or not stream % 2:
+            raise Broken
+        self._newest = stream
+        try:
+            call, opening = admit(headers)
+            if len(self._calls) >= _MOST_CALLS:
+                raise Overloaded(f"this connection has {_MOST_CALLS} calls", fix="Wait for one to end")
+        except RequestError as error:
+            self._inject(http2.refusal(stream, error, begun=False))
+            return
+        self._calls[stream] = call
+        call.open = not flags & http2.END_STREAM
+        flags = http2.END_HEADERS | flags & http2.END_STREAM
+        self._forward.append(frame(http2.HEADERS, flags, stream, opening))
+
+    def _data(self, flags: int, stream: int, payload: bytes) -> None:
+        """A piece of a message."""
+        if stream > self._newest or not stream:
+            raise Broken
+        size, payload = len(payload), http2.unpadded(flags & http2.PADDED, payload)
+        call = self._calls.get(stream)
+        if not call or not call.open or call.refused:
+            self._credit(size)
+            return
+        call.open = not flags & http2.END_STREAM
+        try:
+            call.take(payload)
+        except InvalidRequest as error:
+            self._credit(size)
+            call.refused, call.partial, call.began = error, bytearray(), None
+            self._confirm(stream)
+            self._forward += [
+                frame(http2.RST_STREAM, 0, stream, http2.CANCEL.to_bytes(4)),
+                frame(http2.SETTINGS, 0, 0),
+            ]
+            return
+        if size > len(payload):
+            self._credit(size - len(payload))
+            self._credit(size - len(payload), stream)
+        if payload or not call.open:
+            self._forward.append(frame(http2.DATA, flags & http2.END_STREAM, stream, payload))
+
+    def _credit(self, size: int, stream: int = 0) -> None:
+        """Give the client back what it was allowed to send, where Triton will not: it never sees it."""
+        if size:
+            self._inject(frame(http2.WINDOW_UPDATE, 0, stream, size.to_bytes(4)))
+
+    def _inject(self, frames: bytes) -> None:
+        """Frames of ours to the client, between two of Triton's."""
+        if self._payload or self._in_block:
+            self._late.append(frames)
+        else:
+            self.transport.write(frames)
+
+    def answered(self, data: bytes) -> None:
+        """Pass Triton's bytes on; of its frames only the heads are read."""
+        if self._head:
+            data, self._head = self._head + data, b""
+        start, at, end = 0, min(self._payload, len(data)), len(data)
+        self._payload -= at
+        while not self._payload and end - at >= http2.HEAD:
+            length, kind, flags, stream = http2.head_of(data, at)
+            if kind == http2.SETTINGS and flags & http2.ACK and (ours := self._next_confirmed()):
+                self.transport.write(data[start:at] + self._told(ours))
+                start = at = at + http2.HEAD
+                continue
+            if kind <= http2.RST_STREAM and stream in self._calls:
+                self._calls[stream].begun = True
+                if kind == http2.RST_STREAM or flags & http2.END_STREAM:
+                    del self._calls[stream]
+            if kind in (http2.HEADERS, http2.CONTINUATION):
+                self._in_block = not flags & http2.END_HEADERS
+            step = min(http2.HEAD + length, end - at)
+            self._payload = http2.HEAD + length - step
+            at += step
+        if at > start:
+            self.transport.write(data if at - start == end else data[start:at])
+        self._head = data[at:]
+        if self._late and not self._payload and not self._in_block:
+            self.transport.write(b"".join(self._late))
+            self._late.clear()
+
+    def _next_confirmed(self) -> int:
+        return self._confirmations.popleft() if self._confirmations else 0
+
+    def _told(self, stream: int) -> bytes:
+        """What a client is told of a call that was reset; nothing where Triton has ended it, or the client itself."""
+        call = self._calls.pop(stream, None)
+        return http2.refusal(stream, call.refused, begun=call.begun) if call and call.refused else b""
