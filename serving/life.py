@@ -128,14 +128,11 @@ async def live(own: Supervision) -> Life:
     own.recent.clear()
     began = time.monotonic()
     try:
-        if own.launch.doors:  # the filter holds the others, and earlier sockets are nobody's
-            checks.check_the_ports(own.spec, own.root, own.config, ("metrics",))
-            for left in own.launch.doors.iterdir():
-                left.unlink()
-        else:
-            checks.check_the_ports(own.spec, own.root, own.config)
+        names = ("metrics",) if own.launch.doors else checks.PORTS  # the filter holds the others
+        checks.check_the_ports(own.spec, own.root, own.config, names)
     except ServeError as refusal:
         return Life(Ending.FAILED_START, str(refusal))
+    own.launch.clear_doors()
     server = await process.start(own.launch, own.prefix)
     own.publish(phase=Phase.RESTARTING if own.state.restarts else Phase.STARTING, server_pid=server.pid)
     pump = asyncio.create_task(_pump(server, own))
@@ -146,6 +143,7 @@ async def live(own: Supervision) -> Life:
     finally:
         process.kill(server)
         await process.exit_code(server)
+        own.launch.clear_doors()
         await asyncio.wait({pump}, timeout=1)
         pump.cancel()
 

@@ -38,6 +38,11 @@ class Launch:
     pass_fds: tuple[int, ...] = ()
     doors: Path | None = None  # where it listens behind the filter; None: on the spec's own ports
 
+    def clear_doors(self) -> None:
+        """Remove the sockets of a server that is gone: one that starts would not listen on them."""
+        for left in self.doors.iterdir() if self.doors else ():
+            left.unlink()
+
 
 @dataclass(frozen=True)
 class Triton:

@@ -61,7 +61,7 @@ def main() -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     try:
-        uvloop.run(serve(given.host, given.http, given.grpc, given.doors))
+        uvloop.run(serve(given.host.strip("[]"), given.http, given.grpc, given.doors))
     except OSError as error:
         sys.exit(f"error: {error}")
 

@@ -6,7 +6,6 @@ has confirmed to have read that (an empty SETTINGS frame of ours): nothing of th
 """
 
 import asyncio
-import re
 import time
 from collections import deque
 
@@ -14,77 +13,14 @@ from hpack import Decoder, HPACKError
 
 from contract.errors import InvalidRequest, Overloaded, RequestError
 from serving.filter import http2
+from serving.filter.call import Call, admit
 from serving.filter.http2 import Broken, frame
-from serving.filter.relay import MOST_BYTES, MOST_HEAD_BYTES, PATIENCE_S, Answers, Relay
-from serving.filter.tensors import check_message, too_large, unpack
-from serving.triton import ADMIN_METADATA
+from serving.filter.relay import MOST_HEAD_BYTES, PATIENCE_S, Answers, Relay
 
 _MOST_FRAME_BYTES = 4 * 2**20  # what Triton tells its clients
 _MOST_CALLS = 1024  # of a connection
 _MOST_SETTINGS = 64  # that Triton has not confirmed
-_METHOD = re.compile(rb"/[A-Za-z0-9_.]{1,100}/[A-Za-z0-9_]{1,100}")
-_TIMEOUT = re.compile(rb"\d{1,8}[HMSmun]")
-_INFER = (b"/inference.GRPCInferenceService/ModelInfer", b"/inference.GRPCInferenceService/ModelStreamInfer")
-_PASSED = (b"grpc-timeout", b"grpc-encoding", ADMIN_METADATA.encode())
 _LENGTHS = {http2.RST_STREAM: 4, http2.WINDOW_UPDATE: 4, http2.PING: 8}
-
-
-class Call:
-    """One call, until either side has reset it or Triton has answered it."""
-
-    def __init__(self, encoding: str, *, infers: bool) -> None:
-        self.encoding, self.infers = encoding, infers
-        self.partial = bytearray()  # of a message
-        self.began: float | None = None
-        self.open = True  # the client may send more
-        self.begun = False  # Triton has sent the first headers of its answer
-        self.refused: RequestError | None = None  # the client is to be told
-
-    def take(self, data: bytes) -> None:
-        """Read a piece of its messages.
-
-        Raises:
-            InvalidRequest: it completes one that may not pass.
-        """
-        self.partial += data
-        while len(self.partial) >= 5:
-            end = 5 + int.from_bytes(self.partial[1:5])
-            if end > MOST_BYTES:
-                raise too_large("")
-            if len(self.partial) < end:
-                break
-            packed, message = self.partial[0], bytes(self.partial[5:end])
-            del self.partial[:end]
-            self.began = None
-            if packed:
-                message = unpack(message, self.encoding)
-            if self.infers:
-                check_message(message)
-        self.began = (self.began or time.monotonic()) if self.partial else None
-
-
-def admit(headers: dict[bytes, bytes]) -> tuple[Call, bytes]:
-    """A call that may begin, and the header block that begins it at Triton's: what matters, and nothing else.
-
-    Raises:
-        InvalidRequest: it may not.
-    """
-    method = _METHOD.fullmatch(headers.get(b":path", b""))
-    if not method or headers.get(b":method") != b"POST":
-        raise InvalidRequest("this is no method of gRPC", field=":path")
-    if headers.get(b"triton_grpc_error", b"false").lower() != b"false":
-        raise InvalidRequest("Triton 2.51 dies of it", field="triton_grpc_error", fix="Read error_message instead")
-    if b"grpc-timeout" in headers and not _TIMEOUT.fullmatch(headers[b"grpc-timeout"]):
-        raise InvalidRequest("must be digits and one of H, M, S, m, u, n", field="grpc-timeout")
-    encoding = headers.get(b"grpc-encoding", b"identity").decode("latin-1")
-    if encoding not in ("identity", "gzip", "deflate"):
-        raise InvalidRequest("must be gzip, deflate or identity", field="grpc-encoding")
-    passed = [(name, headers[name]) for name in _PASSED if name in headers]
-    block = http2.literals([*_ALWAYS, (b":path", method[0]), (b"content-type", b"application/grpc"), *passed])
-    return Call(encoding, infers=method[0] in _INFER), block
-
-
-_ALWAYS = ((b":method", b"POST"), (b":scheme", b"http"), (b":authority", b"localhost"), (b"te", b"trailers"))
 
 
 class GrpcRelay(Relay):

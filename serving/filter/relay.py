@@ -43,8 +43,9 @@ class Relay(asyncio.Protocol):
         """It left: so does what it asked for."""
         Relay.all.discard(self)
         self.hold(0)
-        if self.server:
-            self.server.abort()
+        server, self.server = self.server, None
+        if server:
+            server.abort()
 
     def pause_writing(self) -> None:
         """The client does not read."""
@@ -88,7 +89,7 @@ class Relay(asyncio.Protocol):
         raise NotImplementedError
 
     def hung_up(self) -> None:
-        """Triton closed its side."""
+        """Triton closed its side before its answer was whole."""
         raise NotImplementedError
 
 
@@ -100,7 +101,7 @@ class Answers(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Triton took the connection."""
-        self._relay.server = transport
+        self._relay.server = self._transport = transport
         if self._relay.full:
             transport.pause_reading()
 
@@ -109,8 +110,10 @@ class Answers(asyncio.Protocol):
         self._relay.answered(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """It hung up, or died, or the client left."""
-        self._relay.hung_up()
+        """It hung up, or died."""
+        if self._relay.server is self._transport:
+            self._relay.server = None
+            self._relay.hung_up()
 
     def pause_writing(self) -> None:
         """Triton does not read."""

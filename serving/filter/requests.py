@@ -1,7 +1,7 @@
 """The HTTP door: a request is read whole, checked, and written anew for Triton, with what matters and nothing else.
 
-Each goes over a connection to Triton of its own, which Triton closes behind its answer; a client that leaves takes it
-along. So one request knows nothing of another, and an answer needs no parser: it ends where its connection does.
+Each goes over a connection to Triton of its own, which a client that leaves takes along: one request knows nothing of
+another. An answer passes as it is, and is parsed beside that for its end alone.
 """
 
 import asyncio
@@ -85,7 +85,7 @@ def rewritten(request: Request) -> bytes:
     described = body[: int(size)] if size and tensors else body
     if described:
         check_json(described, len(body), tensors=tensors)
-    return b"\r\n".join([*lines, b"Content-Length: %d" % len(body), b"Connection: close", b"", body])
+    return b"\r\n".join([*lines, b"Content-Length: %d" % len(body), b"", body])
 
 
 def told(status: int, text: str, *, keep: bool) -> bytes:
@@ -109,7 +109,7 @@ class HttpRelay(Relay):
         self._turns: deque[Turn] = deque()
         self._turn: Turn | None = None  # under way
         self._crowded = False  # others wait behind it
-        self._answer = Answer()
+        self._answers = httptools.HttpResponseParser(_End(self))
         self._asking: asyncio.Task[None] | None = None
 
     def data_received(self, data: bytes) -> None:
@@ -119,8 +119,9 @@ class HttpRelay(Relay):
         self._grew = False
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._refuse(400, "[invalid_request] this server speaks HTTP/1.1 alone")
+        except httptools.HttpParserUpgrade:  # nothing is upgraded; the request itself is answered
+            self._deaf = True
+            self._enqueue(Turn(keep=False))
         except httptools.HttpParserError:
             self._refuse(400, "[invalid_request] this is not HTTP")
         self._framing = 0 if self._grew else self._framing + len(data)
@@ -195,7 +196,7 @@ class HttpRelay(Relay):
         while self._turns and not self._turn and not self.transport.is_closing():
             turn = self._turns.popleft()
             if turn.ask:
-                self._turn, self._answer = turn, Answer(keep=turn.keep)
+                self._turn, self._answers = turn, httptools.HttpResponseParser(_End(self))
                 self._asking = asyncio.get_running_loop().create_task(self._ask(turn.ask))
                 continue
             self.transport.write(turn.tell)
@@ -220,16 +221,22 @@ class HttpRelay(Relay):
 
     def answered(self, data: bytes) -> None:
         """Pass Triton's bytes on."""
+        self.transport.write(data)
         try:
-            self.transport.write(self._answer.passed(data))
-        except ValueError:
+            self._answers.feed_data(data)
+        except httptools.HttpParserError:
             self.transport.abort()
 
+    def whole(self) -> None:
+        """Triton's answer is."""
+        server, self.server = self.server, None
+        if server and self._turn:
+            server.abort()
+            self._end(keep=self._turn.keep)
+
     def hung_up(self) -> None:
-        """Triton's answer ended."""
-        self.server = None
-        if self._turn:
-            self._end(keep=self._turn.keep and self._answer.whole)
+        """Triton's answer broke off: its client must not wait for the rest."""
+        self._end(keep=False)
 
     def _end(self, *, keep: bool) -> None:
         """A turn is over."""
@@ -247,49 +254,12 @@ class HttpRelay(Relay):
         asyncio.get_running_loop().call_later(_LINGER_S, self.transport.close)
 
 
-class Answer:
-    """Whether Triton's answer was whole: a client that waits for more must be told by the connection's end.
+@dataclass
+class _End:
+    """What is heard of an answer."""
 
-    Args:
-        keep: whether the client is to keep its connection.
-    """
+    relay: HttpRelay
 
-    def __init__(self, *, keep: bool = True) -> None:
-        self._keep = keep
-        self._head: bytes | None = b""  # as far as it came; None once it was passed on
-        self._left: int | None = None  # bytes of a body whose length is told
-        self._end = b""  # the last bytes of one whose length is not
-
-    @property
-    def whole(self) -> bool:
-        """Whether it has ended as it should."""
-        return self._head is None and (self._left == 0 if self._left is not None else self._end == b"0\r\n\r\n")
-
-    def passed(self, data: bytes) -> bytes:
-        """What of these bytes the client gets.
-
-        Raises:
-            ValueError: this is no answer.
-        """
-        if self._head is None:
-            self._seen(data)
-            return data
-        head, ended, body = (self._head + data).partition(b"\r\n\r\n")
-        if not ended:
-            self._head = head
-            if len(head) > MOST_HEAD_BYTES:
-                raise ValueError("the answer's head has no end")
-            return b""
-        self._head = None
-        lines = [line for line in head.split(b"\r\n") if not line.lower().startswith(b"connection:")]
-        for line in lines:
-            if line.lower().startswith(b"content-length:"):
-                self._left = int(line.partition(b":")[2])
-        self._seen(body)
-        return b"\r\n".join([*lines, *([] if self._keep else [b"Connection: close"]), b"", body])
-
-    def _seen(self, body: bytes) -> None:
-        if self._left is None:
-            self._end = (self._end + body)[-5:]
-        else:
-            self._left -= len(body)
+    def on_message_complete(self) -> None:
+        """It is whole."""
+        self.relay.whole()
