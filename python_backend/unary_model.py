@@ -33,6 +33,7 @@ class TritonPythonModel:
         check_environment(self._config.python_prefix)
         self._aborts = AbortSender(Path(self._config.backchannel))
         self._waiting: dict[int, Any] = {}  # what tells whether the client of a key is still there
+        self._looking = threading.Lock()
         self._closing = threading.Event()
         self._threads = ThreadPoolExecutor(self._config.room, "unary")
         self._watch = threading.Thread(target=self._look_for_departed, name="departed", daemon=True)
@@ -59,7 +60,8 @@ class TritonPythonModel:
 
     def _respond(self, request: Any, sender: Any, key: int) -> None:
         answer = guarded(self._ask, request, key)
-        del self._waiting[key]
+        with self._looking:
+            del self._waiting[key]
         sender.send(error_response(answer) if isinstance(answer, RequestError) else answer, flags=_FINAL)
 
     def _ask(self, request: Any, key: int) -> Any:
@@ -86,8 +88,12 @@ class TritonPythonModel:
 
     def _look_for_departed(self) -> None:
         while not self._closing.wait(_LEFT_CHECK_S):
-            for key, sender in list(self._waiting.items()):
-                if sender.is_cancelled():
+            for key in list(self._waiting):
+                # Triton dies where it is asked of a request that has had its answer.
+                with self._looking:
+                    sender = self._waiting.get(key)
+                    left = sender is not None and sender.is_cancelled()
+                if left:
                     self._aborts.send(key)
 
 
