@@ -14,10 +14,11 @@ import triton_python_backend_utils as pb_utils
 
 from contract.errors import InternalError, InvalidRequest, Overloaded, RequestError, from_wire
 from contract.nvidia import TOKENS_STREAMING
+from contract.stage import ABORT_KEY, new_abort_key
 from contract.tensors import ENSEMBLE_ALIAS
 from contract.unary import UnaryConfig
 from python_backend.backchannel import AbortSender
-from python_backend.preprocess.parameters import ABORT_KEY, new_abort_key
+from python_backend.preprocess.parameters import abort_key
 from python_backend.stage import check_environment, error_response, guarded, told
 
 _FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
@@ -47,7 +48,7 @@ class TritonPythonModel:
                 message = f"{len(self._waiting)} requests are in flight, the limit is {self._config.room}"
                 sender.send(error_response(Overloaded(message, fix="Try again later")), flags=_FINAL)
                 continue
-            key = new_abort_key()
+            key = abort_key(json.loads(request.parameters())) or new_abort_key()
             self._waiting[key] = sender
             self._threads.submit(self._respond, request, sender, key)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from contract.errors import ServeError
 from contract.spec import Deployment
-from contract.stage import admin_key, run_dir
+from contract.stage import ABORT_KEY, admin_key, run_dir
 
 CONTAINER_TRITON = Path("/opt/tritonserver")
 _IN_CONTAINER = CONTAINER_TRITON / "bin" / "tritonserver"
@@ -160,4 +160,5 @@ def launch(spec: Deployment, root: Path, exit_timeout_s: int = 30) -> Launch:
         passed = (os.open(doors, os.O_PATH | os.O_DIRECTORY),)
         folder = f"unix:/proc/self/fd/{passed[0]}"
         flags |= {"http-address": f"{folder}/{HTTP_DOOR}", "grpc-address": f"{folder}/grpc", "grpc-port": 1}
+        flags["grpc-header-forward-pattern"] = f"^{ABORT_KEY}$"
     return Launch(argv + [f"--{name}={value}" for name, value in flags.items()], env, passed, doors)

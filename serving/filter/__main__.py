@@ -11,6 +11,7 @@ from pathlib import Path
 
 import uvloop
 
+from contract.stage import ABORTS
 from serving.filter.calls import GrpcRelay
 from serving.filter.relay import Relay
 from serving.filter.requests import HttpRelay
@@ -30,10 +31,12 @@ async def serve(host: str, http: int, grpc: int, doors: Path) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     # The kernel takes 107 bytes of a socket's path, so go through its folder.
-    folder = f"/proc/self/fd/{os.open(doors, os.O_PATH | os.O_DIRECTORY)}"
+    run, folder = (f"/proc/self/fd/{os.open(each, os.O_PATH | os.O_DIRECTORY)}" for each in (doors.parent, doors))
     listeners = [
         await loop.create_server(lambda: HttpRelay(f"{folder}/{HTTP_DOOR}"), host, http, backlog=1024),
-        await loop.create_server(lambda: GrpcRelay(f"{folder}/{GRPC_DOOR}"), host, grpc, backlog=1024),
+        await loop.create_server(
+            lambda: GrpcRelay(f"{folder}/{GRPC_DOOR}", f"{run}/{ABORTS}"), host, grpc, backlog=1024
+        ),
     ]
     while not stop.is_set():
         try:

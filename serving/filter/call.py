@@ -4,6 +4,7 @@ import re
 import time
 
 from contract.errors import InvalidRequest, RequestError
+from contract.stage import ABORT_KEY, new_abort_key
 from serving.filter import http2
 from serving.filter.relay import MOST_BYTES
 from serving.filter.tensors import check_message, too_large, unpack
@@ -11,7 +12,7 @@ from serving.triton import ADMIN_METADATA
 
 _METHOD = re.compile(rb"/[A-Za-z0-9_.]{1,100}/[A-Za-z0-9_]{1,100}")
 _TIMEOUT = re.compile(rb"\d{1,8}[HMSmun]")
-_INFER = (b"/inference.GRPCInferenceService/ModelInfer", b"/inference.GRPCInferenceService/ModelStreamInfer")
+_UNARY, _STREAM = (b"/inference.GRPCInferenceService/" + name for name in (b"ModelInfer", b"ModelStreamInfer"))
 _PASSED = (b"grpc-timeout", b"grpc-encoding", ADMIN_METADATA.encode())
 _ALWAYS = ((b":method", b"POST"), (b":scheme", b"http"), (b":authority", b"localhost"), (b"te", b"trailers"))
 
@@ -19,8 +20,13 @@ _ALWAYS = ((b":method", b"POST"), (b":scheme", b"http"), (b":authority", b"local
 class Call:
     """One call, until either side has reset it or Triton has answered it."""
 
-    def __init__(self, encoding: str, *, infers: bool) -> None:
-        self.encoding, self.infers = encoding, infers
+    def __init__(self, method: bytes, encoding: str) -> None:
+        self.encoding, self.infers = encoding, method in (_UNARY, _STREAM)
+        # Triton 2.51 dies where a unary inference is cancelled as it ends: the engine is told to stop instead, by this
+        # key, and the call sees its end. 0: it may be cancelled.
+        self.key = new_abort_key() if method == _UNARY else 0
+        self.asked = False  # a whole message has passed
+        self.left = False  # its client has, and the end is awaited
         self.partial = bytearray()  # of a message
         self.began: float | None = None
         self.open = True  # the client may send more
@@ -47,6 +53,7 @@ class Call:
                 message = unpack(message, self.encoding)
             if self.infers:
                 check_message(message)
+            self.asked = True
         self.began = (self.began or time.monotonic()) if self.partial else None
 
 
@@ -66,6 +73,9 @@ def admit(headers: dict[bytes, bytes]) -> tuple[Call, bytes]:
     encoding = headers.get(b"grpc-encoding", b"identity").decode("latin-1")
     if encoding not in ("identity", "gzip", "deflate"):
         raise InvalidRequest("must be gzip, deflate or identity", field="grpc-encoding")
+    call = Call(method[0], encoding)
     passed = [(name, headers[name]) for name in _PASSED if name in headers]
-    block = http2.literals([*_ALWAYS, (b":path", method[0]), (b"content-type", b"application/grpc"), *passed])
-    return Call(encoding, infers=method[0] in _INFER), block
+    if call.key:  # its client's deadline is a cancellation too
+        passed = [(name, value) for name, value in passed if name != b"grpc-timeout"]
+        passed.append((ABORT_KEY.encode(), b"%d" % call.key))
+    return call, http2.literals([*_ALWAYS, (b":path", method[0]), (b"content-type", b"application/grpc"), *passed])

@@ -6,28 +6,40 @@ has confirmed to have read that (an empty SETTINGS frame of ours): nothing of th
 """
 
 import asyncio
+import socket
 import time
 from collections import deque
+from contextlib import suppress
 
 from hpack import Decoder, HPACKError
 
 from contract.errors import InvalidRequest, Overloaded, RequestError
+from contract.stage import ABORT
 from serving.filter import http2
 from serving.filter.call import Call, admit
 from serving.filter.http2 import Broken, frame
-from serving.filter.relay import MOST_HEAD_BYTES, PATIENCE_S, Answers, Relay
+from serving.filter.relay import MOST_BYTES, MOST_HEAD_BYTES, PATIENCE_S, Answers, Relay
 
 _MOST_FRAME_BYTES = 4 * 2**20  # what Triton tells its clients
 _MOST_CALLS = 1024  # of a connection
 _MOST_SETTINGS = 64  # that Triton has not confirmed
+_CANCEL = http2.CANCEL.to_bytes(4)
+_ROOM = MOST_BYTES.to_bytes(4)
+_AGAIN_S = 0.35
+_ABORTS = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
 _LENGTHS = {http2.RST_STREAM: 4, http2.WINDOW_UPDATE: 4, http2.PING: 8}
 
 
 class GrpcRelay(Relay):
-    """One connection of a client's."""
+    """One connection of a client's.
 
-    def __init__(self, door: str) -> None:
+    Args:
+        aborts: the socket on which the engine is told to stop a request.
+    """
+
+    def __init__(self, door: str, aborts: str) -> None:
         super().__init__(door)
+        self._aborts = aborts
         self._received = bytearray()
         self._forward: list[bytes] = []
         self._calls: dict[int, Call] = {}
@@ -56,20 +68,21 @@ class GrpcRelay(Relay):
                 self.halt()
                 self._connecting = asyncio.get_running_loop().create_task(self._connect())
             return
+        broken = 0
         try:
             used = self._read()
             del self._received[:used]
             if not self.hold(len(self._received) + sum(len(call.partial) for call in self._calls.values())):
                 raise Broken(http2.ENHANCE_YOUR_CALM)
         except (Broken, HPACKError) as error:
-            code = error.code if isinstance(error, Broken) else http2.COMPRESSION_ERROR
-            self._inject(frame(http2.GOAWAY, 0, 0, self._newest.to_bytes(4) + code.to_bytes(4)))
-            self._close()
-            return
-        self.began = (self.began or time.monotonic()) if self._received or self._block else None
+            broken = error.code if isinstance(error, Broken) else http2.COMPRESSION_ERROR
         if self._forward:
             self.server.write(b"".join(self._forward))
             self._forward.clear()
+        self.began = (self.began or time.monotonic()) if self._received or self._block else None
+        if broken:
+            self._inject(frame(http2.GOAWAY, 0, 0, self._newest.to_bytes(4) + broken.to_bytes(4)))
+            self._close()
 
     async def _connect(self) -> None:
         try:
@@ -98,13 +111,42 @@ class GrpcRelay(Relay):
 
     def hung_up(self) -> None:
         """Triton closed the connection: so do we."""
+        self._calls.clear()
         self._close()
 
     def _close(self) -> None:
         self.began = self.began or time.monotonic()
         self.transport.close()
-        if self.server:
-            self.server.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client left: its calls end, and the connection to Triton with the last of them."""
+        resets = [frame(http2.RST_STREAM, 0, each, _CANCEL) for each in list(self._calls) if self._leave(each)]
+        if not self.server or not self._calls:
+            super().connection_lost(exc)
+            return
+        Relay.all.discard(self)
+        self.hold(0)
+        self.server.resume_reading()
+        self.server.write(b"".join([*resets, frame(http2.WINDOW_UPDATE, 0, 0, _ROOM)]))
+
+    def _leave(self, stream: int) -> bool:
+        """The client takes no more of a call; whether Triton is to be told."""
+        call = self._calls.get(stream)
+        if not call or not call.key or not call.asked:
+            self._calls.pop(stream, None)
+            return call is not None and not call.refused
+        if self.server and not call.left:
+            call.left = True
+            self.server.write(frame(http2.WINDOW_UPDATE, 0, stream, _ROOM))  # for the rest, which nobody reads
+            self._stop(stream, call)
+        return False
+
+    def _stop(self, stream: int, call: Call) -> None:
+        """Tell the engine to stop, until the call has ended: it may not have begun."""
+        if self._calls.get(stream) is call:
+            with suppress(OSError):
+                _ABORTS.sendto(ABORT.pack(call.key), self._aborts)
+            asyncio.get_running_loop().call_later(_AGAIN_S, self._stop, stream, call)
 
     def _read(self) -> int:
         """Read the frames that are whole; how many bytes they had."""
@@ -135,10 +177,9 @@ class GrpcRelay(Relay):
         elif kind in (http2.CONTINUATION, http2.PUSH_PROMISE):
             raise Broken
         elif kind == http2.RST_STREAM:
-            call = self._calls.pop(stream, None)
             if stream > self._newest or not stream:
                 raise Broken
-            if call and not call.refused:
+            if self._leave(stream):
                 self._forward.append(frame(kind, 0, stream, payload))
         elif kind == http2.SETTINGS:
             self._settings(flags, stream, payload)
@@ -193,14 +234,17 @@ class GrpcRelay(Relay):
             self._credit(size)
             return
         call.open = not flags & http2.END_STREAM
+        if call.key and call.asked:  # a second message, which nobody would read
+            self._credit(size)
+            size, payload = 0, b""
         try:
             call.take(payload)
         except InvalidRequest as error:
             self._credit(size)
-            call.refused, call.partial, call.began = error, bytearray(), None
+            call.refused, call.partial, call.began, call.asked = error, bytearray(), None, False
             self._confirm(stream)
             self._forward += [
-                frame(http2.RST_STREAM, 0, stream, http2.CANCEL.to_bytes(4)),
+                frame(http2.RST_STREAM, 0, stream, _CANCEL),
                 frame(http2.SETTINGS, 0, 0),
             ]
             return
@@ -220,7 +264,11 @@ class GrpcRelay(Relay):
         if self._payload or self._in_block:
             self._late.append(frames)
         else:
-            self.transport.write(frames)
+            self._tell(frames)
+
+    def _tell(self, data: bytes) -> None:
+        if not self.transport.is_closing():
+            self.transport.write(data)
 
     def answered(self, data: bytes) -> None:
         """Pass Triton's bytes on; of its frames only the heads are read."""
@@ -231,7 +279,7 @@ class GrpcRelay(Relay):
         while not self._payload and end - at >= http2.HEAD:
             length, kind, flags, stream = http2.head_of(data, at)
             if kind == http2.SETTINGS and flags & http2.ACK and (ours := self._next_confirmed()):
-                self.transport.write(data[start:at] + self._told(ours))
+                self._tell(data[start:at] + self._told(ours))
                 start = at = at + http2.HEAD
                 continue
             if kind <= http2.RST_STREAM and stream in self._calls:
@@ -244,11 +292,13 @@ class GrpcRelay(Relay):
             self._payload = http2.HEAD + length - step
             at += step
         if at > start:
-            self.transport.write(data if at - start == end else data[start:at])
+            self._tell(data if at - start == end else data[start:at])
         self._head = data[at:]
         if self._late and not self._payload and not self._in_block:
-            self.transport.write(b"".join(self._late))
+            self._tell(b"".join(self._late))
             self._late.clear()
+        if self.server and not self._calls and self not in Relay.all:
+            self.server.abort()
 
     def _next_confirmed(self) -> int:
         return self._confirmations.popleft() if self._confirmations else 0

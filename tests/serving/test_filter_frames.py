@@ -17,7 +17,8 @@ from serving.filter.http2 import frame
 from serving.filter.relay import MOST_BYTES, PATIENCE_S, Relay
 from tests.serving.wire import Wire, joined
 
-INFER = "/inference.GRPCInferenceService/ModelStreamInfer"
+SERVICE = "/inference.GRPCInferenceService/"
+INFER = f"{SERVICE}ModelStreamInfer"
 
 
 @pytest.fixture(autouse=True)
@@ -26,9 +27,9 @@ def _nobody_is_left() -> Iterator[None]:
     Relay.all.clear()
 
 
-def opening(stream: int, encoder: Encoder | None = None, **more: str) -> bytes:
+def opening(stream: int, encoder: Encoder | None = None, method: str = "ModelStreamInfer", **more: str) -> bytes:
     """The HEADERS of a call."""
-    headers = {":method": "POST", ":scheme": "http", ":path": INFER, ":authority": "x", "te": "trailers"}
+    headers = {":method": "POST", ":scheme": "http", ":path": SERVICE + method, ":authority": "x", "te": "trailers"}
     headers |= {"content-type": "application/grpc"} | {name.replace("_", "-"): value for name, value in more.items()}
     block = (encoder or Encoder()).encode(list(headers.items()))
     return frame(http2.HEADERS, http2.END_HEADERS, stream, block)
@@ -88,7 +89,7 @@ def test_what_a_client_sends_passes_alike_however_it_is_cut(cuts: list[int]) -> 
         + data(1, message()[:7])
         + frame(http2.RST_STREAM, 0, 1, (8).to_bytes(4))
     )
-    relay = GrpcRelay("")
+    relay = GrpcRelay("", "")
     client, server = joined(relay)
     for piece in pieces(sent, cuts):
         relay.data_received(piece)
@@ -108,7 +109,7 @@ def test_what_triton_sends_passes_as_it_is(cuts: list[int]) -> None:
     sent += (
         frame(http2.CONTINUATION, http2.END_HEADERS, 1, b"d") + data(1, b"x" * 700) + frame(http2.PING, 0, 0, bytes(8))
     )
-    relay = GrpcRelay("")
+    relay = GrpcRelay("", "")
     client, _ = joined(relay)
     for piece in pieces(sent, cuts):
         relay.answered(piece)
@@ -121,7 +122,7 @@ def test_a_bad_message_ends_its_call_alone_and_where_triton_has_confirmed(cuts: 
     bad = message(class_count=1)
     sent = SETTINGS + opening(1, encoder=encoder) + opening(3, encoder=encoder) + data(3, message()) + data(1, bad[:20])
     sent += data(1, bad[20:]) + data(1, b"more") + data(3, message(), end=True)
-    relay = GrpcRelay("")
+    relay = GrpcRelay("", "")
     client, server = joined(relay)
     for piece in pieces(sent, cuts):
         relay.data_received(piece)
@@ -148,7 +149,7 @@ def test_a_bad_message_ends_its_call_alone_and_where_triton_has_confirmed(cuts: 
 
 
 def test_a_call_that_triton_ended_itself_is_not_ended_twice() -> None:
-    relay = GrpcRelay("")
+    relay = GrpcRelay("", "")
     client, _ = joined(relay)
     relay.data_received(SETTINGS + opening(1) + data(1, message(class_count=1)))
     client.sent.clear()
@@ -159,7 +160,7 @@ def test_a_call_that_triton_ended_itself_is_not_ended_twice() -> None:
 
 
 def test_padding_is_given_back_and_not_passed() -> None:
-    relay = GrpcRelay("")
+    relay = GrpcRelay("", "")
     client, server = joined(relay)
     padded = frame(http2.DATA, http2.PADDED | http2.END_STREAM, 1, b"\x07" + message() + bytes(7))
     relay.data_received(SETTINGS + opening(1) + padded)
@@ -195,10 +196,9 @@ BROKEN = {
 @pytest.mark.parametrize("name", BROKEN)
 def test_what_is_no_http2_ends_its_connection(name: str) -> None:
     async def ended() -> Wire:
-        relay = GrpcRelay("")
-        client, server = joined(relay)
+        relay = GrpcRelay("", "")
+        client, _ = joined(relay)
         relay.data_received(BROKEN[name])
-        assert server.closed
         return client
 
     client = asyncio.run(ended())
@@ -208,7 +208,7 @@ def test_what_is_no_http2_ends_its_connection(name: str) -> None:
 
 @given(st.binary(max_size=400), CUTS)
 def test_garbage_raises_nothing(garbage: bytes, cuts: list[int]) -> None:
-    relay = GrpcRelay("")
+    relay = GrpcRelay("", "")
     client, _ = joined(relay)
     for piece in pieces(SETTINGS + garbage, cuts):
         if not client.closed:
@@ -225,7 +225,7 @@ def test_garbage_raises_nothing(garbage: bytes, cuts: list[int]) -> None:
 )
 def test_a_call_that_may_not_begin_never_reaches_triton(name: str, value: str, said: str) -> None:
     block = Encoder().encode([(":method", "POST"), (":path", INFER), (name, value)])
-    relay = GrpcRelay("")
+    relay = GrpcRelay("", "")
     client, server = joined(relay)
     begun = frame(http2.HEADERS, http2.END_HEADERS, 1, block)
     relay.data_received(SETTINGS + begun + data(1, message(), end=True))
@@ -233,8 +233,30 @@ def test_a_call_that_may_not_begin_never_reaches_triton(name: str, value: str, s
     assert said in headers_of(frames(client.sent)[0][3])["grpc-message"]
 
 
+def test_a_unary_call_that_its_client_leaves_is_not_cancelled() -> None:
+    async def passed(first: bytes, then: bytes) -> list[tuple[int, int]]:
+        relay = GrpcRelay("", "")
+        _, server = joined(relay)
+        relay.data_received(SETTINGS + opening(1, method="ModelInfer", grpc_timeout="1n") + data(1, first))
+        headers = headers_of(frames(server.sent)[1][3])
+        assert int(headers["conch_key"]) >= 1 << 62 and "grpc-timeout" not in headers
+        relay.data_received(then)
+        relay.connection_lost(None)
+        assert server.closed is (first != message())
+        relay.answered(frame(http2.HEADERS, http2.END_HEADERS | http2.END_STREAM, 1, b""))
+        assert server.closed
+        return [(kind, stream) for kind, _, stream, _ in frames(server.sent)[3:]]
+
+    whole, part = message(), message()[:9]
+    reset = frame(http2.RST_STREAM, 0, 1, (8).to_bytes(4))
+    assert asyncio.run(passed(whole, b"")) == [(8, 1), (8, 0)]
+    assert asyncio.run(passed(whole, reset)) == [(8, 1), (8, 0)]
+    assert asyncio.run(passed(whole, data(1, message(class_count=1)) + reset)) == [(8, 1), (8, 0)]
+    assert asyncio.run(passed(part, reset)) == [(3, 1)]
+
+
 def test_who_does_not_read_is_not_read_from() -> None:
-    relay = GrpcRelay("")
+    relay = GrpcRelay("", "")
     client, server = joined(relay)
     behind = relay
     relay.pause_writing()
@@ -247,7 +269,7 @@ def test_who_does_not_read_is_not_read_from() -> None:
 
 
 def test_nothing_that_has_begun_waits_for_ever() -> None:
-    relay = GrpcRelay("")
+    relay = GrpcRelay("", "")
     client, _ = joined(relay)
     late = time.monotonic() + PATIENCE_S + 1
     assert relay.overdue(late)  # no preface
@@ -267,7 +289,7 @@ def test_nothing_that_has_begun_waits_for_ever() -> None:
 
 
 def test_a_message_larger_than_the_bound_is_refused_at_its_head() -> None:
-    relay = GrpcRelay("")
+    relay = GrpcRelay("", "")
     _, server = joined(relay)
     relay.data_received(SETTINGS + opening(1) + data(1, b"\0" + MOST_BYTES.to_bytes(4)))
     assert http2.RST_STREAM in [kind for kind, *_ in frames(server.sent)]
