@@ -47,9 +47,7 @@ class GrpcRelay(Relay):
         self._decoder = Decoder(MOST_HEAD_BYTES)
         self._block: tuple[int, int, bytes] | None = None  # stream, flags and a header block without its end
         self._confirmations: deque[int] = deque()  # Triton owes them: 0 for the client, else the stream that we reset
-        self._head = b""  # of a frame of Triton's, as far as it came
-        self._payload = 0  # bytes of that frame still to come
-        self._in_block = False
+        self._heads = http2.Heads()  # of Triton's frames
         self._late: list[bytes] = []  # ours, for the next place between two frames
         self._connecting: asyncio.Task[None] | None = None
 
@@ -127,7 +125,7 @@ class GrpcRelay(Relay):
         Relay.all.discard(self)
         self.hold(0)
         self.server.resume_reading()
-        self.server.write(b"".join([*resets, frame(http2.WINDOW_UPDATE, 0, 0, _ROOM)]))
+        self.server.write(b"".join([*self._forward, *resets, frame(http2.WINDOW_UPDATE, 0, 0, _ROOM)]))
 
     def _leave(self, stream: int) -> bool:
         """The client takes no more of a call; whether Triton is to be told."""
@@ -135,9 +133,9 @@ class GrpcRelay(Relay):
         if not call or not call.key or not call.asked:
             self._calls.pop(stream, None)
             return call is not None and not call.refused
-        if self.server and not call.left:
+        if not call.left:
             call.left = True
-            self.server.write(frame(http2.WINDOW_UPDATE, 0, stream, _ROOM))  # for the rest, which nobody reads
+            self._forward.append(frame(http2.WINDOW_UPDATE, 0, stream, _ROOM))  # for the rest, which nobody reads
             self._stop(stream, call)
         return False
 
@@ -261,10 +259,10 @@ class GrpcRelay(Relay):
 
     def _inject(self, frames: bytes) -> None:
         """Frames of ours to the client, between two of Triton's."""
-        if self._payload or self._in_block:
-            self._late.append(frames)
-        else:
+        if self._heads.between:
             self._tell(frames)
+        else:
+            self._late.append(frames)
 
     def _tell(self, data: bytes) -> None:
         if not self.transport.is_closing():
@@ -272,29 +270,19 @@ class GrpcRelay(Relay):
 
     def answered(self, data: bytes) -> None:
         """Pass Triton's bytes on; of its frames only the heads are read."""
-        if self._head:
-            data, self._head = self._head + data, b""
-        start, at, end = 0, min(self._payload, len(data)), len(data)
-        self._payload -= at
-        while not self._payload and end - at >= http2.HEAD:
-            length, kind, flags, stream = http2.head_of(data, at)
+        data, start = self._heads.kept + data, 0
+        for at, kind, flags, stream in self._heads.of(data):
             if kind == http2.SETTINGS and flags & http2.ACK and (ours := self._next_confirmed()):
                 self._tell(data[start:at] + self._told(ours))
-                start = at = at + http2.HEAD
-                continue
-            if kind <= http2.RST_STREAM and stream in self._calls:
+                start = at + http2.HEAD
+            elif kind <= http2.RST_STREAM and stream in self._calls:
                 self._calls[stream].begun = True
                 if kind == http2.RST_STREAM or flags & http2.END_STREAM:
                     del self._calls[stream]
-            if kind in (http2.HEADERS, http2.CONTINUATION):
-                self._in_block = not flags & http2.END_HEADERS
-            step = min(http2.HEAD + length, end - at)
-            self._payload = http2.HEAD + length - step
-            at += step
-        if at > start:
-            self._tell(data if at - start == end else data[start:at])
-        self._head = data[at:]
-        if self._late and not self._payload and not self._in_block:
+        end = len(data) - len(self._heads.kept)
+        if end > start:
+            self._tell(data if end - start == len(data) else data[start:end])
+        if self._late and self._heads.between:
             self._tell(b"".join(self._late))
             self._late.clear()
         if self.server and not self._calls and self not in Relay.all:

@@ -1,6 +1,6 @@
 """HTTP/2 as far as the filter speaks it itself: whole frames, headers that need no table, answers of gRPC errors."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from urllib.parse import quote
 
 import grpc
@@ -31,6 +31,33 @@ def head_of(data: bytes | bytearray, at: int) -> tuple[int, int, int, int]:
     """Length of the payload, kind, flags and stream of the frame that begins there."""
     stream = int.from_bytes(data[at + 5 : at + 9]) & 0x7FFFFFFF
     return int.from_bytes(data[at : at + 3]), data[at + 3], data[at + 4], stream
+
+
+class Heads:
+    """Finds the heads of frames in bytes that come in any pieces."""
+
+    def __init__(self) -> None:
+        self.kept = b""  # a head, as far as it came: to be put before the bytes that follow
+        self._payload = 0  # bytes of the last frame still to come
+        self._in_block = False
+
+    @property
+    def between(self) -> bool:
+        """Whether a frame of another's may follow what was read."""
+        return not self._payload and not self._in_block
+
+    def of(self, data: bytes) -> Iterator[tuple[int, int, int, int]]:
+        """Where each frame that begins there does, and its kind, flags and stream."""
+        at = min(self._payload, len(data))
+        self._payload -= at
+        while not self._payload and len(data) - at >= HEAD:
+            length, kind, flags, stream = head_of(data, at)
+            if kind in (HEADERS, CONTINUATION):
+                self._in_block = not flags & END_HEADERS
+            yield at, kind, flags, stream
+            at += HEAD + length
+            self._payload = max(0, at - len(data))
+        self.kept = data[at:]
 
 
 def unpadded(flags: int, payload: bytes) -> bytes:

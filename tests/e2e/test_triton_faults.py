@@ -20,7 +20,7 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 from serving.filter import http2
 from serving.supervisor import Running
 from tests.e2e.hostile import HANG_S, MIB, PROMPT, Raw, ask, tensor
-from tests.e2e.servers import synthetic
+from tests.e2e.servers import metric, synthetic
 from tests.serving.stream import Stream
 from tests.serving.test_filter_frames import BROKEN, SETTINGS
 
@@ -364,3 +364,33 @@ def test_the_sockets_behind_the_filter_are_their_users_alone(server: Running) ->
         each.laddr.port for each in psutil.Process(server.pid).net_connections("tcp") if each.status == "LISTEN"
     }
     assert listening == {server.spec.ports.metrics}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["synthetic_preprocess", "tensorrt_llm_bls"])
+def test_unary_inferences_left_as_they_end(server: Running, name: str) -> None:
+    """Triton's two threads release such a call twice: after some thousands of them, SIGSEGV."""
+    asked = message(PROMPT, tensor("max_tokens", 1), name=name, outputs=())
+    with grpc.insecure_channel(f"127.0.0.1:{server.spec.ports.grpc}") as channel:
+        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        for turn in range(1500):
+            calls = [stub.ModelInfer.future(asked, timeout=(turn % 50 + 1) / 10_000) for _ in range(4)]
+            calls += [stub.ModelInfer.future(asked, timeout=HANG_S) for _ in range(4)]
+            with suppress(grpc.RpcError, grpc.FutureCancelledError):
+                calls[turn % 4].result()
+            for call in calls:
+                call.cancel()
+    for _ in until(HANG_S, "the engine to stop"):
+        if not sum(metric(server, "conch_streams_open").values()):
+            break
+
+
+@pytest.mark.long
+def test_thousands_of_unary_inferences(server: Running) -> None:
+    """Triton dies where a model asks it whether a request that has had its answer was cancelled."""
+    asked = message(PROMPT, tensor("max_tokens", 1), name="tensorrt_llm_bls")
+    with grpc.insecure_channel(f"127.0.0.1:{server.spec.ports.grpc}") as channel:
+        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        for _ in range(500):
+            for call in [stub.ModelInfer.future(asked, timeout=HANG_S) for _ in range(16)]:
+                assert call.result().outputs
