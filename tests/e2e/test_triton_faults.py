@@ -21,7 +21,7 @@ from serving.filter import http2
 from serving.supervisor import Running
 from tests.e2e.hostile import HANG_S, MIB, PROMPT, Raw, ask, tensor
 from tests.e2e.servers import metric, synthetic
-from tests.serving.stream import Stream
+from tests.serving.stream import Stream, until
 from tests.serving.test_filter_frames import BROKEN, SETTINGS
 
 TOKENS = 60
