@@ -34,7 +34,7 @@ def is_loopback(host: str) -> bool:
 
 
 def refuse_strangers(spec: Deployment) -> None:
-    """What the wheel's Triton asks of a spec: its front ends, of October 2024, end at a hostile request.
+    """What the wheel's Triton asks of a spec: it is of October 2024, and what stands before it closes what is known.
 
     Raises:
         SpecError: other machines could reach it, and the spec does not say that it trusts them.
@@ -42,7 +42,7 @@ def refuse_strangers(spec: Deployment) -> None:
     ports = spec.ports
     if not ports.trusted_network and not is_loopback(ports.host):
         raise SpecError(
-            f"ports.host is {ports.host}: any machine that reaches the wheel's Triton can end it with one request",
+            f"ports.host is {ports.host}: the wheel's Triton is of 2024, and only what is known to end it is closed",
             fix="Leave it at 127.0.0.1, where the gateway is the door for others (gateway.host and gateway.keys); "
             "or set ports.trusted_network where nobody else reaches that network",
         )

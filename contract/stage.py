@@ -1,6 +1,8 @@
 """What a stage is told when Triton starts it: one JSON parameter of its config.pbtxt."""
 
 import json
+import secrets
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +12,14 @@ LOCK = "lock"  # held by a deployment's supervisor for as long as it lives
 DRAINING = "draining"
 CANARY = "canary"
 ADMIN = "admin"
+ABORTS = "aborts.sock"  # takes datagrams that say which request the engine is to stop
+ABORT = struct.Struct("<Q")  # one of them
+ABORT_KEY = "conch_key"  # the parameter, or header, that gives a request the key by which it will be stopped
+
+
+def new_abort_key() -> int:
+    """A key that nobody guesses; Triton carries it as a signed number of 64 bits."""
+    return secrets.randbits(62) | 1 << 62
 
 
 @dataclass(frozen=True)
@@ -24,7 +34,7 @@ class StageConfig:
     @property
     def backchannel(self) -> Path:
         """The socket on which postprocess tells the engine to stop a request."""
-        return self.run_dir / "aborts.sock"
+        return self.run_dir / ABORTS
 
     @property
     def draining(self) -> Path:

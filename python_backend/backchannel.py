@@ -14,7 +14,8 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-_KEY = struct.Struct("<Q")
+from contract.stage import ABORT
+
 _LAG = struct.Struct("<f")  # seconds
 
 
@@ -36,10 +37,10 @@ class AbortListener:
 
     def _run(self) -> None:
         while True:
-            datagram = self._socket.recv(_KEY.size)
+            datagram = self._socket.recv(ABORT.size)
             match len(datagram):
-                case _KEY.size:
-                    self._abort(_KEY.unpack(datagram)[0])
+                case ABORT.size:
+                    self._abort(ABORT.unpack(datagram)[0])
                 case _LAG.size:
                     self._lagged(_LAG.unpack(datagram)[0])
                 case _:
@@ -64,7 +65,7 @@ class AbortSender:
 
     def send(self, key: int) -> None:
         """Ask the engine to stop; silence if it is not there: then there is nothing to stop."""
-        self._send(_KEY.pack(key))
+        self._send(ABORT.pack(key))
 
     def lag(self, seconds: float) -> None:
         """Tell how long a delta was under way."""

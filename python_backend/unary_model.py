@@ -14,10 +14,11 @@ import triton_python_backend_utils as pb_utils
 
 from contract.errors import InternalError, InvalidRequest, Overloaded, RequestError, from_wire
 from contract.nvidia import TOKENS_STREAMING
+from contract.stage import ABORT_KEY, new_abort_key
 from contract.tensors import ENSEMBLE_ALIAS
 from contract.unary import UnaryConfig
 from python_backend.backchannel import AbortSender
-from python_backend.preprocess.parameters import ABORT_KEY, new_abort_key
+from python_backend.preprocess.parameters import abort_key
 from python_backend.stage import check_environment, error_response, guarded, told
 
 _FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
@@ -33,6 +34,7 @@ class TritonPythonModel:
         check_environment(self._config.python_prefix)
         self._aborts = AbortSender(Path(self._config.backchannel))
         self._waiting: dict[int, Any] = {}  # what tells whether the client of a key is still there
+        self._looking = threading.Lock()
         self._closing = threading.Event()
         self._threads = ThreadPoolExecutor(self._config.room, "unary")
         self._watch = threading.Thread(target=self._look_for_departed, name="departed", daemon=True)
@@ -46,7 +48,7 @@ class TritonPythonModel:
                 message = f"{len(self._waiting)} requests are in flight, the limit is {self._config.room}"
                 sender.send(error_response(Overloaded(message, fix="Try again later")), flags=_FINAL)
                 continue
-            key = new_abort_key()
+            key = abort_key(json.loads(request.parameters())) or new_abort_key()
             self._waiting[key] = sender
             self._threads.submit(self._respond, request, sender, key)
 
@@ -59,7 +61,8 @@ class TritonPythonModel:
 
     def _respond(self, request: Any, sender: Any, key: int) -> None:
         answer = guarded(self._ask, request, key)
-        del self._waiting[key]
+        with self._looking:
+            del self._waiting[key]
         sender.send(error_response(answer) if isinstance(answer, RequestError) else answer, flags=_FINAL)
 
     def _ask(self, request: Any, key: int) -> Any:
@@ -86,8 +89,12 @@ class TritonPythonModel:
 
     def _look_for_departed(self) -> None:
         while not self._closing.wait(_LEFT_CHECK_S):
-            for key, sender in list(self._waiting.items()):
-                if sender.is_cancelled():
+            for key in list(self._waiting):
+                # Triton dies where it is asked of a request that has had its answer.
+                with self._looking:
+                    sender = self._waiting.get(key)
+                    left = sender is not None and sender.is_cancelled()
+                if left:
                     self._aborts.send(key)
 
 

@@ -96,14 +96,14 @@ def status(config: Config, root: Root = HERE) -> None:
         "restarts": str(state.restarts),
         "last failure": state.last_failure or "none",
     }
-    if state.gateway:
-        rows["gateway"] = f"is being started again: {state.gateway}"
+    troubles = {name: why for name, why in (("filter", state.filter), ("gateway", state.gateway)) if why}
+    rows |= {name: f"is being started again: {why}" for name, why in troubles.items()}
     if state.phase is Phase.READY:
         rows["ready for"] = _duration(time.time() - state.ready_at)
         rows |= endpoints(spec) | _gauges(spec)
     screen.say(spec.name, "bold")
     screen.table(rows)
-    raise typer.Exit(0 if state.phase is Phase.READY and not state.gateway else NOT_READY)
+    raise typer.Exit(0 if state.phase is Phase.READY and not troubles else NOT_READY)
 
 
 @app.command()

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import grpc
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from contract.address import grpc_address
 from contract.spec import Deployment
 from contract.tensors import stage_names
 from serving.endpoints import Sample, read_metrics
@@ -36,16 +35,17 @@ class CanaryFailed(Exception):
     """No answer, or an error for an answer."""
 
 
-async def ask(spec: Deployment, request_id: str, timeout_s: float) -> None:
+async def ask(spec: Deployment, address: str, request_id: str, timeout_s: float) -> None:
     """Send one one-token request through the ensemble and wait for the end of its answer.
 
     Args:
+        address: where the server answers over gRPC.
         request_id: the run's secret, under which no limit and no metric is meant (contract/stage.py).
 
     Raises:
         CanaryFailed: no connection, an error for an answer, or no answer within ``timeout_s`` seconds.
     """
-    async with grpc.aio.insecure_channel(grpc_address(spec), options=_CHANNEL) as channel:
+    async with grpc.aio.insecure_channel(address, options=_CHANNEL) as channel:
         stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
         try:
             answered = False
@@ -59,7 +59,7 @@ async def ask(spec: Deployment, request_id: str, timeout_s: float) -> None:
             raise CanaryFailed("the stream ended without an answer")
 
 
-async def watch(spec: Deployment, request_id: str, pace: Pace) -> str:
+async def watch(spec: Deployment, address: str, request_id: str, pace: Pace) -> str:
     """Send canaries for ever; return why the server must be restarted when one proves it."""
     failed = False
     samples: list[Sample] = []
@@ -69,7 +69,7 @@ async def watch(spec: Deployment, request_id: str, pace: Pace) -> str:
         if not failed and at_work(spec.name, before, samples):
             continue
         try:
-            hang = await _ask_patiently(spec, request_id, pace)
+            hang = await _ask_patiently(spec, address, request_id, pace)
         except CanaryFailed as error:
             if failed:
                 return f"two canaries in a row failed: {error}"
@@ -80,10 +80,10 @@ async def watch(spec: Deployment, request_id: str, pace: Pace) -> str:
         failed = False
 
 
-async def _ask_patiently(spec: Deployment, request_id: str, pace: Pace) -> str:
+async def _ask_patiently(spec: Deployment, address: str, request_id: str, pace: Pace) -> str:
     """One canary: '' when it was answered, else which stage hangs."""
     sent = time.monotonic()
-    question = asyncio.create_task(ask(spec, request_id, pace.bound_s + 1))
+    question = asyncio.create_task(ask(spec, address, request_id, pace.bound_s + 1))
     progress = Progress(spec.name, sent, await asyncio.to_thread(read_metrics, spec))
     try:
         while True:

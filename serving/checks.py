@@ -20,6 +20,7 @@ from serving.rundir import read_state
 from serving.triton import find_triton
 
 Check = Callable[[Deployment, Path, str], str]
+PORTS = ("http", "grpc", "metrics")
 
 
 def preflight(spec: Deployment, root: Path, config: str) -> None:
@@ -79,9 +80,9 @@ def check_the_server(spec: Deployment, root: Path, config: str) -> str:
     return str(triton.binary)
 
 
-def check_the_ports(spec: Deployment, root: Path, config: str) -> str:
+def check_the_ports(spec: Deployment, root: Path, config: str, names: tuple[str, ...] = PORTS) -> str:
     """The server's ports are free."""
-    ports = {"http": spec.ports.http, "grpc": spec.ports.grpc, "metrics": spec.ports.metrics}
+    ports: dict[str, int] = {name: getattr(spec.ports, name) for name in names}
     listed = ", ".join(f"{name} {port}" for name, port in ports.items())
     state = read_state(run_dir(root, spec.name))
     if state and state.server_pid:

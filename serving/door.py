@@ -1,8 +1,8 @@
-"""The gateway beside the server: a process that outlives the server's restarts, and is restarted itself.
+"""The gateway beside the server, and the filter before it: processes that outlive its restarts, restarted themselves.
 
-It is started with the server and proved ready before the server first counts as ready; after that it is kept
-alive until the end, and no trouble of its own ends the server. It drains together with the server, within the
-same deadline.
+Each is started with the server and proved ready before the server first counts as ready; after that it is kept alive
+until the end, and no trouble of its own ends the server. The gateway drains together with the server, within the same
+deadline; the filter goes last.
 """
 
 import asyncio
@@ -15,6 +15,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 from contract.address import reachable
 from contract.spec import Deployment
@@ -50,6 +51,7 @@ class Door:
     screen: Screen
     log: RotatingLog
     drain_s: float
+    name: ClassVar[str] = "gateway"
     changed: Callable[[str], None] = lambda trouble: None  # told why it does not answer, and '' once it does
     restarts: int = 0
     _server: Server | None = None
@@ -62,9 +64,14 @@ class Door:
         """Its process id; 0 between two."""
         return self._server.pid if self._server and self._server.process.returncode is None else 0
 
+    @property
+    def wanted(self) -> bool:
+        """Whether there is to be one."""
+        return self.spec.gateway.enabled
+
     def open(self) -> None:
         """Start it, and keep it alive."""
-        if self.spec.gateway.enabled:
+        if self.wanted:
             process.sweep(self._prefix)
             self._keeper = asyncio.create_task(self._keep())
 
@@ -74,7 +81,7 @@ class Door:
             if await asyncio.to_thread(self._answers, 1.0):
                 return ""
             if self.restarts:
-                return "\n  ".join(["the gateway did not start", *self._recent])
+                return "\n  ".join([f"the {self.name} did not start", *self._recent])
             await asyncio.sleep(0.05)
         return ""
 
@@ -94,7 +101,7 @@ class Door:
 
     @property
     def _prefix(self) -> str:
-        return "door_" + shm_prefix(self.spec, self.root).removeprefix("conch_")
+        return f"{self.name}_" + shm_prefix(self.spec, self.root).removeprefix("conch_")
 
     async def _keep(self) -> None:
         """Start it again whenever it ends."""
@@ -114,7 +121,7 @@ class Door:
             failures += 1
             self.restarts += 1
             self.changed(reason)
-            news = f"the gateway: {reason}; restart {self.restarts} in {delay_s:g} s"
+            news = f"the {self.name}: {reason}; restart {self.restarts} in {delay_s:g} s"
             self.log.note(news)
             self.screen.say(news, "yellow")
             await asyncio.sleep(delay_s)
@@ -149,15 +156,42 @@ class Door:
         while line := await server.output.readline():
             text = line.decode("utf-8", "replace").rstrip()
             self._recent.append(text)
-            self.log.line(f"gateway {text}")
+            self.log.line(f"{self.name} {text}")
 
     def _answers(self, timeout_s: float) -> bool:
         host, port = reachable(self.spec.gateway.host), self.spec.ports.gateway
-        connection = http.client.HTTPConnection(host, port, timeout=timeout_s)
-        try:
-            connection.request("GET", "/health/live")
-            return connection.getresponse().status == http.HTTPStatus.OK
-        except (OSError, http.client.HTTPException):
-            return False
-        finally:
-            connection.close()
+        return _status(host, port, "GET", "/health/live", timeout_s) == http.HTTPStatus.OK
+
+
+@dataclass
+class Filter(Door):
+    """What stands before the wheel's Triton (serving/filter)."""
+
+    name: ClassVar[str] = "filter"
+    doors: Path | None = None  # of a Triton that needs one
+
+    @property
+    def wanted(self) -> bool:
+        """Whether there is to be one."""
+        return self.doors is not None
+
+    def _launch(self) -> Launch:
+        ports = self.spec.ports
+        words = ("--host", ports.host, "--http", str(ports.http), "--grpc", str(ports.grpc), "--doors", str(self.doors))
+        return Launch([sys.executable, "-m", "serving.filter", *words], dict(os.environ))
+
+    def _answers(self, timeout_s: float) -> bool:
+        # What it answers itself, whatever Triton does.
+        return _status(reachable(self.spec.ports.host), self.spec.ports.http, "OPTIONS", "/", timeout_s) > 0
+
+
+def _status(host: str, port: int, method: str, path: str, timeout_s: float) -> int:
+    """The status of one HTTP request; 0 where no answer comes."""
+    connection = http.client.HTTPConnection(host, port, timeout=timeout_s)
+    try:
+        connection.request(method, path)
+        return connection.getresponse().status
+    except (OSError, http.client.HTTPException):
+        return 0
+    finally:
+        connection.close()

@@ -15,17 +15,18 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from contract.address import grpc_address
 from contract.errors import ServeError
 from contract.spec import Deployment
 from contract.stage import canary_id
 from serving import canary, checks, process
-from serving.door import Door
+from serving.door import Door, Filter
 from serving.endpoints import endpoints, read_metrics
 from serving.journal import RotatingLog, last_words, load_failure, matters, plain
 from serving.process import Server
 from serving.rundir import Phase, State, refuse_new_requests, write_state
 from serving.screen import Screen
-from serving.triton import Launch
+from serving.triton import GRPC_DOOR, Launch
 
 RECENT_LINES = 400
 
@@ -91,10 +92,18 @@ class Supervision:
     log: RotatingLog
     state: State
     door: Door
+    filter: Filter
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     kill: asyncio.Event = field(default_factory=asyncio.Event)
     was_ready: bool = False  # from then on nothing but the user ends it
     recent: deque[str] = field(default_factory=lambda: deque(maxlen=RECENT_LINES))
+
+    @property
+    def address(self) -> str:
+        """Where the server itself answers over gRPC: no trouble of the filter's is taken for its own."""
+        if self.launch.doors:
+            return f"unix:/proc/self/fd/{self.launch.pass_fds[0]}/{GRPC_DOOR}"
+        return grpc_address(self.spec)
 
     def tell(self, text: str, style: str = "") -> None:
         """Say a line to the user and to the log."""
@@ -119,9 +128,11 @@ async def live(own: Supervision) -> Life:
     own.recent.clear()
     began = time.monotonic()
     try:
-        checks.check_the_ports(own.spec, own.root, own.config)
+        names = ("metrics",) if own.launch.doors else checks.PORTS  # the filter holds the others
+        checks.check_the_ports(own.spec, own.root, own.config, names)
     except ServeError as refusal:
         return Life(Ending.FAILED_START, str(refusal))
+    own.launch.clear_doors()
     server = await process.start(own.launch, own.prefix)
     own.publish(phase=Phase.RESTARTING if own.state.restarts else Phase.STARTING, server_pid=server.pid)
     pump = asyncio.create_task(_pump(server, own))
@@ -132,6 +143,7 @@ async def live(own: Supervision) -> Life:
     finally:
         process.kill(server)
         await process.exit_code(server)
+        own.launch.clear_doors()
         await asyncio.wait({pump}, timeout=1)
         pump.cancel()
 
@@ -147,7 +159,7 @@ async def _live_on(server: Server, own: Supervision, took_s: float) -> Life:
     reason = await _first(
         process.exit_reason(server),
         process.dead_stub(server, own.policy.stub_interval_s),
-        canary.watch(own.spec, canary_id(own.folder), own.policy.pace),
+        canary.watch(own.spec, own.address, canary_id(own.folder), own.policy.pace),
         _asked(own),
     )
     if reason:
@@ -240,18 +252,23 @@ async def _proof(server: Server, own: Supervision) -> Life | None:
     deadline = time.monotonic() + patience_s
     refused = "its port does not answer"
     while time.monotonic() < deadline:
-        if not process.listens(server, own.spec.ports.grpc):
+        if not _listens(server, own):
             await asyncio.sleep(0.1)
             continue
         try:
-            await canary.ask(own.spec, canary_id(own.folder), max(0.1, deadline - time.monotonic()))
-            unopened = "" if own.was_ready else await own.door.up()
+            await canary.ask(own.spec, own.address, canary_id(own.folder), max(0.1, deadline - time.monotonic()))
+            unopened = "" if own.was_ready else await own.filter.up() or await own.door.up()
             return Life(Ending.HOPELESS, unopened) if unopened else None
         except canary.CanaryFailed as error:
             refused = str(error)
             await asyncio.sleep(0.5)
     reason = f"not ready after {patience_s:g} s ({refused})"
     return Life(Ending.FAILED_START if own.state.restarts else Ending.HOPELESS, reason)
+
+
+def _listens(server: Server, own: Supervision) -> bool:
+    doors = own.launch.doors
+    return (doors / GRPC_DOOR).exists() if doors else process.listens(server, own.spec.ports.grpc)
 
 
 async def _stopped_early(server: Server, own: Supervision) -> Life:

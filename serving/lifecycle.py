@@ -13,7 +13,7 @@ from contract.launcher import launched
 from contract.spec import Deployment
 from contract.stage import run_dir
 from serving import checks, process
-from serving.door import Door
+from serving.door import Door, Filter
 from serving.journal import RotatingLog
 from serving.life import Ending, Policy, Supervision, live, policy_of
 from serving.rundir import LOG, Phase, State, created_at, locked
@@ -51,8 +51,9 @@ def supervise(
         command = launcher(spec, root, int(policy.exit_timeout_s))
         state = State(Phase.STARTING, os.getpid(), created_at(), started_at=time.time())
         with RotatingLog(folder / LOG) as log:
-            door = Door(spec, root, Path(config).resolve(), screen, log, policy.drain_timeout_s)
-            loop = Supervision(spec, root, config, folder, policy, command, prefix, screen, log, state, door)
+            beside = (spec, root, Path(config).resolve(), screen, log)
+            door, guard = Door(*beside, policy.drain_timeout_s), Filter(*beside, 0.0, doors=command.doors)
+            loop = Supervision(spec, root, config, folder, policy, command, prefix, screen, log, state, door, guard)
             loop.publish(phase=Phase.STARTING)
             for told in checks.warnings(spec):
                 screen.warn(told)
@@ -64,11 +65,14 @@ async def _serve(own: Supervision) -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, own.ask_to_stop)
     own.door.changed = lambda trouble: own.publish(gateway=trouble)
+    own.filter.changed = lambda trouble: own.publish(filter=trouble)
+    own.filter.open()
     own.door.open()
     try:
         return await _lives(own)
     finally:
         await own.door.close(drain=False)
+        await own.filter.close()
 
 
 async def _lives(own: Supervision) -> int:

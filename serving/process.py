@@ -67,6 +67,7 @@ async def start(launch: Launch, prefix: str) -> Server:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
         start_new_session=True,
+        pass_fds=launch.pass_fds,
     )
     return Server(process, prefix)
 

@@ -46,6 +46,7 @@ class State(msgspec.Struct, frozen=True):
     ready_at: float = 0.0  # s since the epoch; 0: not ready
     restarts: int = 0
     last_failure: str = ""
+    filter: str = ""  # as gateway
     gateway: str = ""  # why it does not answer; '' when it does, or is none
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from contract.errors import ServeError
 from contract.spec import Deployment
-from contract.stage import admin_key, run_dir
+from contract.stage import ABORT_KEY, admin_key, run_dir
 
 CONTAINER_TRITON = Path("/opt/tritonserver")
 _IN_CONTAINER = CONTAINER_TRITON / "bin" / "tritonserver"
@@ -25,14 +25,23 @@ _THREADS = 32  # Triton's own default
 CLOSED = ("shared-memory", "model-repository", "trace", "logging")
 ADMIN_HEADER = "conch-admin"  # opens them over HTTP
 ADMIN_METADATA = f"triton-grpc-protocol-{ADMIN_HEADER}"  # and over gRPC
+DOORS = "doors"  # the folder in a run's, for its user alone, of the sockets behind the filter
+HTTP_DOOR, GRPC_DOOR = "http", "grpc:1"  # its gRPC puts the port behind the path
 
 
 @dataclass(frozen=True)
 class Launch:
-    """How to start the server: ``subprocess.Popen(launch.argv, env=launch.env)``."""
+    """How to start the server: ``subprocess.Popen(launch.argv, env=launch.env, pass_fds=launch.pass_fds)``."""
 
     argv: list[str]
     env: dict[str, str]
+    pass_fds: tuple[int, ...] = ()
+    doors: Path | None = None  # where it listens behind the filter; None: on the spec's own ports
+
+    def clear_doors(self) -> None:
+        """Remove the sockets of a server that is gone: one that starts would not listen on them."""
+        for left in self.doors.iterdir() if self.doors else ():
+            left.unlink()
 
 
 @dataclass(frozen=True)
@@ -142,4 +151,14 @@ def launch(spec: Deployment, root: Path, exit_timeout_s: int = 30) -> Launch:
         # A unary request holds one of these threads until its answer; more than the batch takes need not run at once.
         f"--backend-config=python,thread-pool-size={max(_THREADS, spec.limits.max_batch_size)}",
     ]
-    return Launch(argv + [f"--{name}={value}" for name, value in flags.items()], env)
+    doors: Path | None = None
+    passed: tuple[int, ...] = ()
+    if triton.of_the_wheel:
+        doors = run_dir(root, spec.name) / DOORS
+        doors.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # The kernel takes 107 bytes of a socket's path, so go through its folder.
+        passed = (os.open(doors, os.O_PATH | os.O_DIRECTORY),)
+        folder = f"unix:/proc/self/fd/{passed[0]}"
+        flags |= {"http-address": f"{folder}/{HTTP_DOOR}", "grpc-address": f"{folder}/grpc", "grpc-port": 1}
+        flags["grpc-header-forward-pattern"] = f"^{ABORT_KEY}$"
+    return Launch(argv + [f"--{name}={value}" for name, value in flags.items()], env, passed, doors)

@@ -6,28 +6,24 @@ request, ``priority`` comes to nobody but Triton's own queues, which a model wit
 """
 
 import difflib
-import secrets
+import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
 from contract.errors import InvalidRequest
 from contract.nvidia import NOT_SERVED, PARAMETERS
+from contract.stage import ABORT_KEY
 from contract.tensors import INPUT_BY_NAME, Decision
 from contract.wire import TOKENIZE
 
 MOST_ID_CHARACTERS = 256
-ABORT_KEY = "conch_key"  # of a unary model: by this key it will tell the engine to stop
-
-
-def new_abort_key() -> int:
-    """A key that nobody guesses; Triton carries it as a signed number of 64 bits."""
-    return secrets.randbits(62) | 1 << 62
 
 
 def abort_key(parameters: Mapping[str, Any]) -> int:
-    """The key that a unary model gave its request; 0: none."""
-    key = parameters.get(ABORT_KEY, 0)
-    return key if isinstance(key, int) and key >= 1 << 62 else 0
+    """The key that a unary model gave its request, or as text the filter before the server; 0: none."""
+    told = parameters.get(ABORT_KEY, 0)
+    key = int(told) if isinstance(told, str) and re.fullmatch(r"[0-9]{19}", told) else told
+    return key if isinstance(key, int) and 1 << 62 <= key < 1 << 63 else 0
 
 
 def check_request_id(request_id: str) -> str:

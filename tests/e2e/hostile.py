@@ -226,12 +226,17 @@ def ask(server: Running, tensors: tuple[Raw, ...], *, patient: bool = True, requ
     text, error = "", None
     with grpc.insecure_channel(f"127.0.0.1:{server.spec.ports.grpc}", options=_CHANNEL) as channel:
         stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
-        for response in stub.ModelStreamInfer(iter([message]), timeout=HANG_S):
-            if response.error_message:
-                error = from_wire(response.error_message)
-                if not patient:
-                    break
-            text += b"".join(raw[4:] for raw in response.infer_response.raw_output_contents).decode()
+        try:
+            for response in stub.ModelStreamInfer(iter([message]), timeout=HANG_S):
+                if response.error_message:
+                    error = from_wire(response.error_message)
+                    if not patient:
+                        break
+                text += b"".join(raw[4:] for raw in response.infer_response.raw_output_contents).decode()
+        except grpc.RpcError as refused:  # by the filter, before Triton
+            if refused.code() != grpc.StatusCode.INVALID_ARGUMENT:
+                raise
+            error = from_wire(refused.details())
     return error or text
 
 

@@ -4,13 +4,12 @@ import pytest
 
 from contract.errors import InvalidRequest
 from contract.nvidia import PARAMETERS, model_names
+from contract.stage import ABORT_KEY, new_abort_key
 from contract.tensors import Decision
 from python_backend.preprocess.parameters import (
-    ABORT_KEY,
     abort_key,
     check_no_sequence,
     check_parameters,
-    new_abort_key,
     timeout_ns,
 )
 

@@ -1,0 +1,71 @@
+"""``python -m loadtests.filter_cost [CONFIG]``, by hand: what the filter before the wheel's Triton costs a stream.
+
+The server of CONFIG (the default engine) under 16 streams of 128 tokens, straight to its gRPC port.
+"""
+
+import argparse
+import json
+import os
+import random
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import yaml
+
+from contract.errors import ConchError, ServeError
+from contract.spec import load_spec
+from loadtests.fleet import Fleet
+from loadtests.lean import Order
+from loadtests.meter import family
+from loadtests.served import ROOT, free_ports, served
+
+STREAMS, PROMPT_TOKENS, TOKENS = 16, 64, 128
+
+
+def main() -> None:
+    """Run it and print the JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("config", type=Path, nargs="?", default=ROOT / "configs" / "smollm2-135m.yaml")
+    parser.add_argument("--seconds", type=float, default=40.0)
+    options = parser.parse_args()
+    data = yaml.safe_load(options.config.read_text())
+    ports = dict(zip(("http", "grpc", "metrics", "gateway"), free_ports(4), strict=True))
+    config = ROOT / ".conch" / "filter-cost.yaml"
+    config.parent.mkdir(exist_ok=True)
+    config.write_text(yaml.safe_dump(data | {"ports": ports, "gateway": {"enabled": False}}))
+    spec, rng = load_spec(config), random.Random(1)
+    prompts = [[rng.randrange(32, 127) for _ in range(PROMPT_TOKENS)] for _ in range(64)]
+    requests = [{"prompt": prompt, "max_tokens": TOKENS} for prompt in prompts]
+    order = Order("grpc", spec.ports.host, spec.ports.grpc, spec.name, requests, STREAMS, options.seconds)
+    with served(config):
+        (filters,) = (each for each in family("-m", "serving.filter", "--host")() if each.ppid() != os.getpid())
+        before, began = _cpu_s(filters), time.monotonic()
+        lines = Fleet(order, 1).wait().timelines
+        took, used = time.monotonic() - began, _cpu_s(filters) - before
+    if failed := [line.error for line in lines if line.error]:
+        raise ServeError(f"{len(failed)} requests failed: {failed[0]}")
+    responses = sum(len(line.deltas) for line in lines)
+    tokens = sum(count for line in lines for _, count in line.deltas)
+    report = {
+        "config": options.config.name,
+        "streams": STREAMS,
+        "cores": os.cpu_count(),
+        "tokens_per_s": round(tokens / took),
+        "responses_per_s": round(responses / took),
+        "filter_cpu_us_per_response": round(1e6 * used / responses, 1),
+        "filter_share_of_machine": round(used / took / (os.cpu_count() or 1), 4),
+    }
+    print(json.dumps(report, indent=1))
+
+
+def _cpu_s(process: psutil.Process) -> float:
+    return sum(process.cpu_times()[:2])
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except ConchError as refusal:
+        sys.exit(str(refusal))
