@@ -9,18 +9,29 @@ import contextlib
 import os
 import signal
 import sys
+import time
 from pathlib import Path
+
+_DEATH_S = 0.1  # from SIGKILL to the end
 
 
 def watch(shm_prefix: str) -> None:
-    """Wait for the end of standard input, then end this process group."""
+    """Wait for the end of standard input, then end this process group and remove what it shared."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     os.read(0, 1)
-    for region in Path("/dev/shm").glob(f"{shm_prefix}*"):  # noqa: S108
-        with contextlib.suppress(FileNotFoundError):
-            region.unlink()
-    os.killpg(0, signal.SIGKILL)
+    import shutil  # which costs as long as all the rest
+
+    group = os.getpgrp()
+    os.setpgid(0, 0)  # to outlive it: what still ran could share anew
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)
+    time.sleep(_DEATH_S)
+    for left in Path("/dev/shm").glob(f"{shm_prefix}*"):  # noqa: S108
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ class Policy:
     early_stop_s: float = 3.0  # for a server that is asked to stop before it is ready
     stub_interval_s: float = 1.0  # between two looks at the stages' processes
     backoff_s: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)  # the last one for ever after
-    healthy_after_s: float = 60.0  # ready for this long: the back-off starts over
+    forgiven_s: float = 15.0  # of health, for each failure before
     starts: int = 5  # failed starts in a row before giving up
 
 

@@ -79,7 +79,7 @@ async def _lives(own: Supervision) -> int:
             own.tell(f"{own.spec.name} stopped")
             return life.code
         failed_starts = failed_starts + 1 if life.ending is Ending.FAILED_START else 0
-        failures = 0 if life.ready_for_s >= own.policy.healthy_after_s else failures
+        failures = max(0, failures - int(life.ready_for_s / own.policy.forgiven_s))
         if life.ending is Ending.HOPELESS or (failed_starts == own.policy.starts and not own.was_ready):
             own.log.note(f"given up: {life.reason}")
             times = f" {failed_starts} times in a row" if failed_starts > 1 else ""

@@ -25,6 +25,11 @@ _THREADS = 32  # Triton's own default
 CLOSED = ("shared-memory", "model-repository", "trace", "logging")
 ADMIN_HEADER = "conch-admin"  # opens them over HTTP
 ADMIN_METADATA = f"triton-grpc-protocol-{ADMIN_HEADER}"  # and over gRPC
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108
+_BACKEND = "libtriton_python.so"
+# The backend makes a folder at each start, of which a killed server leaves one behind: in /tmp nobody knows whose it was.
+_ANYWHERE = b"/tmp/python_env_"  # noqa: S108
+_WHERE_IT_RUNS = b"././/python_env_"  # as many bytes; the server's working folder goes when it does
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,7 @@ class Launch:
 
     argv: list[str]
     env: dict[str, str]
+    folder: Path | None = None  # where it runs, made for it and gone with it; None: here
 
 
 @dataclass(frozen=True)
@@ -75,12 +81,14 @@ def find_triton(cache: Path) -> Triton:
         raise ServeError(
             f"nvidia-pytriton {wheel.version} has no stub for Python {python}", fix="Use Python 3.11 or 3.12"
         )
-    backends = cache / f"triton-{wheel.version}-py{python}"
+    backends = cache / f"triton-{wheel.version}-py{python}-own"
     if not backends.exists():
         unfinished = cache / f"{backends.name}.{os.getpid()}"
         shutil.copytree(home / "backends" / "python", unfinished / "python")
         shutil.copy(stub, unfinished / "python" / stub.name)
         (unfinished / "python" / stub.name).chmod(0o755)
+        backend = unfinished / "python" / _BACKEND
+        backend.write_bytes(backend.read_bytes().replace(_ANYWHERE, _WHERE_IT_RUNS))
         try:
             unfinished.rename(backends)
         except OSError:  # another server made it first
@@ -142,4 +150,5 @@ def launch(spec: Deployment, root: Path, exit_timeout_s: int = 30) -> Launch:
         # A unary request holds one of these threads until its answer; more than the batch takes need not run at once.
         f"--backend-config=python,thread-pool-size={max(_THREADS, spec.limits.max_batch_size)}",
     ]
-    return Launch(argv + [f"--{name}={value}" for name, value in flags.items()], env)
+    folder = SHARED_MEMORY / f"{shm_prefix(spec, root)}folder" if triton.of_the_wheel else None
+    return Launch(argv + [f"--{name}={value}" for name, value in flags.items()], env, folder)
