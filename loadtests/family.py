@@ -33,15 +33,14 @@ def family_of(supervisor_pid: int) -> Family:
         found[SUPERVISOR] = supervisor
         for process in supervisor.children(recursive=True):
             with suppress(psutil.Error):
-                found[_name(process, found)] = process
+                found[_name(process)] = process
     return found
 
 
-def _name(process: psutil.Process, found: Family) -> str:
+def _name(process: psutil.Process) -> str:
     command = process.cmdline()
     if any(part.endswith("guard.py") for part in command):
-        parents = {each.pid: name for name, each in found.items()}
-        return parents.get(process.ppid(), "?") + GUARD
+        return (GATEWAY if any(part.startswith("door_") for part in command) else SERVER) + GUARD
     if command[1:3] == ["-m", "gateway"]:
         return GATEWAY
     stage = next((part.split("/")[-3] for part in command if part.endswith("/1/model.py")), "")

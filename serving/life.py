@@ -125,6 +125,7 @@ async def live(own: Supervision) -> Life:
     server = await process.start(own.launch, own.prefix)
     own.publish(phase=Phase.RESTARTING if own.state.restarts else Phase.STARTING, server_pid=server.pid)
     pump = asyncio.create_task(_pump(server, own))
+    guarded = asyncio.create_task(process.keep_guarded(server, own.policy.stub_interval_s))
     try:
         with own.screen.busy(f"starting {own.spec.name} …"):
             life = await _first(_exit_at_start(server, pump, own), _proof(server, own), _stopped_early(server, own))
@@ -132,6 +133,7 @@ async def live(own: Supervision) -> Life:
     finally:
         process.kill(server)
         await process.exit_code(server)
+        guarded.cancel()
         await asyncio.wait({pump}, timeout=1)
         pump.cancel()
 

@@ -13,7 +13,7 @@ from contract.launcher import launched
 from contract.spec import Deployment
 from contract.stage import run_dir
 from serving import checks, process
-from serving.door import Door
+from serving.door import Door, door_prefix
 from serving.journal import RotatingLog
 from serving.life import Ending, Policy, Supervision, live, policy_of
 from serving.rundir import LOG, Phase, State, created_at, locked
@@ -46,7 +46,9 @@ def supervise(
     policy = policy or policy_of(spec)
     with locked(folder):
         prefix = shm_prefix(spec, root)
-        process.sweep(prefix)  # the lock is ours, so whatever still runs lost its supervisor
+        # The lock is ours, so whatever still runs lost its supervisor.
+        process.sweep(prefix)
+        process.sweep(door_prefix(spec, root))
         checks.preflight(spec, root, config)
         command = launcher(spec, root, int(policy.exit_timeout_s))
         state = State(Phase.STARTING, os.getpid(), created_at(), started_at=time.time())

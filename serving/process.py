@@ -74,6 +74,33 @@ async def start(launch: Launch, prefix: str) -> Server:
     return Server(process, prefix)
 
 
+async def keep_guarded(server: Server, interval_s: float) -> None:
+    """Give a server another guard whenever its guard dies, until cancelled, which must not be before its end."""
+    guard: psutil.Process | None = None
+    while True:
+        await asyncio.sleep(interval_s)
+        if guard is None or _is_dead(guard):
+            guard = _guard_of(server)
+        if guard is None:
+            another = await asyncio.create_subprocess_exec(  # held here: its pipe must stay open
+                *(sys.executable, "-I", "-S", str(_GUARD), server.prefix, "--group", str(server.pid)),
+                stdin=asyncio.subprocess.PIPE,
+                start_new_session=True,
+            )
+            with suppress(psutil.Error):
+                guard = psutil.Process(another.pid)
+
+
+def _guard_of(server: Server) -> psutil.Process | None:
+    """The guard that a server began with, if it lives."""
+    with suppress(psutil.Error):
+        for child in psutil.Process(server.pid).children():
+            with suppress(psutil.Error):
+                if str(_GUARD) in child.cmdline():
+                    return child
+    return None
+
+
 def stubs(server_pid: int) -> list[Stub]:
     """The stages' processes of a server."""
     found = []

@@ -27,8 +27,8 @@ ADMIN_HEADER = "conch-admin"  # opens them over HTTP
 ADMIN_METADATA = f"triton-grpc-protocol-{ADMIN_HEADER}"  # and over gRPC
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108
 _BACKEND = "libtriton_python.so"
-# The backend makes a folder at each start, of which a killed server leaves one behind: in /tmp nobody knows whose it was.
-_ANYWHERE = b"/tmp/python_env_"  # noqa: S108
+# The backend makes a folder at each start, and a killed server leaves it: in /tmp nobody can tell whose it was.
+_ANYWHERE = b"/tmp/python_env_"
 _WHERE_IT_RUNS = b"././/python_env_"  # as many bytes; the server's working folder goes when it does
 
 

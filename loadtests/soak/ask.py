@@ -1,6 +1,6 @@
 """One request over one door, and how it ended: whole, given up, told of a failure, broken off, silently short, or hung.
 
-A stream that was cut must never look whole: over gRPC it ends in an error, over HTTP in an error event or a broken body.
+A stream that was cut must never look whole: gRPC ends it in an error, HTTP in an error event or a broken body.
 """
 
 import asyncio
@@ -24,6 +24,7 @@ from contract.errors import InternalError, Unavailable, from_wire
 from contract.spec import Deployment
 from loadtests.sse import StreamedResponse, request
 
+CONNECTIONS = 4  # to the server, ours and the gateway's
 HANG_S = 60.0  # without a byte
 _SMALL_BUFFER = 4096  # of a slow reader's socket
 
@@ -81,7 +82,7 @@ class Story:
 class Doors:
     """Connections to a deployment; make it in the event loop that will use it."""
 
-    def __init__(self, spec: Deployment, connections: int = 4) -> None:
+    def __init__(self, spec: Deployment, connections: int = CONNECTIONS) -> None:
         self._host, self._port = spec.gateway.host, spec.ports.gateway
         options = (
             ("grpc.use_local_subchannel_pool", 1),

@@ -1,4 +1,4 @@
-"""Kills at intervals, and when each door was away for them: what ends then with an error is told, at other times lost."""
+"""Kills at intervals, and when each door was away for them: an error then is told, at any other time lost."""
 
 import asyncio
 import time
@@ -10,7 +10,7 @@ import psutil
 from contract.spec import Deployment
 from contract.tensors import stage_names
 from loadtests.family import GATEWAY, SERVER, SUPERVISOR, Family, family_of, state_of
-from loadtests.soak.ask import Doors, End, Story, Way
+from loadtests.soak.ask import CONNECTIONS, Doors, End, Story, Way
 from loadtests.soak.mix import ask
 
 _BACK_S = 120.0  # a deployment that is not back by then does not come back
@@ -91,8 +91,8 @@ class Kills:
 
 
 async def answers(spec: Deployment, doors: Doors) -> bool:
-    """Whether both doors give a whole answer now."""
-    asks = [ask(way, "are you there? ", 4, spec.name) for way in (Way.GRPC, Way.CHAT)]
+    """Whether both doors give a whole answer now, over each connection to the server: they come back one by one."""
+    asks = [ask(way, "are you there? ", 4, spec.name) for way in (Way.GRPC, Way.CHAT) for _ in range(CONNECTIONS)]
     stories = await asyncio.gather(*map(doors.tell, asks))
     return all(story.end is End.WHOLE and story.right for story in stories)
 

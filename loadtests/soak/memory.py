@@ -1,8 +1,8 @@
 """Is memory flat? Samples of each process while nothing is killed, and how much it still gains late in such a stretch.
 
-The figure is the median of the last quarter of a stretch's samples less that of its third quarter, scaled to 10,000
-requests: caches that fill have had half of the stretch to fill, one sample more or less turns nothing, and a leak of 200
-bytes a request shows as 2 MiB. Over several stretches the median counts.
+The figure is the median of the last quarter of a stretch's samples less that of its third quarter, scaled to
+10,000 requests: caches that fill have had half of the stretch to fill, one sample more or less turns nothing, and
+a leak of 200 bytes a request shows as 2 MiB. Over several stretches the median counts.
 """
 
 from collections.abc import Sequence
@@ -30,9 +30,7 @@ class Stretch:
         names = set.intersection(*(set(memory) for _, memory in (*third, *last)))
         if requests <= 0:
             return {}
-        return {
-            name: round((_level(last, name) - _level(third, name)) * PER / requests, 2) for name in sorted(names)
-        }
+        return {name: round((_level(last, name) - _level(third, name)) * PER / requests, 2) for name in sorted(names)}
 
 
 def overall(stretches: Sequence[dict[str, float]]) -> dict[str, float]:

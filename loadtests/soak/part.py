@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from contract.spec import Deployment
 from loadtests.family import memory_mib
-from loadtests.meter import gauge
 from loadtests.soak.ask import Doors
+from loadtests.soak.gauges import settled
 from loadtests.soak.kills import Kills
 from loadtests.soak.memory import Stretch
 from loadtests.soak.mix import nth
@@ -16,10 +16,7 @@ from loadtests.soak.progress import Progress
 
 _SAMPLE_S = 1.0
 _SHOW_S = 10.0
-_AWAY_S = 0.5  # a user who was told that the server is away comes back after so long
-_SETTLE_S = 20.0
-_GAUGES = ("conch_requests_active", "conch_requests_waiting", "conch_streams_open")
-_DOOR_GAUGES = ("conch_gateway_requests_active", "conch_gateway_requests_waiting", "conch_gateway_tokens_active")
+_AWAY_S = 1.0  # a user who was told that the server is away comes back after so long
 
 
 @dataclass
@@ -59,7 +56,7 @@ class Part:
             await asyncio.gather(*users, *beside, return_exceptions=True)
             await doors.close()
             self._note_growth()
-        self.progress.left = await _settled(self.spec)
+        self.progress.left = await settled(self.spec)
 
     async def _user(self, doors: Doors) -> None:
         settings, tally = self.progress.settings, self.progress.tally
@@ -115,22 +112,7 @@ def _line(progress: Progress) -> str:
     tally = progress.tally
     killed = sum(map(len, progress.back_s.values()))
     return (
-        f"{progress.seconds:6.0f} s: {tally.requests} requests, {tally.complete} complete, {tally.cancelled} cancelled, "
-        f"{tally.refused} refused, {tally.told} told of {killed} kills; "
+        f"{progress.seconds:6.0f} s: {tally.requests} requests, {tally.complete} complete, "
+        f"{tally.cancelled} cancelled, {tally.refused} refused, {tally.told} told of {killed} kills; "
         f"{tally.lost} lost, {tally.hung} hung, {tally.wrong} wrong"
     )
-
-
-async def _settled(spec: Deployment) -> dict[str, float]:
-    """The gauges that are not 0, once all are or the patience is over."""
-    pages = {
-        f"http://{spec.ports.host}:{spec.ports.metrics}/metrics": _GAUGES,
-        f"http://{spec.gateway.host}:{spec.ports.gateway}/metrics": _DOOR_GAUGES,
-    }
-    deadline = time.monotonic() + _SETTLE_S
-    while True:
-        await asyncio.sleep(0.5)
-        values = {name: gauge(page, name) for page, names in pages.items() for name in names}
-        left = {name: value for name, value in values.items() if value}
-        if not left or time.monotonic() > deadline:
-            return left
