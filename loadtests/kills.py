@@ -179,7 +179,7 @@ def main() -> int:
     config = options.config.resolve()
     spec = load_spec(config)
     with tempfile.TemporaryDirectory() as temporary:
-        os.environ["TMPDIR"] = temporary  # of all that is started here
+        os.environ["TMPDIR"] = tempfile.tempdir = temporary  # of all that is started here
         with served(config):
             site = Site(spec, ROOT, lambda: up(config))
             prefix = look(spec, ROOT, site.pid()).prefix

@@ -51,7 +51,7 @@ def nth(number: int, seed: int, model: str) -> Ask:
     if cancels:  # one that cancels must not have ended before
         return ask(way, prompt, _LONGEST, model, cancel_after=rng.randint(0, 3))
     tokens = _LONGEST if slow else min(_LONGEST, 1 + int(rng.expovariate(1 / 32)))
-    return ask(way, prompt, tokens, model, pause_s=rng.choice((0.01, 0.05)) if slow else 0.0)
+    return ask(way, prompt, tokens, model, pause_s=rng.choice((0.005, 0.02)) if slow else 0.0)
 
 
 def ask(

@@ -76,7 +76,7 @@ class Part:
             if turn < len(victims) and at >= turn * step:
                 self._note_growth()
                 outage = await self.kills.strike(victims[turn], doors)
-                self.progress.back_s[outage.victim].append(outage.back_s)
+                self.progress.back_s.setdefault(outage.victim, []).append(outage.back_s)
             await asyncio.sleep(0.1)
 
     def _struck(self, block: int) -> list[str]:

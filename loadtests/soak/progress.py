@@ -1,7 +1,6 @@
 """What a soak has found so far, kept between its parts, so that it can go on another day."""
 
 import json
-from collections import defaultdict
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
@@ -31,7 +30,7 @@ class Progress:
     tally: Tally = field(default_factory=Tally)
     seconds: float = 0.0
     parts: int = 0
-    back_s: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))  # from each kill to whole answers
+    back_s: dict[str, list[float]] = field(default_factory=dict)  # from each kill to whole answers
     growth: list[dict[str, float]] = field(default_factory=list)  # of each stretch
     memory_mib: dict[str, float] = field(default_factory=dict)  # as of the last sample
     left: dict[str, float] = field(default_factory=dict)  # gauges at the end that were not 0
@@ -83,5 +82,4 @@ def resumed(path: Path, settings: Settings) -> Progress:
     found = Settings(**kept.pop("settings"))
     if found != settings:
         raise ConchError(f"{path} is of another soak: {asdict(found)}", fix="Go on with its options, or remove it")
-    back_s = defaultdict(list, kept.pop("back_s"))
-    return Progress(settings, Tally(**kept.pop("tally")), back_s=back_s, **kept)
+    return Progress(settings, Tally(**kept.pop("tally")), **kept)
