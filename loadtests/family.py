@@ -12,7 +12,8 @@ from contract.stage import run_dir
 from loadtests.served import ROOT
 
 SUPERVISOR, SERVER, GATEWAY = "supervisor", "tritonserver", "gateway"
-GUARD = "'s guard"  # of the server, or of the gateway: ends it when the supervisor dies
+GUARD = "'s guard"  # ends a process of the supervisor's, and all that it started, when the supervisor dies
+_BESIDE = {GATEWAY: "gateway", "filter": "serving.filter"}  # what runs beside the server, and its module
 
 Family = dict[str, psutil.Process]
 
@@ -40,11 +41,19 @@ def family_of(supervisor_pid: int) -> Family:
 def _name(process: psutil.Process) -> str:
     command = process.cmdline()
     if any(part.endswith("guard.py") for part in command):
-        return (GATEWAY if any(part.startswith("door_") for part in command) else SERVER) + GUARD
-    if command[1:3] == ["-m", "gateway"]:
-        return GATEWAY
+        beside = (name for name in _BESIDE for part in command if part.startswith(f"{name}_"))
+        return next(beside, SERVER) + GUARD
+    for name, module in _BESIDE.items():
+        if command[1:3] == ["-m", module]:
+            return name
     stage = next((part.split("/")[-3] for part in command if part.endswith("/1/model.py")), "")
     return stage or process.name()
+
+
+def replaced(supervisor_pid: int, name: str, pid: int) -> bool:
+    """Whether another process is in a killed one's place."""
+    family = family_of(supervisor_pid)
+    return name in family and family[name].pid != pid
 
 
 def memory_mib(family: Family) -> dict[str, float]:

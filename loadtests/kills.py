@@ -20,7 +20,7 @@ from typing import Any
 from contract.errors import ConchError
 from contract.manifest import this_machine
 from contract.spec import Deployment, load_spec
-from loadtests.family import GATEWAY, GUARD, SUPERVISOR, family_of, state_of
+from loadtests.family import GATEWAY, GUARD, SUPERVISOR, family_of, replaced, state_of
 from loadtests.left import Left, left_by, look
 from loadtests.served import ROOT, served, up
 from loadtests.soak.ask import Doors, End, Story, Way
@@ -72,7 +72,7 @@ async def strike(site: Site, victim: str) -> Blow:
         if victim == SUPERVISOR:
             blow.faults += await _nothing_left(site, before)
             await asyncio.to_thread(site.up)
-        while not await answers(site.spec, doors) or not _is_back(site, victim, family[victim].pid):
+        while not replaced(site.pid(), victim, family[victim].pid) or not await answers(site.spec, doors):
             await asyncio.sleep(_LOOK_S)
             if time.monotonic() - killed > 6 * BACK_S:
                 break
@@ -104,12 +104,6 @@ async def _crowd(spec: Deployment, doors: Doors) -> tuple[list[Story], list[asyn
         while not story.pieces and not task.done():  # noqa: ASYNC110
             await asyncio.sleep(_LOOK_S)
     return stories, tasks
-
-
-def _is_back(site: Site, victim: str, pid: int) -> bool:
-    """Whether another process is in the victim's place."""
-    family = family_of(site.pid())
-    return victim in family and family[victim].pid != pid
 
 
 async def _nothing_left(site: Site, before: Left) -> list[str]:

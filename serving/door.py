@@ -38,7 +38,7 @@ _ERROR_EVENTS_S = 2.0  # what it cuts at the end still gets a word before the se
 
 def door_prefix(spec: Deployment, root: Path) -> str:
     """What marks the processes of a deployment's gateway (serving/process.py)."""
-    return "door_" + shm_prefix(spec, root).removeprefix("conch_")
+    return "gateway_" + shm_prefix(spec, root).removeprefix("conch_")
 
 
 @dataclass

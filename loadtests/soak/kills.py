@@ -2,14 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import psutil
-
 from contract.spec import Deployment
-from contract.tensors import stage_names
-from loadtests.family import GATEWAY, SERVER, SUPERVISOR, Family, family_of, state_of
+from loadtests.family import GATEWAY, GUARD, SUPERVISOR, Family, family_of, replaced, state_of
 from loadtests.soak.ask import CONNECTIONS, Doors, End, Story, Way
 from loadtests.soak.mix import ask
 
@@ -48,8 +44,8 @@ class Kills:
 
     @property
     def victims(self) -> tuple[str, ...]:
-        """Whom it kills, in turn."""
-        return (SERVER, GATEWAY, *stage_names(self.spec.name))
+        """Whom it kills, in turn: all but the supervisor, whom nobody here starts again, and the guards."""
+        return tuple(sorted(name for name in self.family() if not name.endswith(GUARD)))
 
     def excuses(self, story: Story) -> bool:
         """Whether a kill explains an error."""
@@ -61,29 +57,19 @@ class Kills:
         Raises:
             NotBack: they do not.
         """
-        before = family_of(self.supervisor_pid)
-        restarts = state_of(self.spec).get("restarts", 0)
+        process = self.family()[victim]
         outage = Outage(victim, time.monotonic())
         self.outages.append(outage)
         self.away = True
-        before[victim].kill()
-        await self._until(lambda: _gone(before[victim]), outage)
-        if victim != GATEWAY:
-            await self._until(lambda: state_of(self.spec).get("restarts", 0) > restarts, outage)
-        while not await answers(self.spec, doors):
-            await self._until(lambda: True, outage)
+        process.kill()
+        while not replaced(self.supervisor_pid, victim, process.pid) or not await answers(self.spec, doors):
+            await asyncio.sleep(_LOOK_S)
+            if time.monotonic() - outage.began > _BACK_S:
+                raise NotBack(f"{_BACK_S:g} s after {victim} was killed: {state_of(self.spec)}")
         outage.back_s = round(time.monotonic() - outage.began, 2)
         outage.ended = time.monotonic() + _RECONNECT_S
         self.away = False
         return outage
-
-    async def _until(self, holds: Callable[[], bool], outage: Outage) -> None:
-        while True:
-            await asyncio.sleep(_LOOK_S)
-            if holds():
-                return
-            if time.monotonic() - outage.began > _BACK_S:
-                raise NotBack(f"{_BACK_S:g} s after {outage.victim} was killed: {state_of(self.spec)}")
 
     def family(self) -> Family:
         """Its processes now."""
@@ -95,10 +81,3 @@ async def answers(spec: Deployment, doors: Doors) -> bool:
     asks = [ask(way, "are you there? ", 4, spec.name) for way in (Way.GRPC, Way.CHAT) for _ in range(CONNECTIONS)]
     stories = await asyncio.gather(*map(doors.tell, asks))
     return all(story.end is End.WHOLE and story.right for story in stories)
-
-
-def _gone(process: psutil.Process) -> bool:
-    try:
-        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True

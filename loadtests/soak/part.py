@@ -34,6 +34,7 @@ class Part:
     enough: Callable[[], bool]
     save: Callable[[], None]
     show: Callable[[str], None] = print
+    _victims: tuple[str, ...] = ()
     _next: int = 0
     _stretch: Stretch = field(default_factory=Stretch)
 
@@ -41,6 +42,7 @@ class Part:
         """Until it is enough; what was done is in the progress, however it ends."""
         doors = Doors(self.spec)
         self.progress.parts += 1
+        self._victims = self.kills.victims
         self._next = self.progress.tally.requests
         users = [asyncio.create_task(self._user(doors)) for _ in range(self.progress.settings.streams)]
         beside = [asyncio.create_task(each) for each in (self._watch(), self._direct(doors))]
@@ -69,7 +71,7 @@ class Part:
 
     async def _direct(self, doors: Doors) -> None:
         """Kill each victim once in the first third of each block."""
-        settings, tally, victims = self.progress.settings, self.progress.tally, self.kills.victims
+        settings, tally, victims = self.progress.settings, self.progress.tally, self._victims
         step = settings.block // 3 // len(victims)
         while settings.kills and not self.enough():
             at, turn = tally.requests % settings.block, len(self._struck(tally.requests // settings.block))
@@ -81,7 +83,7 @@ class Part:
 
     def _struck(self, block: int) -> list[str]:
         """Whom this block has seen killed: each once a block."""
-        return [name for name in self.kills.victims if len(self.progress.back_s.get(name, ())) > block]
+        return [name for name in self._victims if len(self.progress.back_s.get(name, ())) > block]
 
     async def _watch(self) -> None:
         """Sample the memory and say how it goes."""
