@@ -24,7 +24,7 @@ from serving.process import Server
 from serving.screen import Screen
 from serving.triton import Launch, shm_prefix
 
-_BACKOFF_S = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
+_BACKOFF_S = (0.25, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 _FORGIVEN_S = 15.0  # of health, for each failure before
 _START_S = 60.0  # until it first answers: a busy machine starts it slowly
 _LOOK_S = 5.0  # between two looks at whether it answers

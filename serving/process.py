@@ -81,7 +81,7 @@ async def keep_guarded(server: Server, interval_s: float) -> None:
         await asyncio.sleep(interval_s)
         if guard is None or _is_dead(guard):
             guard = _guard_of(server)
-        if guard is None:
+        if guard is None and _has_begun(server):
             another = await asyncio.create_subprocess_exec(  # held here: its pipe must stay open
                 *(sys.executable, "-I", "-S", str(_GUARD), server.prefix, "--group", str(server.pid)),
                 stdin=asyncio.subprocess.PIPE,
@@ -89,6 +89,13 @@ async def keep_guarded(server: Server, interval_s: float) -> None:
             )
             with suppress(psutil.Error):
                 guard = psutil.Process(another.pid)
+
+
+def _has_begun(server: Server) -> bool:
+    """Whether it is the command itself by now, so that its guard was there."""
+    with suppress(psutil.Error):
+        return str(_GUARD) not in psutil.Process(server.pid).cmdline()
+    return False
 
 
 def _guard_of(server: Server) -> psutil.Process | None:

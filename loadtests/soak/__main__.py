@@ -9,6 +9,7 @@ import asyncio
 import json
 import math
 import os
+import signal
 import sys
 import time
 from contextlib import suppress
@@ -35,7 +36,7 @@ def main() -> int:
     wanted = options.requests or math.inf
 
     def enough() -> bool:
-        return progress.tally.requests >= wanted or time.monotonic() >= until
+        return progress.tally.undisturbed >= wanted or time.monotonic() >= until
 
     def save() -> None:
         if options.requests:
@@ -44,6 +45,8 @@ def main() -> int:
     if progress.tally.requests:
         print(f"going on after {progress.tally.requests} requests in {progress.parts} parts ({kept})", flush=True)
     fault = ""
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell's background job would ignore the first
+        signal.signal(number, signal.default_int_handler)
     with served(options.config.resolve()):
         kills = Kills(spec, int(state_of(spec)["supervisor_pid"]))
         part = Part(spec, kills, progress, enough, save, show=lambda line: print(line, flush=True))
@@ -62,8 +65,8 @@ def main() -> int:
         **progress.report(),
     }
     print(json.dumps(report, indent=1))
-    if options.requests and progress.tally.requests < wanted and not fault:
-        print(f"{wanted - progress.tally.requests} requests to go: the same command goes on")
+    if options.requests and progress.tally.undisturbed < wanted and not fault:
+        print(f"{wanted - progress.tally.undisturbed} requests to go: the same command goes on")
         return 2 if progress.clean else 1
     options.out.write_text(json.dumps(report, indent=1) + "\n")
     with suppress(FileNotFoundError):
@@ -74,7 +77,9 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make soak", description=__doc__)
     parser.add_argument("--config", type=Path, default=ROOT / "configs" / "synthetic.yaml")
-    parser.add_argument("--requests", type=int, default=0, help="so many in all, over as many parts as it takes")
+    parser.add_argument(
+        "--requests", type=int, default=0, help="so many that no kill cuts, in as many parts as it takes"
+    )
     parser.add_argument("--seconds", type=float, default=0.0, help="of this part (default: 600 without --requests)")
     parser.add_argument("--streams", type=int, default=64)
     parser.add_argument("--block", type=int, default=50_000, help="requests with one kill of each process in them")

@@ -16,7 +16,7 @@ from loadtests.soak.progress import Progress
 
 _SAMPLE_S = 1.0
 _SHOW_S = 10.0
-_AWAY_S = 1.0  # a user who was told that the server is away comes back after so long
+_AWAY_S = 2.0  # a user who was told that the server is away comes back after so long
 
 
 @dataclass
@@ -74,7 +74,8 @@ class Part:
         settings, tally, victims = self.progress.settings, self.progress.tally, self._victims
         step = settings.block // 3 // len(victims)
         while settings.kills and not self.enough():
-            at, turn = tally.requests % settings.block, len(self._struck(tally.requests // settings.block))
+            done = tally.undisturbed
+            at, turn = done % settings.block, len(self._struck(done // settings.block))
             if turn < len(victims) and at >= turn * step:
                 self._note_growth()
                 outage = await self.kills.strike(victims[turn], doors)
@@ -95,7 +96,7 @@ class Part:
             before = now
             if not self.kills.away:
                 self.progress.memory_mib = memory_mib(self.kills.family())
-                self._stretch.samples.append((self.progress.tally.requests, self.progress.memory_mib))
+                self._stretch.samples.append((self.progress.tally.undisturbed, self.progress.memory_mib))
             if now - shown >= _SHOW_S:
                 shown = now
                 self.save()
@@ -114,7 +115,7 @@ def _line(progress: Progress) -> str:
     tally = progress.tally
     killed = sum(map(len, progress.back_s.values()))
     return (
-        f"{progress.seconds:6.0f} s: {tally.requests} requests, {tally.complete} complete, "
-        f"{tally.cancelled} cancelled, {tally.refused} refused, {tally.told} told of {killed} kills; "
+        f"{progress.seconds:6.0f} s: {tally.undisturbed} requests, {tally.complete} complete, "
+        f"{tally.cancelled} cancelled, {tally.refused} refused; {tally.told} told of {killed} kills; "
         f"{tally.lost} lost, {tally.hung} hung, {tally.wrong} wrong"
     )

@@ -55,6 +55,7 @@ class Progress:
             "parts": self.parts,
             "seconds": round(self.seconds),
             "requests": self.tally.requests,
+            "undisturbed": self.tally.undisturbed,
             **asdict(self.tally),
             "kills": {
                 victim: {"times": len(took), "median_s": round(median(took), 2), "most_s": max(took)}

@@ -28,6 +28,11 @@ class Tally:
         return self.complete + self.cancelled + self.refused + self.told + self.lost + self.hung + self.wrong
 
     @property
+    def undisturbed(self) -> int:
+        """Those that no kill cut: what counts towards the number that is wanted."""
+        return self.requests - self.told
+
+    @property
     def clean(self) -> bool:
         """Nothing lost, nothing hung, no wrong text."""
         return not (self.lost or self.hung or self.wrong)

@@ -1,4 +1,4 @@
-"""``python -m serving serve`` that starts a dead server again after a second, how often it died before."""
+"""``python -m serving serve`` that starts a dead server again at once, how often it died before."""
 
 import sys
 from pathlib import Path
@@ -10,4 +10,4 @@ from serving.screen import Screen
 
 if __name__ == "__main__":
     _, _, config, _, root = sys.argv  # serve CONFIG --root ROOT
-    sys.exit(supervise(load_spec(Path(config)), Path(root), config, Screen(), policy=Policy(backoff_s=(1.0,))))
+    sys.exit(supervise(load_spec(Path(config)), Path(root), config, Screen(), policy=Policy(backoff_s=(0.25,))))
