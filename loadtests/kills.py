@@ -30,9 +30,10 @@ from loadtests.soak.mix import ask
 
 STREAMS = 64  # half of them over gRPC, half through the gateway's chat
 TOKENS = 500
-BACK_S = 10.0  # the most that a recovery may take
+BACK_S = 10.0  # the most that a recovery may take, on a machine that does nothing else
+_NOT_BACK_S = 120.0
 _HEALTHY_S = 16.0  # after which a failure is forgiven: the next one is the first again
-_TOLD_S = 20.0  # for every stream to end
+_TOLD_S = 30.0  # for every stream to end
 _LOOK_S = 0.1
 
 
@@ -74,11 +75,10 @@ async def strike(site: Site, victim: str) -> Blow:
             await asyncio.to_thread(site.up)
         while not replaced(site.pid(), victim, family[victim].pid) or not await answers(site.spec, doors):
             await asyncio.sleep(_LOOK_S)
-            if time.monotonic() - killed > 6 * BACK_S:
+            if time.monotonic() - killed > _NOT_BACK_S:
+                blow.faults.append("it does not come back")
                 break
         blow.back_s = round(time.monotonic() - killed, 2)
-        if blow.back_s > BACK_S:
-            blow.faults.append(f"it took {blow.back_s:g} s to come back")
         await asyncio.wait(crowd, timeout=_TOLD_S)
         _judge(blow, stories)
         blow.faults += [f"{name} is {value:g}" for name, value in (await settled(site.spec)).items()]
@@ -108,7 +108,7 @@ async def _crowd(spec: Deployment, doors: Doors) -> tuple[list[Story], list[asyn
 
 async def _nothing_left(site: Site, before: Left) -> list[str]:
     """The faults of a deployment whose supervisor was killed, once there is none or its patience is over."""
-    deadline = time.monotonic() + BACK_S / 2
+    deadline = time.monotonic() + BACK_S
     while True:
         faults = left_by(before, look(site.spec, site.root, None))
         if not faults or time.monotonic() > deadline:
@@ -191,7 +191,7 @@ def main() -> int:
     }
     options.out.write_text(json.dumps(told, indent=1) + "\n")
     print(json.dumps(told, indent=1))
-    return 1 if left or any(blow.faults for blow in blows) else 0
+    return 1 if left or any(blow.faults or blow.back_s > BACK_S for blow in blows) else 0
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import gzip
 import zlib
+from copy import deepcopy
 from functools import cache
 from typing import Any
 
@@ -94,7 +95,7 @@ def bodies(draw: st.DrawFn, path: str) -> bytes:
     schema = model.model_json_schema()
     fields = sorted(schema["properties"])
     if draw(st.booleans()):
-        value = draw(of_schema(schema, schema.get("$defs", {})))
+        value = deepcopy(draw(of_schema(schema, schema.get("$defs", {}))))
         if isinstance(value, dict) and draw(st.integers(0, 9)):
             value["model"] = MODEL
     else:

@@ -1,6 +1,7 @@
 """Values that no field expects, and JSON text that no encoder writes."""
 
 import json
+from copy import deepcopy
 from typing import Any
 
 from hypothesis import strategies as st
@@ -70,7 +71,7 @@ def bitten(draw: st.DrawFn, data: bytes) -> bytes:
 @st.composite
 def mutated(draw: st.DrawFn, body: Any, fields: list[str]) -> Any:
     """A body with some of it swapped, left out, added, nested or made huge."""
-    made = json.loads(json.dumps(body))
+    made = deepcopy(body)  # what is drawn may be drawn again: only a copy may be changed
     for _ in range(draw(st.integers(0, 3))):
         places = list(_places(made))
         holder, key = draw(st.sampled_from(places)) if places else (None, None)
@@ -78,13 +79,13 @@ def mutated(draw: st.DrawFn, body: Any, fields: list[str]) -> Any:
             case 0 if holder is not None:
                 del holder[key]
             case 1 if holder is not None:
-                holder[key] = draw(odd)
+                holder[key] = deepcopy(draw(odd))
             case 2 if holder is not None:
                 holder[key] = draw(st.sampled_from([[holder[key]], {"value": holder[key]}, [holder[key]] * 300]))
             case 3 if isinstance(made, dict):
-                made[draw(texts)] = draw(odd)
+                made[draw(texts)] = deepcopy(draw(odd))
             case _ if isinstance(made, dict) and fields:
-                made[draw(st.sampled_from(fields))] = draw(odd)
+                made[draw(st.sampled_from(fields))] = deepcopy(draw(odd))
     return made
 
 
