@@ -8,7 +8,7 @@ import time
 from tests.fuzz.run import DOORS, fuzz
 from tests.fuzz.target import Hurt, target
 
-_BATCHES = 20  # at one door, before the next
+_COUNT = 200  # cases at one door, before the next
 
 
 def main() -> int:
@@ -26,7 +26,7 @@ def main() -> int:
                 for door in sent:
                     number = chance.randrange(2**32)
                     try:
-                        sent[door] += fuzz(running, door, _BATCHES, number)
+                        sent[door] += fuzz(running, door, _COUNT, number)
                     except Hurt as harm:
                         found.append(str(harm))
                         print(f"{door}, --seed choice {number}: {harm}", flush=True)
