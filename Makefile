@@ -256,8 +256,14 @@ compare: $(SERVE)  ## CONFIGS="a.yaml b.yaml": engines side by side, each alone 
 overload: $(SERVE)  ## Four times the capacity for two minutes, through the gateway
 	@$(PY) -m loadtests.overload
 
-soak: $(SERVE)  ## Ten minutes of 64 streams with cancels over a synthetic engine
-	@$(PY) -m loadtests.soak
+soak: $(SERVE)  ## Ten minutes of 64 streams through both doors, processes killed; ARGS="--requests 1000000" in parts
+	@$(PY) -m loadtests.soak $(ARGS)
+
+fuzz: $(SERVE)  ## Minutes of hostile requests at every door; what hurts is kept as a test (ARGS="--minutes 30")
+	@$(PY) -m tests.fuzz $(ARGS)
+
+kills: $(SERVE)  ## Kill -9 each process of a deployment under 64 streams, ten times each (ARGS="--times 1 --healthy-s 0")
+	@$(PY) -m loadtests.kills $(ARGS)
 
 loadtest: $(SERVE)  ## A minute of load on CONFIG, and its report; ARGS= adds options (docs/loadtests.md)
 	@$(PY) -m loadtests.load $(CONFIG) $(ARGS)

@@ -37,6 +37,15 @@ def served(config: Path) -> Iterator[int]:
         _press("serving", "down", str(config))
 
 
+def up(config: Path) -> None:
+    """Start a deployment whose repository is written; returns when it is ready.
+
+    Raises:
+        ServeError: as :func:`served`.
+    """
+    _press("serving", "up", str(config))
+
+
 def free_ports(count: int) -> list[int]:
     """Ports of this machine that nothing listens on now."""
     sockets = [socket.socket() for _ in range(count)]

@@ -25,15 +25,21 @@ from serving.process import Server
 from serving.screen import Screen
 from serving.triton import Launch, shm_prefix
 
-_BACKOFF_S = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
+_BACKOFF_S = (0.25, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 _FORGIVEN_S = 15.0  # of health, for each failure before
 _START_S = 60.0  # until it first answers: a busy machine starts it slowly
 _LOOK_S = 5.0  # between two looks at whether it answers
 _SOON_S = 0.5  # and while it does not
 _ASK_S = 4.0
 _SILENT_S = 12.0  # without an answer: a hang, seen twice
+_GUARD_S = 1.0  # between two looks at its guard
 _EXIT_S = 5.0  # for the exit itself, once drained
 _ERROR_EVENTS_S = 2.0  # what it cuts at the end still gets a word before the server goes
+
+
+def door_prefix(name: str, spec: Deployment, root: Path) -> str:
+    """What marks the processes of a deployment's gateway, or filter (serving/process.py)."""
+    return f"{name}_" + shm_prefix(spec, root).removeprefix("conch_")
 
 
 @dataclass
@@ -72,7 +78,6 @@ class Door:
     def open(self) -> None:
         """Start it, and keep it alive."""
         if self.wanted:
-            process.sweep(self._prefix)
             self._keeper = asyncio.create_task(self._keep())
 
     async def up(self) -> str:
@@ -99,20 +104,18 @@ class Door:
             await asyncio.gather(self._keeper, return_exceptions=True)
             self._keeper = None
 
-    @property
-    def _prefix(self) -> str:
-        return f"{self.name}_" + shm_prefix(self.spec, self.root).removeprefix("conch_")
-
     async def _keep(self) -> None:
         """Start it again whenever it ends."""
         failures = 0
         while True:
-            self._server = await process.start(self._launch(), self._prefix)
+            self._server = await process.start(self._launch(), door_prefix(self.name, self.spec, self.root))
             pump = asyncio.create_task(self._pump(self._server))
+            guarded = asyncio.create_task(process.keep_guarded(self._server, _GUARD_S))
             try:
                 reason, healthy_s = await self._end(self._server)
             finally:
                 process.kill(self._server)
+                guarded.cancel()
                 pump.cancel()
             if self._closing:
                 return

@@ -43,9 +43,9 @@ class Policy:
     quiet_s: float = 1.2  # without a request in flight before the server is told to exit; its metrics come each second
     exit_timeout_s: float = 10.0  # for the exit itself
     early_stop_s: float = 3.0  # for a server that is asked to stop before it is ready
-    stub_interval_s: float = 1.0  # between two looks at the stages' processes
-    backoff_s: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)  # the last one for ever after
-    healthy_after_s: float = 60.0  # ready for this long: the back-off starts over
+    stub_interval_s: float = 0.25  # between two looks at the stages' processes
+    backoff_s: tuple[float, ...] = (0.25, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)  # the last one for ever after
+    forgiven_s: float = 15.0  # of health, for each failure before
     starts: int = 5  # failed starts in a row before giving up
 
 
@@ -136,6 +136,7 @@ async def live(own: Supervision) -> Life:
     server = await process.start(own.launch, own.prefix)
     own.publish(phase=Phase.RESTARTING if own.state.restarts else Phase.STARTING, server_pid=server.pid)
     pump = asyncio.create_task(_pump(server, own))
+    guarded = asyncio.create_task(process.keep_guarded(server, own.policy.stub_interval_s))
     try:
         with own.screen.busy(f"starting {own.spec.name} …"):
             life = await _first(_exit_at_start(server, pump, own), _proof(server, own), _stopped_early(server, own))
@@ -143,6 +144,7 @@ async def live(own: Supervision) -> Life:
     finally:
         process.kill(server)
         await process.exit_code(server)
+        guarded.cancel()
         own.launch.clear_doors()
         await asyncio.wait({pump}, timeout=1)
         pump.cancel()

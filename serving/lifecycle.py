@@ -13,7 +13,7 @@ from contract.launcher import launched
 from contract.spec import Deployment
 from contract.stage import run_dir
 from serving import checks, process
-from serving.door import Door, Filter
+from serving.door import Door, Filter, door_prefix
 from serving.journal import RotatingLog
 from serving.life import Ending, Policy, Supervision, live, policy_of
 from serving.rundir import LOG, Phase, State, created_at, locked
@@ -46,7 +46,10 @@ def supervise(
     policy = policy or policy_of(spec)
     with locked(folder):
         prefix = shm_prefix(spec, root)
-        process.sweep(prefix)  # the lock is ours, so whatever still runs lost its supervisor
+        # The lock is ours, so whatever still runs lost its supervisor.
+        process.sweep(prefix)
+        for beside in (Door, Filter):
+            process.sweep(door_prefix(beside.name, spec, root))
         checks.preflight(spec, root, config)
         command = launcher(spec, root, int(policy.exit_timeout_s))
         state = State(Phase.STARTING, os.getpid(), created_at(), started_at=time.time())
@@ -83,7 +86,7 @@ async def _lives(own: Supervision) -> int:
             own.tell(f"{own.spec.name} stopped")
             return life.code
         failed_starts = failed_starts + 1 if life.ending is Ending.FAILED_START else 0
-        failures = 0 if life.ready_for_s >= own.policy.healthy_after_s else failures
+        failures = max(0, failures - int(life.ready_for_s / own.policy.forgiven_s))
         if life.ending is Ending.HOPELESS or (failed_starts == own.policy.starts and not own.was_ready):
             own.log.note(f"given up: {life.reason}")
             times = f" {failed_starts} times in a row" if failed_starts > 1 else ""

@@ -8,6 +8,7 @@ the one that asked for them), which is how leftovers are told from anybody else'
 
 import asyncio
 import os
+import shutil
 import signal
 import sys
 import time
@@ -18,12 +19,11 @@ from pathlib import Path
 
 import psutil
 
-from serving.triton import Launch
+from serving.triton import SHARED_MEMORY, Launch
 
 STUB = "triton_python_backend_stub"
 MARK = "CONCH_SERVER"  # a variable that says whose a process is
 END_S = 10.0  # for a killed process to give back a GPU's memory
-SHARED_MEMORY = Path("/dev/shm")  # noqa: S108
 _GUARD = Path(__file__).with_name("guard.py")
 
 
@@ -60,8 +60,11 @@ class Stub:
 
 async def start(launch: Launch, prefix: str) -> Server:
     """Start the server in a session of its own: a terminal's Ctrl-C does not reach it, our death does."""
+    if launch.folder:
+        launch.folder.mkdir(mode=0o700, exist_ok=True)
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-I", "-S", str(_GUARD), prefix, *launch.argv),
+        cwd=launch.folder,
         env=launch.env | {MARK: prefix},
         stdin=asyncio.subprocess.PIPE,  # never written to: the guard waits for its end, which is ours
         stdout=asyncio.subprocess.PIPE,
@@ -70,6 +73,40 @@ async def start(launch: Launch, prefix: str) -> Server:
         pass_fds=launch.pass_fds,
     )
     return Server(process, prefix)
+
+
+async def keep_guarded(server: Server, interval_s: float) -> None:
+    """Give a server another guard whenever its guard dies, until cancelled, which must not be before its end."""
+    guard: psutil.Process | None = None
+    while True:
+        await asyncio.sleep(interval_s)
+        if guard is None or _is_dead(guard):
+            guard = _guard_of(server)
+        if guard is None and _has_begun(server):
+            another = await asyncio.create_subprocess_exec(  # held here: its pipe must stay open
+                *(sys.executable, "-I", "-S", str(_GUARD), server.prefix, "--group", str(server.pid)),
+                stdin=asyncio.subprocess.PIPE,
+                start_new_session=True,
+            )
+            with suppress(psutil.Error):
+                guard = psutil.Process(another.pid)
+
+
+def _has_begun(server: Server) -> bool:
+    """Whether it is the command itself by now, so that its guard was there."""
+    with suppress(psutil.Error):
+        return str(_GUARD) not in psutil.Process(server.pid).cmdline()
+    return False
+
+
+def _guard_of(server: Server) -> psutil.Process | None:
+    """The guard that a server began with, if it lives."""
+    with suppress(psutil.Error):
+        for child in psutil.Process(server.pid).children():
+            with suppress(psutil.Error):
+                if str(_GUARD) in child.cmdline():
+                    return child
+    return None
 
 
 def stubs(server_pid: int) -> list[Stub]:
@@ -127,7 +164,7 @@ def close_memory(server: Server) -> None:
     """Keep others of this machine from its shared memory: prompts pass through it, and Triton opens it to all."""
     for region in SHARED_MEMORY.glob(f"{server.prefix}*"):
         with suppress(OSError):
-            region.chmod(0o600)
+            region.chmod(0o700 if region.is_dir() else 0o600)
 
 
 def kill(server: Server) -> None:
@@ -142,10 +179,13 @@ def kill(server: Server) -> None:
 
 
 def sweep(prefix: str) -> None:
-    """Kill what still runs under this prefix, and remove the shared memory that the dead left behind."""
+    """Kill what still runs under this prefix, and remove the shared memory and the folder that the dead left behind."""
     _end([process for process in psutil.process_iter() if _is_of(process, prefix)])
-    for region in SHARED_MEMORY.glob(f"{prefix}*"):
-        region.unlink(missing_ok=True)
+    for left in SHARED_MEMORY.glob(f"{prefix}*"):
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
 
 
 def _is_of(process: psutil.Process, prefix: str) -> bool:

@@ -27,6 +27,11 @@ ADMIN_HEADER = "conch-admin"  # opens them over HTTP
 ADMIN_METADATA = f"triton-grpc-protocol-{ADMIN_HEADER}"  # and over gRPC
 DOORS = "doors"  # the folder in a run's, for its user alone, of the sockets behind the filter
 HTTP_DOOR, GRPC_DOOR = "http", "grpc:1"  # its gRPC puts the port behind the path
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108
+_BACKEND = "libtriton_python.so"
+# The backend makes a folder at each start, and a killed server leaves it: in /tmp nobody can tell whose it was.
+_ANYWHERE = b"/tmp/python_env_"
+_WHERE_IT_RUNS = b"././/python_env_"  # as many bytes; the server's working folder goes when it does
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,7 @@ class Launch:
     env: dict[str, str]
     pass_fds: tuple[int, ...] = ()
     doors: Path | None = None  # where it listens behind the filter; None: on the spec's own ports
+    folder: Path | None = None  # where it runs, made for it and gone with it; None: here
 
     def clear_doors(self) -> None:
         """Remove the sockets of a server that is gone: one that starts would not listen on them."""
@@ -84,12 +90,14 @@ def find_triton(cache: Path) -> Triton:
         raise ServeError(
             f"nvidia-pytriton {wheel.version} has no stub for Python {python}", fix="Use Python 3.11 or 3.12"
         )
-    backends = cache / f"triton-{wheel.version}-py{python}"
+    backends = cache / f"triton-{wheel.version}-py{python}-own"
     if not backends.exists():
         unfinished = cache / f"{backends.name}.{os.getpid()}"
         shutil.copytree(home / "backends" / "python", unfinished / "python")
         shutil.copy(stub, unfinished / "python" / stub.name)
         (unfinished / "python" / stub.name).chmod(0o755)
+        backend = unfinished / "python" / _BACKEND
+        backend.write_bytes(backend.read_bytes().replace(_ANYWHERE, _WHERE_IT_RUNS))
         try:
             unfinished.rename(backends)
         except OSError:  # another server made it first
@@ -151,14 +159,15 @@ def launch(spec: Deployment, root: Path, exit_timeout_s: int = 30) -> Launch:
         # A unary request holds one of these threads until its answer; more than the batch takes need not run at once.
         f"--backend-config=python,thread-pool-size={max(_THREADS, spec.limits.max_batch_size)}",
     ]
-    doors: Path | None = None
+    doors, folder = None, None
     passed: tuple[int, ...] = ()
     if triton.of_the_wheel:
+        folder = SHARED_MEMORY / f"{shm_prefix(spec, root)}folder"
         doors = run_dir(root, spec.name) / DOORS
         doors.mkdir(mode=0o700, parents=True, exist_ok=True)
         # The kernel takes 107 bytes of a socket's path, so go through its folder.
         passed = (os.open(doors, os.O_PATH | os.O_DIRECTORY),)
-        folder = f"unix:/proc/self/fd/{passed[0]}"
-        flags |= {"http-address": f"{folder}/{HTTP_DOOR}", "grpc-address": f"{folder}/grpc", "grpc-port": 1}
+        behind = f"unix:/proc/self/fd/{passed[0]}"
+        flags |= {"http-address": f"{behind}/{HTTP_DOOR}", "grpc-address": f"{behind}/grpc", "grpc-port": 1}
         flags["grpc-header-forward-pattern"] = f"^{ABORT_KEY}$"
-    return Launch(argv + [f"--{name}={value}" for name, value in flags.items()], env, passed, doors)
+    return Launch(argv + [f"--{name}={value}" for name, value in flags.items()], env, passed, doors, folder)

@@ -1,18 +1,17 @@
-"""What bench makes of timelines, and a short soak against a server that it starts and stops itself."""
+"""What bench makes of timelines, and each transport against a server that the test starts and stops itself."""
 
 import asyncio
-import time
 from pathlib import Path
 
 import pytest
 import yaml
 
 from contract.errors import ServeError
-from contract.spec import Deployment, load_spec
+from contract.spec import Deployment
 from contract.stage import run_dir
 from loadtests.bench import figures
 from loadtests.served import ROOT, served
-from loadtests.soak import active, soak, stage_memory
+from loadtests.soak.gauges import settled
 from loadtests.transports import Timeline, grpc_stub, http_stream, openai_stream
 from tests.e2e.servers import on_free_ports
 
@@ -28,19 +27,13 @@ def test_figures_are_medians_over_rounds_and_share_a_gap_among_its_tokens() -> N
     assert taken.tokens_per_response == 1.5
 
 
-def test_a_soak_against_a_server_of_its_own(tmp_path: Path) -> None:
-    wanted = {"name": "soak-test", "engine": {"runtime": "synthetic", "step_ms": 2}}
+def test_every_transport_against_a_server_of_its_own(tmp_path: Path) -> None:
+    wanted = {"name": "measured", "engine": {"runtime": "synthetic", "step_ms": 2}}
     spec = on_free_ports(Deployment.model_validate(wanted))
-    config = tmp_path / "soak.yaml"
+    config = tmp_path / "measured.yaml"
     config.write_text(yaml.safe_dump(spec.model_dump(mode="json")))
-    with served(config) as server_pid:
-        tally = asyncio.run(soak(load_spec(config), 3, streams=8, cancel_share=0.3, seed=3))
-        memory = stage_memory(server_pid)
+    with served(config):
         asyncio.run(every_transport(spec))
-    assert tally.complete > 8
-    assert tally.cancelled
-    assert (tally.errors, tally.wrong_text) == ([], 0)
-    assert {"tritonserver", "soak-test_preprocess", "soak-test_engine", "soak-test_postprocess"} <= set(memory)
     assert not (run_dir(ROOT, spec.name) / "state.json").exists()
 
 
@@ -91,7 +84,4 @@ async def every_transport(spec: Deployment) -> None:
     for refusal in refusals:
         assert "max_tokens" in refusal.error
         assert not refusal.deltas
-    until = time.monotonic() + 10
-    while active(spec):
-        assert time.monotonic() < until
-        await asyncio.sleep(0.1)
+    assert await settled(spec) == {}

@@ -15,7 +15,7 @@ from contract.tensors import stage_names
 from serving import process
 from serving.rundir import Phase
 from serving.supervisor import Running, find, running, start
-from serving.triton import shm_prefix
+from serving.triton import SHARED_MEMORY, shm_prefix
 from tests.serving.conftest import Site, Start, make_site, state_when
 from tests.serving.stream import Stream, until
 
@@ -77,9 +77,12 @@ def test_a_stage_that_dies_or_hangs(served: Running, stage: int, number: signal.
             break
     assert served.pid != server_pid
     assert Stream(served.spec, 20).end(10) == ""
-    regions = list(process.SHARED_MEMORY.glob(f"{shm_prefix(served.spec, served.folder.parent.parent)}*"))
+    shared = list(SHARED_MEMORY.glob(f"{shm_prefix(served.spec, served.folder.parent.parent)}*"))
+    regions = [each for each in shared if each.is_file()]
     assert len(regions) == len(PROCESSES), "the dead left shared memory behind"
-    assert all(region.stat().st_mode & 0o077 == 0 for region in regions), "others may read it"
+    assert all(each.stat().st_mode & 0o077 == 0 for each in shared), "others may read it"
+    (folder,) = set(shared) - set(regions)
+    assert [each.name.startswith("python_env_") for each in folder.iterdir()] == [True]
 
 
 def test_drains(site: Site, start: Start) -> None:
@@ -108,7 +111,7 @@ def test_nothing_outlives_a_killed_supervisor(site: Site) -> None:
         listed = subprocess.run(["ps", "-o", "stat=", "-g", str(group)], capture_output=True, text=True).stdout
         if all(line.startswith("Z") for line in listed.split()):
             break
-    assert not list(process.SHARED_MEMORY.glob(f"{shm_prefix(site.spec, site.root)}*"))
+    assert not list(SHARED_MEMORY.glob(f"{shm_prefix(site.spec, site.root)}*"))
     assert find(site.spec, site.root) is None
 
 

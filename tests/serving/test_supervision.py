@@ -150,7 +150,7 @@ def is_alive(pid: int) -> bool:
 
 
 def test_back_off_starts_over_after_a_healthy_time(standin: Site, start: Start) -> None:
-    process = start(command(standin, "crashes", "0.5", healthy_after_s=0.1))
+    process = start(command(standin, "crashes", "0.5", forgiven_s=0.1))
     state_when(standin, lambda state: state.restarts >= 2)
     process.send_signal(signal.SIGTERM)
     assert "restart 2 in 0.1 s" in process.communicate(timeout=10)[0]

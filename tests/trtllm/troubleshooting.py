@@ -40,8 +40,8 @@ Read in TensorRT-LLM's sources, and tried on a double of it alone: no rank of ou
 _ENDED = (
     (
         "A server or a rank that dies, on one machine",
-        "REASON; restart 1 in 1 s. Every process of the old server is killed and gone before: ranks have sessions of "
-        "their own, and the new one measures how much of the GPU they left",
+        "REASON; restart 1 in 0.25 s. Every process of the old server is killed and gone before: ranks have sessions "
+        "of their own, and the new one measures how much of the GPU they left",
     ),
     (
         "A server or a rank that dies, under trtllm-llmapi-launch",

@@ -1,0 +1,65 @@
+"""The processes of a running deployment by what they are: whom a kill hits, and whose memory a soak watches."""
+
+import json
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from contract.spec import Deployment
+from contract.stage import run_dir
+from loadtests.served import ROOT
+
+SUPERVISOR, SERVER, GATEWAY = "supervisor", "tritonserver", "gateway"
+GUARD = "'s guard"  # ends a process of the supervisor's, and all that it started, when the supervisor dies
+_BESIDE = {GATEWAY: "gateway", "filter": "serving.filter"}  # what runs beside the server, and its module
+
+Family = dict[str, psutil.Process]
+
+
+def state_of(spec: Deployment, root: Path = ROOT) -> dict[str, Any]:
+    """What its supervisor last told (serving/rundir.py); {} when it told nothing."""
+    with suppress(FileNotFoundError):
+        state: dict[str, Any] = json.loads((run_dir(root, spec.name) / "state.json").read_text())
+        return state
+    return {}
+
+
+def family_of(supervisor_pid: int) -> Family:
+    """A supervisor and all its processes; a stage has its model's name. Empty where it is gone."""
+    found: Family = {}
+    with suppress(psutil.NoSuchProcess):
+        supervisor = psutil.Process(supervisor_pid)
+        found[SUPERVISOR] = supervisor
+        for process in supervisor.children(recursive=True):
+            with suppress(psutil.Error):
+                found[_name(process)] = process
+    return found
+
+
+def _name(process: psutil.Process) -> str:
+    command = process.cmdline()
+    if any(part.endswith("guard.py") for part in command):
+        beside = (name for name in _BESIDE for part in command if part.startswith(f"{name}_"))
+        return next(beside, SERVER) + GUARD
+    for name, module in _BESIDE.items():
+        if command[1:3] == ["-m", module]:
+            return name
+    stage = next((part.split("/")[-3] for part in command if part.endswith("/1/model.py")), "")
+    return stage or process.name()
+
+
+def replaced(supervisor_pid: int, name: str, pid: int) -> bool:
+    """Whether another process is in a killed one's place."""
+    family = family_of(supervisor_pid)
+    return name in family and family[name].pid != pid
+
+
+def memory_mib(family: Family) -> dict[str, float]:
+    """Resident memory of each process that is there."""
+    memory = {}
+    for name, process in family.items():
+        with suppress(psutil.Error):
+            memory[name] = round(process.memory_info().rss / 2**20, 1)
+    return memory

@@ -1,0 +1,96 @@
+"""``make soak``: 64 streams over the synthetic engine, through both doors, while its processes are killed.
+
+Ten minutes, or with ``--requests 1000000`` so many requests in as many parts as it takes: Ctrl-C ends a part, the same
+command goes on. Nothing may be lost, hang or lie, no gauge stay up, no process's memory grow.
+"""
+
+import argparse
+import asyncio
+import json
+import math
+import os
+import signal
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from contract.errors import ConchError
+from contract.manifest import this_machine
+from contract.spec import load_spec
+from loadtests.family import state_of
+from loadtests.served import ROOT, served
+from loadtests.soak.kills import Kills, NotBack
+from loadtests.soak.part import Part
+from loadtests.soak.progress import Progress, Settings, resumed
+
+
+def main() -> int:
+    """Soak a server of its own; 0 when it came through, 2 when there is more to do."""
+    options = _options()
+    spec = load_spec(options.config)
+    kept = ROOT / ".conch" / f"soak-{spec.name}.json"
+    settings = Settings(spec.name, options.streams, options.seed, options.block, not options.no_kills)
+    progress = resumed(kept, settings) if options.requests else Progress(settings)
+    until = math.inf if options.requests and not options.seconds else time.monotonic() + (options.seconds or 600)
+    wanted = options.requests or math.inf
+
+    def enough() -> bool:
+        return progress.tally.undisturbed >= wanted or time.monotonic() >= until
+
+    def save() -> None:
+        if options.requests:
+            progress.save(kept)
+
+    if progress.tally.requests:
+        print(f"going on after {progress.tally.requests} requests in {progress.parts} parts ({kept})", flush=True)
+    fault = ""
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell's background job would ignore the first
+        signal.signal(number, signal.default_int_handler)
+    with served(options.config.resolve()):
+        kills = Kills(spec, int(state_of(spec)["supervisor_pid"]))
+        part = Part(spec, kills, progress, enough, save, show=lambda line: print(line, flush=True))
+        try:
+            asyncio.run(part.run())
+        except NotBack as error:
+            fault = str(error)
+        except KeyboardInterrupt:
+            print("interrupted: what was found is kept", flush=True)
+        save()
+    if fault:
+        progress.tally.faults.append(fault)
+    report = {
+        "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "machine": {**this_machine().model_dump(), "cores": os.cpu_count()},
+        **progress.report(),
+    }
+    print(json.dumps(report, indent=1))
+    if options.requests and progress.tally.undisturbed < wanted and not fault:
+        print(f"{wanted - progress.tally.undisturbed} requests to go: the same command goes on")
+        return 2 if progress.clean else 1
+    options.out.write_text(json.dumps(report, indent=1) + "\n")
+    with suppress(FileNotFoundError):
+        kept.unlink()
+    return 0 if progress.clean and not fault else 1
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="make soak", description=__doc__)
+    parser.add_argument("--config", type=Path, default=ROOT / "configs" / "synthetic.yaml")
+    parser.add_argument(
+        "--requests", type=int, default=0, help="so many that no kill cuts, in as many parts as it takes"
+    )
+    parser.add_argument("--seconds", type=float, default=0.0, help="of this part (default: 600 without --requests)")
+    parser.add_argument("--streams", type=int, default=64)
+    parser.add_argument("--block", type=int, default=50_000, help="requests with one kill of each process in them")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--no-kills", action="store_true")
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "soak.json")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except ConchError as refusal:
+        sys.exit(str(refusal))
