@@ -9,6 +9,8 @@ import threading
 import time
 from itertools import pairwise
 
+import numpy as np
+
 from contract.sampling import SamplingParams
 from contract.tensors import FinishReason
 from contract.wire import TopLogprob
@@ -105,7 +107,7 @@ class SyntheticEngine:
 
 def log_prob(token: int, expected: int) -> float:
     """Of a token, where another, or itself, is expected."""
-    return -math.log(2) * (1 + (token - expected) % (EOS_ID + 1))
+    return float(np.float32(-math.log(2) * (1 + (token - expected) % (EOS_ID + 1))))  # as the wire has it
 
 
 def _score(output: Output, run: _Run) -> None:
