@@ -116,15 +116,14 @@ def test_a_prompt_is_scored(http: httpx.Client, prompt: Any, stream: bool) -> No
         assert more["logprobs"][name] == [*choice["logprobs"][name], last]
 
 
-def test_several_prompts_are_scored(openai: OpenAI) -> None:
-    answer = openai.completions.create(
-        model=MODEL, prompt=[[104, 104], [105]], max_tokens=0, n=2, echo=True, logprobs=3, temperature=0
-    )
-    assert [choice.text for choice in answer.choices] == ["hh", "hh", "i", "i"]
-    assert answer.usage and (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (3, 0)
-    found = [choice.logprobs for choice in answer.choices]
-    assert [each and each.tokens for each in found] == [["h", "h"], ["h", "h"], ["i"], ["i"]]
-    assert [each and each.top_logprobs and len(each.top_logprobs) for each in found] == [2, 2, 1, 1]
+def test_several_prompts_are_scored(http: httpx.Client) -> None:
+    body = {"model": MODEL, "prompt": [[104, 104], [105]], "max_tokens": 0, "n": 2, "echo": True, "logprobs": 3}
+    answer = http.post(TEXT, json=body).json()
+    assert [choice["text"] for choice in answer["choices"]] == ["hh", "hh", "i", "i"]
+    assert (answer["usage"]["prompt_tokens"], answer["usage"]["completion_tokens"]) == (3, 0)
+    found = [choice["logprobs"] for choice in answer["choices"]]
+    assert [each["tokens"] for each in found] == [["h", "h"], ["h", "h"], ["i"], ["i"]]
+    assert [len(each["top_logprobs"]) for each in found] == [2, 2, 1, 1]
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
