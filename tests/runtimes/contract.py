@@ -215,14 +215,14 @@ def prompts_are_scored(served: Served) -> None:
         assert told.num_input_tokens == len(told.prompt_tokens) == len(whole)
         assert b"".join(told.prompt_tokens).decode() == FRANCE + answer.text
         assert len(told.prompt_log_probs) == len(told.prompt_top_log_probs) == len(whole) - 1
-        for decoded, scored in zip(answer.log_probs, told.prompt_log_probs[-8:], strict=True):
-            assert abs(decoded - scored) < 0.1  # bf16 has no more digits
+        off = [abs(a - b) for a, b in zip(answer.log_probs, told.prompt_log_probs[-8:], strict=True)]
+        assert max(off) < 0.4 and sum(off) / len(off) < 0.1, off  # as activations of int8 or bf16 have it
         for own, tops in zip(told.prompt_log_probs, told.prompt_top_log_probs, strict=True):
             values = [value for _, value in tops]
             assert len(values) == 2 and values == sorted(values, reverse=True)
             assert own <= values[0]
         for own, tops in zip(told.prompt_log_probs[-8:], told.prompt_top_log_probs[-8:], strict=True):
-            assert tops[0][1] - own < 0.1  # greedy
+            assert tops[0][1] - own < 0.4, "it was the likeliest"
     (told,) = served.stream(None, input_ids=whole[:1], max_tokens=0, prompt_logprobs=1)
     assert (len(told.prompt_tokens), told.prompt_log_probs) == (1, ())
     longer = served.ask(max_tokens=3, ignore_eos=True, prompt_logprobs=0)
