@@ -89,6 +89,7 @@ def _delta(event: dict[str, Any]) -> Delta:
         num_input_tokens=event.get("num_input_tokens", 0),
         num_output_tokens=event.get("num_output_tokens", 0),
         log_probs=_tuple(event.get("output_log_probs", ())),
+        prompt_log_probs=_tuple(event.get("prompt_log_probs", ())),
     )
 
 

@@ -27,6 +27,9 @@ class Delta:
     tokens: tuple[bytes, ...] = ()  # of output_ids, with return_log_probs
     matched_stop: str = ""  # the stop string that ended the answer
     top_log_probs: tuple[tuple[tuple[bytes, float], ...], ...] = ()  # alternatives of each of output_ids, with logprobs
+    prompt_log_probs: tuple[float, ...] = ()  # of the prompt's tokens but the first, with prompt_logprobs
+    prompt_tokens: tuple[bytes, ...] = ()
+    prompt_top_log_probs: tuple[tuple[tuple[bytes, float], ...], ...] = ()  # alternatives of each of prompt_log_probs
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ class Answer:
     num_input_tokens: int
     num_output_tokens: int
     log_probs: tuple[float, ...] = field(repr=False, default=())
+    prompt_log_probs: tuple[float, ...] = field(repr=False, default=())
 
 
 def inputs_of(prompt: str | None, options: dict[str, Any], *, stream: bool) -> Inputs:
@@ -87,4 +91,5 @@ def joined(deltas: Iterable[Delta]) -> Answer:
         num_input_tokens=last.num_input_tokens,
         num_output_tokens=last.num_output_tokens,
         log_probs=tuple(value for part in parts for value in part.log_probs),
+        prompt_log_probs=parts[0].prompt_log_probs,
     )

@@ -37,8 +37,13 @@ def to_message(
         dtype = INPUT_BY_NAME[name].dtype
         message.inputs.add(name=name, datatype=dtype, shape=[1, len(values)])
         message.raw_input_contents.append(_packed(name, dtype, values))
-    asked_for = ("output_log_probs", "output_tokens") if inputs.get("return_log_probs") else ()
-    for name in (*outputs, *asked_for, *(("top_log_probs",) if inputs.get("logprobs") else ())):
+    asked_for = {
+        ("output_log_probs", "output_tokens"): inputs.get("return_log_probs"),
+        ("top_log_probs",): inputs.get("logprobs"),
+        ("prompt_log_probs", "prompt_tokens"): inputs.get("prompt_logprobs") is not None,
+        ("prompt_top_log_probs",): inputs.get("prompt_logprobs"),
+    }
+    for name in (*outputs, *(name for names, wanted in asked_for.items() if wanted for name in names)):
         message.outputs.add(name=name)
     return message
 
@@ -56,10 +61,10 @@ def to_delta(response: service_pb2.ModelInferResponse) -> Delta:
         num_cached_tokens=next(iter(_numbers("i", raw.get("num_cached_tokens", b""))), None),
         log_probs=_numbers("f", raw.get("output_log_probs", b"")),
         tokens=tuple(bytes(token) for token in _json(raw.get("output_tokens", b""))),
-        top_log_probs=tuple(
-            tuple((bytes(token), log_prob) for _, log_prob, token in position)
-            for position in _json(raw.get("top_log_probs", b""))
-        ),
+        top_log_probs=_ranked(raw.get("top_log_probs", b"")),
+        prompt_log_probs=_numbers("f", raw.get("prompt_log_probs", b"")),
+        prompt_tokens=tuple(bytes(token) for token in _json(raw.get("prompt_tokens", b""))),
+        prompt_top_log_probs=_ranked(raw.get("prompt_top_log_probs", b"")),
     )
 
 
@@ -86,6 +91,10 @@ def _packed(name: str, dtype: str, values: list[Any]) -> bytes:
 
 def _text(raw: bytes) -> str:
     return raw[4:].decode()  # one BYTES element: a uint32 length, then the text
+
+
+def _ranked(raw: bytes) -> tuple[tuple[tuple[bytes, float], ...], ...]:
+    return tuple(tuple((bytes(token), log_prob) for _, log_prob, token in position) for position in _json(raw))
 
 
 def _json(raw: bytes) -> Any:

@@ -35,6 +35,7 @@ class SamplingParams(msgspec.Struct, frozen=True, omit_defaults=True):
     beam_width: int = 1
     return_log_probs: bool = False
     logprobs: int = 0  # how many alternatives a token
+    prompt_logprobs: int | None = None  # the same of the prompt's tokens; None: those are not scored
     guided_decoding_guide_type: str = ""
     guided_decoding_guide: str = ""
     lora_name: str = ""
@@ -51,10 +52,17 @@ class SamplingParams(msgspec.Struct, frozen=True, omit_defaults=True):
             return True
         return self.temperature is None and self.top_k == 0 and self.top_p == 1.0
 
+    @property
+    def told_by_the_prompt(self) -> bool:
+        """True when the whole answer is the likeliest token after a prompt that is scored anyway."""
+        plain = self.repetition_penalty == 1.0 and not (self.min_tokens or self.bad_words or self.logit_bias)
+        unguided = not (self.guided_decoding_guide_type or self.lora_name)
+        return self.prompt_logprobs is not None and self.max_tokens == 1 and self.greedy and plain and unguided
+
 
 # field -> (lowest, highest, whether the lowest itself is allowed)
 BOUNDS: dict[str, tuple[float, float, bool]] = {
-    "max_tokens": (1, 2**31 - 1, True),
+    "max_tokens": (0, 2**31 - 1, True),
     "min_tokens": (0, 2**31 - 1, True),
     "temperature": (0, 2, True),
     "top_k": (0, 2**31 - 1, True),
@@ -67,6 +75,7 @@ BOUNDS: dict[str, tuple[float, float, bool]] = {
     "end_id": (0, 2**31 - 1, True),
     "beam_width": (1, 64, True),
     "logprobs": (0, 20, True),
+    "prompt_logprobs": (0, 20, True),
 }
 
 
@@ -107,6 +116,11 @@ def check_bounds(params: SamplingParams) -> None:
         raise InvalidRequest("is needed with guided_decoding_guide", field="guided_decoding_guide_type")
 
 
+def without_answer(params: SamplingParams) -> SamplingParams:
+    """What of a request concerns its prompt, for an engine, which cannot but generate one token."""
+    return SamplingParams(max_tokens=1, prompt_logprobs=params.prompt_logprobs, lora_name=params.lora_name)
+
+
 # What every engine does: it is no feature.
 _EVERY_ENGINE = ("max_tokens", "guided_decoding_guide", "end_id")
 
@@ -123,11 +137,13 @@ def feature_names() -> Iterator[str]:
 def features(params: SamplingParams) -> Iterator[tuple[str, str]]:
     """Pairs (field, feature) of what a request asks for beyond greedy decoding.
 
-    An engine declares the features it has; a feature is the field's name, or ``field:value`` for guides.
+    An engine declares the features it has; a feature is the field's name, or ``field:value`` for guides. Whoever scores
+    a prompt knows the log probabilities of the token after it, too.
     """
     defaults = SamplingParams()
+    scored = ("return_log_probs", "logprobs") if params.told_by_the_prompt else ()
     for field in params.__struct_fields__:
-        if field in _EVERY_ENGINE or getattr(params, field) == getattr(defaults, field):
+        if field in _EVERY_ENGINE or field in scored or getattr(params, field) == getattr(defaults, field):
             continue
         if field == "guided_decoding_guide_type":
             yield field, f"{field}:{params.guided_decoding_guide_type}"

@@ -58,7 +58,7 @@ INPUTS: tuple[Tensor, ...] = (
     Tensor("input_ids", "INT32", (-1,), ours=True, doc="The prompt, already tokenized."),
     Tensor("tools", "BYTES", ours=True, doc="JSON list of tools for the chat template."),
     Tensor("chat_template_kwargs", "BYTES", ours=True, doc="JSON object of extra variables for the chat template."),
-    Tensor("max_tokens", "INT32", doc="Most tokens to generate; default: what the context leaves."),
+    Tensor("max_tokens", "INT32", doc="Most tokens to generate; 0: none; default: what the context leaves."),
     Tensor("min_tokens", "INT32", doc="End of sequence cannot come before this many tokens."),
     Tensor("stream", "BOOL", doc="true: deltas as they come; false: one response with the whole text."),
     Tensor("temperature", "FP32", doc="0 is greedy; default greedy unless top_p or top_k is given."),
@@ -116,6 +116,12 @@ INPUTS: tuple[Tensor, ...] = (
     ),
     Tensor("return_log_probs", "BOOL", doc="Fill cum_log_probs and output_log_probs."),
     Tensor("logprobs", "INT32", ours=True, doc="Alternatives a token in top_log_probs."),
+    Tensor(
+        "prompt_logprobs",
+        "INT32",
+        ours=True,
+        doc="Score the prompt: fill prompt_log_probs and prompt_tokens; alternatives a token in prompt_top_log_probs.",
+    ),
     Tensor("return_num_input_tokens", "BOOL", decision=Decision.ACCEPTED, doc="The count is always sent."),
     Tensor("return_num_output_tokens", "BOOL", decision=Decision.ACCEPTED, doc="The count is always sent."),
     _off("return_context_logits", "No engine here returns logits; return_log_probs is there."),
@@ -172,6 +178,27 @@ OUTPUTS: tuple[Tensor, ...] = (
     ),
     Tensor(
         "top_log_probs", "BYTES", (-1,), ours=True, doc="JSON, a list of [id, logprob, bytes] a token, with logprobs."
+    ),
+    Tensor(
+        "prompt_log_probs",
+        "FP32",
+        (-1, -1),
+        ours=True,
+        doc="[1, tokens - 1], with prompt_logprobs: of the prompt's tokens but the first; in the first response.",
+    ),
+    Tensor(
+        "prompt_tokens",
+        "BYTES",
+        (-1,),
+        ours=True,
+        doc="JSON, the bytes of each token of the prompt, with prompt_logprobs; in the first response.",
+    ),
+    Tensor(
+        "prompt_top_log_probs",
+        "BYTES",
+        (-1,),
+        ours=True,
+        doc="As top_log_probs, of the tokens of prompt_log_probs; in the first response.",
     ),
 )
 

@@ -56,6 +56,7 @@ class Opening(msgspec.Struct, frozen=True, omit_defaults=True):
     arrival_ns: int = 0
     canary: bool = False
     prompt_ids: list[int] = []  # what the whole answer begins with
+    scored_ids: list[int] = []  # the prompt, where it is scored
 
 
 class TopLogprob(msgspec.Struct, frozen=True, array_like=True):
@@ -76,6 +77,8 @@ class EngineDelta(msgspec.Struct, omit_defaults=True):
     ids: list[int] = []
     log_probs: list[float] = []
     top_log_probs: list[list[TopLogprob]] = []
+    prompt_log_probs: list[float] = []  # of the prompt's tokens but the first; before the first ids, or with them
+    prompt_top_log_probs: list[list[TopLogprob]] = []
     opening: Opening | None = None  # on the first delta of a stream
     finish: str = ""  # a FinishReason on the last delta
     cached_tokens: int | None = None  # of the prompt; told once, or not at all

@@ -1,6 +1,7 @@
 """Log probabilities in the two shapes that OpenAI's API has for them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
 from typing import Any
 
 from clients.request import Delta
@@ -13,19 +14,47 @@ def chat_logprobs(delta: Delta) -> dict[str, Any]:
 
 def text_logprobs(delta: Delta, offset: int) -> dict[str, Any]:
     """The ``logprobs`` of a text choice; ``offset``: characters of the answer before this delta."""
-    offsets = []
-    for token in delta.tokens:
-        offsets.append(offset)
-        offset += len(token.decode("utf-8", "ignore"))
-    tops: list[dict[str, float]] | None = [
-        {_text(token): value for token, value in position} for position in delta.top_log_probs
-    ] or None
+    chosen = zip(delta.tokens, delta.log_probs, delta.top_log_probs, strict=False)
     return {
         "tokens": [_text(token) for token in delta.tokens],
         "token_logprobs": list(delta.log_probs),
-        "top_logprobs": tops,
-        "text_offset": offsets,
+        "top_logprobs": [_alternatives(*each) for each in chosen] or None,
+        "text_offset": _offsets(delta.tokens, offset),
     }
+
+
+def prompt_logprobs(delta: Delta, length: int, *, alternatives: bool) -> dict[str, Any]:
+    """The same of a prompt; of its first token there are none.
+
+    Args:
+        length: characters of the prompt's text. Its tokens may have more: the model's own before it, or a blank.
+        alternatives: they were asked for.
+    """
+    ahead = sum(map(_length, delta.prompt_tokens)) - length
+    told = zip(delta.prompt_tokens[1:], delta.prompt_log_probs, delta.prompt_top_log_probs, strict=False)
+    return {
+        "tokens": [_text(token) for token in delta.prompt_tokens],
+        "token_logprobs": [None, *delta.prompt_log_probs],
+        "top_logprobs": [None, *(_alternatives(*each) for each in told)] if alternatives else None,
+        "text_offset": [max(0, offset) for offset in _offsets(delta.prompt_tokens, -max(0, ahead))],
+    }
+
+
+def _alternatives(own: bytes, log_prob: float, ranked: Sequence[tuple[bytes, float]]) -> dict[str, float]:
+    """The likeliest tokens at a place, and the one that is there; of two with one text the likelier."""
+    found: dict[str, float] = {}
+    for token, value in (*ranked, (own, log_prob)):
+        found.setdefault(_text(token), value)
+    return found
+
+
+def _offsets(tokens: Iterable[bytes], offset: int) -> list[int]:
+    """Where each token begins, in characters."""
+    return list(accumulate(map(_length, tokens), initial=offset))[:-1]
+
+
+def _length(token: bytes) -> int:
+    return len(token.decode("utf-8", "ignore"))
 
 
 def merged(parts: Sequence[dict[str, Any]]) -> dict[str, Any] | None:

@@ -143,7 +143,7 @@ class AsyncEngine(ABC):
             return
         try:
             async for output in self.answer(key, input_ids, sampling):
-                if key in self._live and (output.ids or output.finish):
+                if key in self._live and (output.ids or output.finish or output.prompt_log_probs):
                     if output.finish:
                         self._live.discard(key)
                     self._gain(output)

@@ -7,16 +7,16 @@ from typing import Any
 import triton_python_backend_utils as pb_utils
 
 from contract.errors import InvalidRequest, Overloaded, RequestError
-from contract.sampling import check_supported
+from contract.sampling import SamplingParams, check_supported, without_answer
 from contract.stage import StageConfig
-from contract.tensors import ENGINE_DELTA, ENGINE_REQUEST
+from contract.tensors import ENGINE_DELTA, ENGINE_REQUEST, FinishReason
 from contract.wire import TOKENIZE, EngineDelta, EngineRequest, Opening, pack, unpack_request
 from python_backend.backchannel import AbortListener
 from python_backend.grammar.guide import with_grammar
 from python_backend.metrics import Metrics
 from python_backend.outbox import Outbox, Send
 from python_backend.pressure import HOPELESS_S
-from python_backend.protocol import Engine
+from python_backend.protocol import Engine, Output
 from python_backend.stage import error_response, guarded, read_config
 
 _FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
@@ -69,8 +69,10 @@ class TritonPythonModel:
         message = unpack_request(packed)
         if message.tokenized:
             raise InvalidRequest("is for the first stage alone", field=TOKENIZE, fix="Leave it out")
-        self._admit(message)
-        sampling = with_grammar(message.sampling, self._engine.features)
+        mute = message.sampling.max_tokens == 0
+        sampling = without_answer(message.sampling) if mute else message.sampling
+        self._admit(message, sampling)
+        sampling = with_grammar(sampling, self._engine.features)
         self._next_key += 1
         key = message.key or self._next_key
         if key in self._outbox:
@@ -87,19 +89,23 @@ class TritonPythonModel:
             arrival_ns=message.arrival_ns or time.time_ns(),
             canary=message.canary,
             prompt_ids=message.input_ids if message.with_prompt else [],
+            scored_ids=message.input_ids if sampling.prompt_logprobs is not None else [],
         )
-        self._outbox.open(key, _sender(sender), opening, message.stream_interval_ms, message.deadline_ns)
+        self._outbox.open(key, _sender(sender), opening, message.stream_interval_ms, message.deadline_ns, mute=mute)
+        if mute and sampling.prompt_logprobs is None:  # there is nothing to ask
+            self._outbox.push([Output(key, finish=FinishReason.LENGTH)])
+            return
         try:
             self._engine.submit(key, message.input_ids, sampling)
         except Exception:
             self._outbox.drop(key)
             raise
 
-    def _admit(self, message: EngineRequest) -> None:
+    def _admit(self, message: EngineRequest, sampling: SamplingParams) -> None:
         """Refuse before prefill what is over the limits or beyond the engine."""
-        check_supported(message.sampling, self._engine.features, self._engine.name)
+        check_supported(sampling, self._engine.features, self._engine.name)
         if self._lora:
-            self._lora.check(message.sampling.lora_name)
+            self._lora.check(sampling.lora_name)
         if self._outbox.pressure.lag_s > HOPELESS_S and not message.canary:
             raise Overloaded(
                 f"answers take {self._outbox.pressure.lag_s:.1f} s from the engine to their clients",

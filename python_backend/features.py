@@ -15,11 +15,12 @@ _ENDING = frozenset({"ignore_eos", "stop_token_ids"})
 _PENALTIES = frozenset({"repetition_penalty", "presence_penalty", "frequency_penalty"})
 _WORDS = frozenset({"bad_words", "logit_bias"})
 _LOG_PROBS = frozenset({"return_log_probs", "logprobs"})
+_SCORING = frozenset({"prompt_logprobs"})
 _USUAL = _CHOOSING | _ENDING | _PENALTIES | {"min_tokens", "seed"}
 
-SYNTHETIC = _CHOOSING | {"seed", "ignore_eos"}
-# It tells the chosen token's probability alone.
-OPENVINO = _USUAL | _MIN_P | {"return_log_probs"} | (GUIDES - {"guided_decoding_guide_type:structural_tag"})
+SYNTHETIC = _CHOOSING | {"seed", "ignore_eos"} | _SCORING
+# It tells the chosen token's probability alone; of a prompt's tokens, a second model does (openvino/scoring.py).
+OPENVINO = _USUAL | _MIN_P | {"return_log_probs"} | _SCORING | (GUIDES - {"guided_decoding_guide_type:structural_tag"})
 
 
 def _trtllm(engine: EngineSpec) -> frozenset[str]:
@@ -36,13 +37,13 @@ def _trtllm(engine: EngineSpec) -> frozenset[str]:
 
 
 def _vllm(engine: EngineSpec) -> frozenset[str]:
-    found = _USUAL | _MIN_P | _WORDS | _LOG_PROBS | GUIDES
+    found = _USUAL | _MIN_P | _WORDS | _LOG_PROBS | _SCORING | GUIDES
     return found | {"lora_name"} if engine.vllm.lora else found
 
 
 def _sglang(engine: EngineSpec) -> frozenset[str]:
     options = engine.sglang
-    found = _CHOOSING | _MIN_P | _ENDING | _PENALTIES | _LOG_PROBS | {"logit_bias"}
+    found = _CHOOSING | _MIN_P | _ENDING | _PENALTIES | _LOG_PROBS | _SCORING | {"logit_bias"}
     if options.guided_decoding:  # SGLang compiles guides, and knows what ends a sequence, by its tokenizer
         found |= GUIDES | {"min_tokens"}
     if options.deterministic:  # else a seed counts for nothing
@@ -55,6 +56,8 @@ def _sglang(engine: EngineSpec) -> frozenset[str]:
 def _lmdeploy(engine: EngineSpec) -> frozenset[str]:
     no_grammars = GUIDES - {"guided_decoding_guide_type:ebnf_grammar"}
     found = _CHOOSING | _MIN_P | _ENDING | _LOG_PROBS | no_grammars | {"min_tokens", "repetition_penalty", "seed"}
+    if engine.lmdeploy.backend == "pytorch":  # TurboMind's answers have none of a prompt's
+        found |= _SCORING
     return found | {"lora_name"} if engine.lmdeploy.lora else found
 
 

@@ -60,6 +60,7 @@ class _Stream:
     interval_s: float | None  # None: adapt to the load
     deadline_ns: int
     sent_at: float
+    mute: bool = False  # of what is generated nothing is wanted
     spoken: bool = False  # its first token is out
 
 
@@ -87,14 +88,20 @@ class Outbox:
     def __contains__(self, key: int) -> bool:
         return key in self._streams
 
-    def open(self, key: int, send: Send, opening: Opening, interval_ms: int, deadline_ns: int) -> None:
-        """A new stream. ``send`` is called with every delta; the one with ``finish`` is its last."""
+    def open(
+        self, key: int, send: Send, opening: Opening, interval_ms: int, deadline_ns: int, *, mute: bool = False
+    ) -> None:
+        """A new stream. ``send`` is called with every delta; the one with ``finish`` is its last.
+
+        Args:
+            mute: the prompt's log probabilities are wanted, and no token: the one that the engine generates is dropped.
+        """
         interval_s: float | None = max(interval_ms / 1000, self._adapted()) if interval_ms else None
         if not opening.stream and not opening.stop:
             interval_s = HEARTBEAT_S  # one response in the end: only a departed client makes haste useful
         first = EngineDelta(key, opening=opening)
         with self._changed:
-            self._streams[key] = _Stream(send, first, interval_s, deadline_ns, time.monotonic())
+            self._streams[key] = _Stream(send, first, interval_s, deadline_ns, time.monotonic(), mute)
 
     def drop(self, key: int) -> None:
         """Forget a stream that the engine did not take; nothing more is sent on it."""
@@ -110,13 +117,17 @@ class Outbox:
                 if stream is None:  # past its deadline: its last delta is out
                     continue
                 pending = stream.pending
-                pending.ids.extend(output.ids)
-                pending.log_probs.extend(output.log_probs)
-                pending.top_log_probs.extend(output.top_log_probs)
+                if not stream.mute:
+                    pending.ids.extend(output.ids)
+                    pending.log_probs.extend(output.log_probs)
+                    pending.top_log_probs.extend(output.top_log_probs)
+                pending.prompt_log_probs.extend(output.prompt_log_probs)
+                pending.prompt_top_log_probs.extend(output.prompt_top_log_probs)
                 if output.cached_tokens is not None:
                     pending.cached_tokens = output.cached_tokens
                 if output.finish:
-                    pending.finish = output.finish
+                    ended = stream.mute and output.finish == FinishReason.STOP
+                    pending.finish = FinishReason.LENGTH if ended else output.finish
                     if output.finish == FinishReason.ERROR:
                         kind = InvalidRequest if output.field else EngineFailed
                         pending.error = kind(output.error, field=output.field).to_wire()

@@ -17,6 +17,8 @@ class Output(msgspec.Struct, omit_defaults=True):
     ids: list[int] = []
     log_probs: list[float] = []  # of ids, where asked for
     top_log_probs: list[list[TopLogprob]] = []
+    prompt_log_probs: list[float] = []  # of the prompt's tokens but the first; before the first ids, or with them
+    prompt_top_log_probs: list[list[TopLogprob]] = []
     finish: FinishReason | None = None
     cached_tokens: int | None = None  # of the prompt; told once, or not at all
     error: str = ""  # what went wrong, for the user, when finish is ERROR
@@ -45,7 +47,7 @@ class Engine(Protocol):
         """Load the model; from now on outputs go to ``sink``, from a thread of the engine's own."""
 
     def submit(self, key: int, input_ids: list[int], sampling: SamplingParams) -> None:
-        """Queue a request; returns at once. ``sampling.max_tokens`` is set.
+        """Queue a request; returns at once. ``sampling.max_tokens`` is set, and 1 or more.
 
         Exactly one output with ``finish`` follows for every key, whatever happens.
         """

@@ -110,3 +110,13 @@ def greedy(checkpoint: Path, prompt: list[int], count: int) -> list[int]:
         )
     answer: list[int] = ids[0, len(prompt) :].tolist()
     return answer
+
+
+def log_probs(checkpoint: Path, ids: list[int]) -> list[list[float]]:
+    """Hugging Face's own fp32 log probabilities of every token after each of these ids."""
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32).eval()
+    with torch.inference_mode():
+        found: list[list[float]] = torch.log_softmax(model(torch.tensor([ids])).logits[0], -1).tolist()
+    return found

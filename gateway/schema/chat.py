@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 from annotated_types import Ge, Le
 from pydantic import ConfigDict, Field, model_validator
 
-from gateway.schema.common import WHOLE, Body, Choices, Many, bounds
+from gateway.schema.common import AT_LEAST_ONE, WHOLE, Body, Choices, Many
 from gateway.schema.decisions import HONOURED, Accepted, Honoured, Refused
 from gateway.schema.refused import TEXT_ONLY
 from gateway.schema.rules import all_of, both, either, has, is_one_of
@@ -179,7 +179,7 @@ class ChatBody(Choices):
     )
 
     messages: Annotated[Many[Message], Field(min_length=1), HONOURED]
-    max_completion_tokens: Annotated[int | None, *bounds("max_tokens"), WHOLE, HONOURED] = None
+    max_completion_tokens: Annotated[int | None, *AT_LEAST_ONE, WHOLE, HONOURED] = None
     logprobs: Annotated[bool | None, HONOURED] = None
     top_logprobs: Annotated[int | None, Ge(0), Le(20), WHOLE, HONOURED] = None
     tools: Annotated[Many[Tool] | None, HONOURED] = None

@@ -36,6 +36,9 @@ def bounds(name: str) -> tuple[Ge | Gt, Le]:
     return (Ge(low) if inclusive else Gt(low)), Le(high)
 
 
+AT_LEAST_ONE = (Ge(1), bounds("max_tokens")[1])  # of what an answer may have
+
+
 def _whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
@@ -129,7 +132,7 @@ class Choices(Sampling):
         BeforeValidator(_few_biases),
         HONOURED,
     ] = None
-    max_tokens: Annotated[int | None, *bounds("max_tokens"), WHOLE, HONOURED] = None
+    max_tokens: Annotated[int | None, *AT_LEAST_ONE, WHOLE, HONOURED] = None
     stream_options: Annotated[StreamOptions | None, Honoured("an answer that is not streamed has its usage")] = None
     guided_json: Annotated[dict[str, Any] | str | None, HONOURED] = None
     guided_regex: Annotated[str | None, HONOURED] = None
@@ -143,7 +146,7 @@ class Choices(Sampling):
     spaces_between_special_tokens: Annotated[Any, Refused("texts are decoded as the tokenizer does", True)] = None
     guided_decoding_backend: Annotated[str | None, Accepted("each engine has its own compiler of guides")] = None
     guided_whitespace_pattern: Annotated[Any, Refused(_BLANKS)] = None
-    prompt_logprobs: Annotated[Any, Refused("no log probabilities of prompts here")] = None
+    prompt_logprobs: Annotated[Any, Refused("ask /v1/completions, with echo beside logprobs")] = None
     return_token_ids: Annotated[Any, Refused("answers are text here; the ensemble has output_ids", False)] = None
     return_tokens_as_token_ids: Annotated[Any, Refused("tokens are told as text and bytes", False)] = None
     allowed_token_ids: Annotated[Any, Refused("is not supported; use logit_bias or a regex")] = None

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import ConfigDict, Field, model_validator
 
 from gateway.schema.chat import FUNCTION_NAME
-from gateway.schema.common import WHOLE, Body, Many, bounds
+from gateway.schema.common import AT_LEAST_ONE, WHOLE, Body, Many, bounds
 from gateway.schema.decisions import HONOURED, Accepted, Honoured, Refused
 from gateway.schema.effort import EFFORT, Effort
 from gateway.schema.message_blocks import CacheControl, InputMessage, TextBlock
@@ -145,7 +145,7 @@ class MessagesBody(CountBody):
 
     max_tokens: Annotated[
         int,
-        *bounds("max_tokens"),
+        *AT_LEAST_ONE,
         WHOLE,
         Honoured("a bound; the context may end it sooner"),
     ]

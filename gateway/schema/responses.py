@@ -6,7 +6,7 @@ from annotated_types import Ge, Le
 from pydantic import ConfigDict, Field, model_validator
 
 from gateway.schema.chat import TOOLS_TO_CHOOSE
-from gateway.schema.common import WHOLE, Body, Many, Sampling, bounds
+from gateway.schema.common import AT_LEAST_ONE, WHOLE, Body, Many, Sampling
 from gateway.schema.decisions import HONOURED, Accepted, Honoured, Refused
 from gateway.schema.effort import EFFORT, Effort
 from gateway.schema.response_input import Item
@@ -74,7 +74,7 @@ class ResponsesBody(Sampling):
         HONOURED,
     ]
     instructions: Annotated[str | None, HONOURED] = None
-    max_output_tokens: Annotated[int | None, *bounds("max_tokens"), WHOLE, HONOURED] = None
+    max_output_tokens: Annotated[int | None, *AT_LEAST_ONE, WHOLE, HONOURED] = None
     tools: Annotated[Many[Tool] | None, Honoured("but for web_search, which the model is not told of")] = None
     tool_choice: Annotated[Choice | None, HONOURED] = None
     parallel_tool_calls: Annotated[bool | None, HONOURED] = None

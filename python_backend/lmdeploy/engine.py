@@ -126,14 +126,18 @@ class LmdeployEngine(AsyncEngine):
         )
 
     async def answer(self, key: int, input_ids: list[int], sampling: SamplingParams) -> AsyncGenerator[Output, None]:
-        """One inference on a handle of its own."""
+        """One inference on a handle of its own; where the prompt is to be scored, one before it."""
         ends = ends_of(sampling, self._eos)
         config = self._generation_config(**lmdeploy_sampling(sampling, ends, secrets.randbits(63)))
-        adapter = {"adapter_name": sampling.lora_name} if sampling.lora_name else {}
+        adapter: dict[str, str] = {"adapter_name": sampling.lora_name} if sampling.lora_name else {}
         handle = await self._handles.get()
         try:
             if key not in self._live:
                 return
+            if sampling.prompt_logprobs is not None and len(input_ids) > 1:
+                yield await self._scored(key, handle, input_ids, sampling.prompt_logprobs, adapter)
+                if key not in self._live:
+                    return
             session = next(self._sessions)
             self._lent[key] = handle, session
             async for came in handle.async_stream_infer(
@@ -143,6 +147,30 @@ class LmdeployEngine(AsyncEngine):
         finally:
             self._lent.pop(key, None)
             self._handles.put_nowait(handle)
+
+    async def _scored(
+        self, key: int, handle: Any, input_ids: list[int], alternatives: int, adapter: dict[str, str]
+    ) -> Output:
+        """The prompt's log probabilities, which LMDeploy tells where nothing is generated.
+
+        Raises:
+            RequestError: it told none of a token.
+        """
+        config = self._generation_config(max_new_tokens=0, logprobs=alternatives, logprob_start_len=0)
+        session = next(self._sessions)
+        self._lent[key] = handle, session
+        scored = Output(key, input_ids[1:])
+        told: list[dict[int, float]] = []
+        async for came in handle.async_stream_infer(
+            session, input_ids, gen_config=config, stream_output=True, **adapter
+        ):
+            told += came.logprobs or []
+            if came.status not in (self._response_type.SUCCESS, self._response_type.FINISH):
+                if key not in self._live:  # it was left
+                    return Output(key)
+                raise _failure(came.status.name)
+        add_log_probs(scored, told, alternatives)
+        return Output(key, prompt_log_probs=scored.log_probs, prompt_top_log_probs=scored.top_log_probs)
 
     def _read(self, key: int, came: Any, sampling: SamplingParams, ends: list[int]) -> Output:
         """What one message of the engine's brings.

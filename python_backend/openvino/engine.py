@@ -2,7 +2,8 @@
 
 One thread owns the pipeline: it takes in submissions and aborts, makes a step, reads every handle.
 ``step()`` holds Python's interpreter lock, so this engine lives in a worker process (worker.py).
-The pipeline batches, schedules, caches prefixes and samples; the traps are in shared/FACTS.md.
+The pipeline batches, schedules, caches prefixes and samples; the traps are in shared/FACTS.md. A prompt that is to be
+scored is scored beside it first (scoring.py).
 """
 
 import os
@@ -22,7 +23,8 @@ from contract.sampling import SamplingParams
 from contract.spec import Deployment
 from contract.tensors import FinishReason
 from python_backend.features import OPENVINO
-from python_backend.openvino.sampling import generation_config
+from python_backend.openvino.sampling import generation_config, stops_of
+from python_backend.openvino.scoring import Scorer, Scores, scoring_threads
 from python_backend.protocol import Output, Sink, Stats
 
 _FINISH = {
@@ -74,6 +76,8 @@ class OpenVinoEngine:
         self._spec = spec
         self._submitted: deque[tuple[int, list[int], SamplingParams]] = deque()
         self._aborts: set[int] = set()
+        self._scoring: set[int] = set()  # keys of prompts that the scorer has
+        self._scored: list[Output] = []
         self._runs: dict[int, _Run] = {}
         self._changed = threading.Condition()
         self._stopping = False
@@ -84,12 +88,17 @@ class OpenVinoEngine:
         self._sink = sink
         self._manifest = load_manifest(self._engine)
         self._pipeline = load_pipeline(self._engine, self._spec, self._manifest)
+        self._scorer = Scorer(self._engine, scoring_threads(self._spec.engine.threads), self._take_scores)
         self._thread = threading.Thread(target=self._run, name="openvino", daemon=True)
         self._thread.start()
 
     def submit(self, key: int, input_ids: list[int], sampling: SamplingParams) -> None:
         """Queue a request for the next step."""
         with self._changed:
+            if sampling.prompt_logprobs is not None:
+                self._scoring.add(key)
+                self._scorer.submit(key, input_ids, sampling)
+                return
             self._submitted.append((key, input_ids, sampling))
             self._changed.notify()
 
@@ -106,18 +115,44 @@ class OpenVinoEngine:
         active = min(live, int(metrics.scheduled_requests))
         return Stats(
             active=active,
-            waiting=live - active + len(self._submitted),
+            waiting=live - active + len(self._submitted) + len(self._scoring),
             steps=self._steps,
             kv_cache_usage=metrics.cache_usage / 100,
         )
 
     def stop(self) -> None:
         """End the loop and release the model."""
+        self._scorer.stop()
         with self._changed:
             self._stopping = True
             self._changed.notify()
         self._thread.join(timeout=30)
         del self._pipeline
+
+    def _take_scores(self, key: int, input_ids: list[int], sampling: SamplingParams, scores: Scores | str) -> None:
+        """Of a prompt, from the scorer's thread: what is to be generated after it goes to the pipeline."""
+        with self._changed:
+            if key not in self._scoring:  # it left meanwhile
+                return
+            self._scoring.discard(key)
+            if isinstance(scores, str):
+                self._scored.append(Output(key, finish=FinishReason.ERROR, error=scores))
+            elif sampling.told_by_the_prompt:
+                self._scored.append(self._told(key, sampling, scores))
+            else:
+                self._scored.append(_prompts(key, scores))
+                self._submitted.append((key, input_ids, sampling))
+            self._changed.notify()
+
+    def _told(self, key: int, sampling: SamplingParams, scores: Scores) -> Output:
+        """A whole answer: the likeliest token after the prompt."""
+        output, likeliest = _prompts(key, scores), scores.next[0]
+        output.ids = [likeliest.token_id]
+        output.log_probs = [likeliest.logprob] * sampling.return_log_probs
+        output.top_log_probs = [scores.next[: sampling.logprobs]] if sampling.logprobs else []
+        ended = likeliest.token_id in stops_of(sampling, self._manifest.eos_token_ids)
+        output.finish = FinishReason.STOP if ended else FinishReason.LENGTH
+        return output
 
     def _run(self) -> None:
         """The thread. A step that fails leaves the pipeline in no known state: the process ends with it."""
@@ -130,21 +165,28 @@ class OpenVinoEngine:
     def _loop(self) -> None:
         while True:
             with self._changed:
-                while not (
-                    self._submitted or self._aborts or self._pipeline.has_non_finished_requests() or self._stopping
-                ):
+                while not (self._has_news() or self._pipeline.has_non_finished_requests() or self._stopping):
                     self._changed.wait()
                 if self._stopping:
                     return
                 submitted, self._submitted = self._submitted, deque()
                 aborts, self._aborts = self._aborts, set()
-            outputs = [failed for item in submitted if (failed := self._add(*item))]
+                scored, self._scored = self._scored, []
+                unscored = aborts & self._scoring  # found under the lock: each is here, or among the submitted
+                self._scoring -= unscored
+            outputs = scored + [failed for item in submitted if (failed := self._add(*item))]
             outputs += [Output(key, finish=FinishReason.CANCELLED) for key in aborts if self._cancel(key)]
+            outputs += [Output(key, finish=FinishReason.CANCELLED) for key in unscored]
+            for key in unscored:
+                self._scorer.cancel(key)
             if self._pipeline.has_non_finished_requests():
                 self._pipeline.step()
                 self._steps += 1
             outputs += [output for key, run in list(self._runs.items()) if (output := self._read(key, run))]
             self._sink(outputs)
+
+    def _has_news(self) -> bool:
+        return bool(self._submitted or self._aborts or self._scored)
 
     def _add(self, key: int, input_ids: list[int], sampling: SamplingParams) -> Output | None:
         """Hand a request to the pipeline; an output only if it refuses."""
@@ -182,3 +224,7 @@ class OpenVinoEngine:
         if output.finish:
             del self._runs[key]
         return output if output.ids or output.finish else None
+
+
+def _prompts(key: int, scores: Scores) -> Output:
+    return Output(key, prompt_log_probs=scores.log_probs, prompt_top_log_probs=scores.top)

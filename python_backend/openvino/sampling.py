@@ -15,11 +15,11 @@ def generation_config(sampling: SamplingParams, eos_token_ids: tuple[int, ...], 
         eos_token_ids: the model's own end-of-sequence tokens.
         seed: used where the request has none.
     """
-    ends = (sampling.end_id,) if sampling.end_id is not None else eos_token_ids
+    ends = _ends(sampling, eos_token_ids)
+    stops = stops_of(sampling, eos_token_ids)
     config = genai.GenerationConfig()
     config.max_new_tokens = sampling.max_tokens or 1
     config.min_new_tokens = sampling.min_tokens
-    stops = {*sampling.stop_token_ids, *(() if sampling.ignore_eos else ends)}
     if ends:
         # Its ignore_eos would pass over the request's own stop tokens too, and the end must be among the stop tokens.
         config.eos_token_id = ends[0] if ends[0] in stops or not stops else min(stops)
@@ -40,6 +40,15 @@ def generation_config(sampling: SamplingParams, eos_token_ids: tuple[int, ...], 
     if sampling.guided_decoding_guide_type:
         config.structured_output_config = guide_config(sampling)
     return config
+
+
+def stops_of(sampling: SamplingParams, eos_token_ids: tuple[int, ...]) -> set[int]:
+    """Every token that ends this answer."""
+    return {*sampling.stop_token_ids, *(() if sampling.ignore_eos else _ends(sampling, eos_token_ids))}
+
+
+def _ends(sampling: SamplingParams, eos_token_ids: tuple[int, ...]) -> tuple[int, ...]:
+    return eos_token_ids if sampling.end_id is None else (sampling.end_id,)
 
 
 def guide_config(sampling: SamplingParams) -> genai.StructuredOutputConfig:

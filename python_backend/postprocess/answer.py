@@ -38,6 +38,8 @@ class Answer:
         self.num_output_tokens = 0
         self.cum_log_prob = 0.0
         self.cached_tokens: int | None = None
+        self.prompt_log_probs: list[float] = []
+        self.prompt_top_log_probs: list[list[TopLogprob]] = []
         self._detokenizer = Detokenizer(vocabulary, opening.skip_special_tokens)
         self.prompt = self._detokenizer.push(opening.prompt_ids) if opening.prompt_ids else ""
         self._stop = after_reasoning(StopMatcher(opening.stop, opening.include_stop), opening.reasoning_tags)
@@ -46,6 +48,8 @@ class Answer:
         """What this delta settles. A found stop string sets ``finish`` though the engine runs on."""
         if delta.cached_tokens is not None:
             self.cached_tokens = delta.cached_tokens
+        self.prompt_log_probs += delta.prompt_log_probs
+        self.prompt_top_log_probs += delta.prompt_top_log_probs
         if self.opening.stop:
             return self._push_to_stop(delta)
         text = self._detokenizer.push(self._spoken(delta))

@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 from contract.errors import RequestError, from_wire
 from contract.manifest import load_manifest
 from contract.tensors import ENGINE_DELTA, FinishReason
-from contract.wire import EngineDelta, unpack_delta
+from contract.wire import EngineDelta, TopLogprob, unpack_delta
 from python_backend.backchannel import AbortSender
 from python_backend.metrics import E2E, ITL, TTFT, Metrics
 from python_backend.postprocess import lanes
@@ -168,13 +168,24 @@ def _is_news(name: str, answer: Answer, piece: Piece) -> bool:
         case "matched_stop":
             return bool(piece.matched_stop)
         case "num_input_tokens":
-            return answer.num_output_tokens == len(piece.ids) or bool(piece.finish)
+            return _is_first(answer, piece) or bool(piece.finish)
+        case "prompt_log_probs":
+            return _is_first(answer, piece) and bool(answer.prompt_log_probs)
+        case "prompt_tokens":
+            return _is_first(answer, piece) and bool(answer.opening.scored_ids)
+        case "prompt_top_log_probs":
+            return _is_first(answer, piece) and bool(answer.prompt_top_log_probs)
         case "num_cached_tokens":
             return bool(piece.finish) and answer.cached_tokens is not None
         case "cum_log_probs":
             return bool(piece.finish) and answer.opening.return_log_probs
         case _:
             return bool(piece.finish)
+
+
+def _is_first(answer: Answer, piece: Piece) -> bool:
+    """Whether this is the stream's first response."""
+    return answer.num_output_tokens == len(piece.ids)
 
 
 def _array(name: str, answer: Answer, piece: Piece, bytes_of: Callable[[int], bytes]) -> npt.NDArray[Any]:
@@ -202,18 +213,24 @@ def _array(name: str, answer: Answer, piece: Piece, bytes_of: Callable[[int], by
         case "output_log_probs":
             return np.array([[piece.log_probs]], dtype=np.float32)
         case "top_log_probs":
-            return _bytes(
-                json.dumps(
-                    [
-                        [(top.token_id, top.logprob, list(bytes_of(top.token_id))) for top in tops]
-                        for tops in piece.top_log_probs
-                    ]
-                )
-            )
+            return _ranked(piece.top_log_probs, bytes_of)
+        case "prompt_log_probs":
+            return np.array([answer.prompt_log_probs], dtype=np.float32)
+        case "prompt_top_log_probs":
+            return _ranked(answer.prompt_top_log_probs, bytes_of)
+        case "prompt_tokens":
+            return _bytes(json.dumps([list(bytes_of(token)) for token in answer.opening.scored_ids]))
         case "output_tokens":
             return _bytes(json.dumps([list(bytes_of(token)) for token in piece.ids]))
         case _:
             raise ValueError(f"no output {name}")
+
+
+def _ranked(positions: list[list[TopLogprob]], bytes_of: Callable[[int], bytes]) -> npt.NDArray[Any]:
+    """The alternatives at each position, the likeliest first."""
+    return _bytes(
+        json.dumps([[(top.token_id, top.logprob, list(bytes_of(top.token_id))) for top in tops] for tops in positions])
+    )
 
 
 def _bytes(text: str) -> npt.NDArray[Any]:

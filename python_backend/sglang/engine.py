@@ -1,6 +1,7 @@
 """SGLang's Engine behind the engine protocol: ids in and out, its scheduler in a process of its own."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -82,12 +83,14 @@ class SglangEngine(AsyncEngine):
         """One generate request."""
         ends = ends_of(sampling, self._eos)
         wanted = sglang_sampling(sampling, ends)
+        scored = sampling.prompt_logprobs is not None
         try:
             stream = await self._llm.async_generate(
                 input_ids=input_ids,
                 sampling_params=wanted,
-                return_logprob=sampling.return_log_probs or bool(sampling.logprobs),
-                top_logprobs_num=sampling.logprobs,
+                return_logprob=sampling.return_log_probs or bool(sampling.logprobs) or scored,
+                logprob_start_len=0 if scored else -1,
+                top_logprobs_num=max(sampling.logprobs, sampling.prompt_logprobs or 0),
                 lora_path=sampling.lora_name or None,
                 rid=str(key),
                 stream=True,
@@ -95,7 +98,11 @@ class SglangEngine(AsyncEngine):
             async for came in stream:
                 if key not in self._live:  # an abort's echo
                     continue
-                output = cut(read(key, came, sampling), ends)
+                output = read(key, came, sampling)
+                if scored:
+                    add_prompt_log_probs(output, came["meta_info"], sampling.prompt_logprobs or 0)
+                    scored = False
+                output = cut(output, ends)
                 yield output
                 if output.finish and not came["meta_info"]["finish_reason"]:
                     await self.leave(key)
@@ -114,10 +121,7 @@ def read(key: int, came: dict[str, Any], sampling: SamplingParams) -> Output:
     if sampling.return_log_probs or sampling.logprobs:
         output.log_probs = [float(entry[0]) for entry in about["output_token_logprobs"]]
         if sampling.logprobs:
-            output.top_log_probs = [
-                [TopLogprob(int(token), float(value)) for value, token, _ in ranked or ()]
-                for ranked in about["output_top_logprobs"]
-            ]
+            output.top_log_probs = [_best(ranked or (), sampling.logprobs) for ranked in about["output_top_logprobs"]]
     if reason := about["finish_reason"]:
         if reason["type"] == "abort" and reason.get("status_code") == _BAD_REQUEST:
             raise _refused(str(reason["message"]), sampling)
@@ -125,6 +129,18 @@ def read(key: int, came: dict[str, Any], sampling: SamplingParams) -> Output:
             raise EngineFailed(f"SGLang ended the request: {reason['message']}")
         output.finish = _FINISH[reason["type"]]
     return output
+
+
+def add_prompt_log_probs(output: Output, about: dict[str, Any], alternatives: int) -> None:
+    """Of the prompt's tokens but the first, as every message of SGLang's has them."""
+    output.prompt_log_probs = [float(value) for value, _, _ in about["input_token_logprobs"][1:]]
+    if alternatives:
+        output.prompt_top_log_probs = [_best(ranked, alternatives) for ranked in about["input_top_logprobs"][1:]]
+
+
+def _best(ranked: Iterable[tuple[float, int, Any]], most: int) -> list[TopLogprob]:
+    """The likeliest tokens, which SGLang has in their order."""
+    return [TopLogprob(int(token), float(value)) for value, token, _ in islice(ranked, most)]
 
 
 def cut(output: Output, ends: Ends) -> Output:
@@ -137,6 +153,8 @@ def cut(output: Output, ends: Ends) -> Output:
         output.ids[:at],
         output.log_probs[:at],
         output.top_log_probs[:at],
+        output.prompt_log_probs,
+        output.prompt_top_log_probs,
         finish=FinishReason.STOP,
         cached_tokens=output.cached_tokens,
     )

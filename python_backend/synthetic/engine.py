@@ -1,22 +1,33 @@
-"""The synthetic engine: every request in flight gains one token a step, its prompt over and over."""
+"""The synthetic engine: every request in flight gains one token a step, its prompt over and over.
 
+Of a prompt it can say how likely its tokens are: what it expects is half as likely as not, the next higher id half of
+that, and so on around the vocabulary. It expects each token to come again, and after the prompt the prompt.
+"""
+
+import math
 import threading
 import time
+from itertools import pairwise
+
+import numpy as np
 
 from contract.sampling import SamplingParams
 from contract.tensors import FinishReason
+from contract.wire import TopLogprob
 from python_backend.features import SYNTHETIC
 from python_backend.protocol import Output, Sink, Stats
+from python_backend.synthetic.tokenizer import EOS_ID
 
 
 class _Run:
     """One request in flight."""
 
-    __slots__ = ("ids", "left", "position")
+    __slots__ = ("ids", "left", "position", "sampling")
 
-    def __init__(self, ids: list[int], left: int) -> None:
+    def __init__(self, ids: list[int], sampling: SamplingParams) -> None:
         self.ids = ids
-        self.left = left
+        self.sampling = sampling
+        self.left = sampling.max_tokens or 1
         self.position = 0
 
 
@@ -43,7 +54,7 @@ class SyntheticEngine:
     def submit(self, key: int, input_ids: list[int], sampling: SamplingParams) -> None:
         """Queue a request."""
         with self._changed:
-            self._runs[key] = _Run(input_ids, sampling.max_tokens or 1)
+            self._runs[key] = _Run(input_ids, sampling)
             self._changed.notify()
 
     def abort(self, key: int) -> None:
@@ -82,11 +93,37 @@ class SyntheticEngine:
             self._aborted.discard(key)
             del self._runs[key]
             return Output(key, finish=FinishReason.CANCELLED)
-        token = run.ids[run.position % len(run.ids)]
-        cached = None if run.position else 0  # there is no cache
+        output = Output(key, [run.ids[run.position % len(run.ids)]])
+        if run.position == 0:
+            output.cached_tokens = 0  # there is no cache
+            _score(output, run)
         run.position += 1
         run.left -= 1
-        if run.left:
-            return Output(key, [token], cached_tokens=cached)
-        del self._runs[key]
-        return Output(key, [token], finish=FinishReason.LENGTH, cached_tokens=cached)
+        if not run.left:
+            del self._runs[key]
+            output.finish = FinishReason.LENGTH
+        return output
+
+
+def log_prob(token: int, expected: int) -> float:
+    """Of a token, where another, or itself, is expected."""
+    return float(np.float32(-math.log(2) * (1 + (token - expected) % (EOS_ID + 1))))  # as the wire has it
+
+
+def _score(output: Output, run: _Run) -> None:
+    """Put what is asked for of the prompt, and of the one token that may follow it, into its first output."""
+    sampling = run.sampling
+    if sampling.prompt_logprobs is None:
+        return
+    output.prompt_log_probs = [log_prob(token, before) for before, token in pairwise(run.ids)]
+    if sampling.prompt_logprobs:
+        output.prompt_top_log_probs = [_likeliest(before, sampling.prompt_logprobs) for before in run.ids[:-1]]
+    if sampling.return_log_probs:
+        output.log_probs = [log_prob(token, token) for token in output.ids]
+    if sampling.logprobs:
+        output.top_log_probs = [_likeliest(token, sampling.logprobs) for token in output.ids]
+
+
+def _likeliest(expected: int, most: int) -> list[TopLogprob]:
+    tokens = [(expected + each) % (EOS_ID + 1) for each in range(most)]
+    return [TopLogprob(token, log_prob(token, expected)) for token in tokens]

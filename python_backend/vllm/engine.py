@@ -185,12 +185,12 @@ class VllmEngine:
         output = Output(key, list(gained.token_ids))
         if not run.begun:
             run.begun, output.cached_tokens = True, came.num_cached_tokens
+            add_prompt_log_probs(output, came, run.sampling.prompt_logprobs)
         if run.wanted and gained.logprobs:
             for token, ranked in zip(output.ids, gained.logprobs, strict=True):
                 output.log_probs.append(ranked[token].logprob)
                 if most := run.sampling.logprobs:
-                    best = sorted(ranked.items(), key=lambda item: item[1].rank)[:most]
-                    output.top_log_probs.append([TopLogprob(each, known.logprob) for each, known in best])
+                    output.top_log_probs.append(_best(ranked, most))
         if came.finished:
             del self._runs[key]
             output.finish = _FINISH.get(str(gained.finish_reason), FinishReason.ERROR)
@@ -206,6 +206,22 @@ class VllmEngine:
         if run.collector is not None:
             self._loop.create_task(self._llm.abort(run.request_id)).add_done_callback(_fail_loudly)
         self._sink([Output(key, finish=FinishReason.CANCELLED)])
+
+
+def add_prompt_log_probs(output: Output, came: RequestOutput, alternatives: int | None) -> None:
+    """Of the prompt's tokens but the first, of which vLLM tells nothing; None: not asked for."""
+    if alternatives is None or not came.prompt_logprobs:
+        return
+    for token, ranked in zip(came.prompt_token_ids[1:], came.prompt_logprobs[1:], strict=True):
+        output.prompt_log_probs.append(ranked[token].logprob)
+        if alternatives:
+            output.prompt_top_log_probs.append(_best(ranked, alternatives))
+
+
+def _best(ranked: dict[int, Any], most: int) -> list[TopLogprob]:
+    """The likeliest tokens; what vLLM tells of one may have its own beside them."""
+    best = sorted(ranked.items(), key=lambda item: item[1].rank)[:most]
+    return [TopLogprob(token, known.logprob) for token, known in best]
 
 
 def _fail_loudly(task: "asyncio.Task[None]") -> None:

@@ -40,6 +40,7 @@ def vllm_sampling(sampling: SamplingParams, eos_token_ids: tuple[int, ...]) -> V
         bad_words=list(sampling.bad_words) or None,
         logit_bias=dict(sampling.logit_bias) or None,
         logprobs=sampling.logprobs if asked else None,
+        prompt_logprobs=sampling.prompt_logprobs,
         structured_outputs=guide(sampling),
         detokenize=False,
         output_kind=RequestOutputKind.DELTA,

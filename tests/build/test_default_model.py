@@ -1,13 +1,16 @@
 """The default model's conversion, proved on the files that ``make engine`` left."""
 
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pytest
 from gguf import GGUFReader
 from transformers import AutoTokenizer
 
+from build.verify import TEXT
 from contract.manifest import load_manifest
+from python_backend.openvino.scoring import ScoringModel
 from tests import tiny
 
 HOME = Path(__file__).resolve().parents[2] / "engines" / "smollm2-135m"
@@ -84,3 +87,18 @@ def test_greedy_text(tokenizer: Any) -> None:
     prompt = tokenizer.apply_chat_template(asked, add_generation_prompt=True, return_dict=False)
     answer = tiny.greedy(newest("convert-*"), prompt, 8)
     assert tokenizer.decode(answer) == "The capital of France is Paris.<|im_end|>"
+
+
+def test_scores_are_the_checkpoints(tokenizer: Any) -> None:
+    """Of an int8 engine as near as its weights are, and of each token by itself."""
+    ids = tokenizer.encode(TEXT.read_text(encoding="utf-8"))[:200]
+    told = ScoringModel(ENGINE, 2).scores(ids, 1, 1, lambda: True)
+    assert told
+    expected = tiny.log_probs(newest("convert-*"), ids)
+    wanted = [row[token] for row, token in zip(expected, ids[1:], strict=False)]
+    off = [abs(ours - theirs) for ours, theirs in zip(told.log_probs, wanted, strict=True)]
+    assert fmean(off) < 0.1 and max(off) < 1
+    assert fmean(told.log_probs) == pytest.approx(fmean(wanted), abs=0.02)
+    likeliest = [max(range(len(row)), key=row.__getitem__) for row in expected]
+    same = [tops[0].token_id == token for tops, token in zip(told.top, likeliest, strict=False)]
+    assert fmean(same) > 0.95

@@ -8,6 +8,7 @@ from transformers import AutoTokenizer
 from build.openvino import BF16, greedy
 from contract.manifest import check_engine, load_manifest, this_machine
 from contract.spec import load_spec
+from python_backend.openvino.scoring import ScoringModel
 from tests import tiny
 from tests.build.conftest import LOOSE, Site, make_site
 
@@ -33,6 +34,11 @@ def test_an_fp32_engine_is_its_checkpoint(tmp_path: Path, architecture: str) -> 
     assert tokenizer.chat_template == tiny.CHAT_TEMPLATE
     prompt = tokenizer.encode(PROMPT)
     assert greedy(site.config, engine, [prompt], 48)[0] == tiny.greedy(checkpoint, prompt, 48)
+    told = ScoringModel(engine, 1).scores(prompt, 1, 1, lambda: True)
+    expected = tiny.log_probs(checkpoint, prompt)
+    assert told
+    assert told.log_probs == pytest.approx([expected[at][token] for at, token in enumerate(prompt[1:])], abs=1e-3)
+    assert [tops[0].logprob for tops in (*told.top, told.next)] == pytest.approx(list(map(max, expected)), abs=1e-3)
 
 
 needs_bf16 = pytest.mark.skipif(BF16 not in this_machine().instruction_sets, reason=f"this CPU has no {BF16}")

@@ -3,6 +3,7 @@
 from typing import Any
 
 import httpx
+import pytest
 from openai import OpenAI
 
 from tests.conformance.target import DONE, events
@@ -40,6 +41,28 @@ def test_logprobs(client: OpenAI, model: str) -> None:
     assert len(found.tokens) == len(found.token_logprobs) == len(found.text_offset) == 6
     assert all(value is not None and value <= 0 for value in found.token_logprobs)
     assert "".join(found.tokens) == answer.choices[0].text
+
+
+@pytest.mark.parametrize("answer_tokens", [0, 1])
+def test_a_prompt_has_logprobs(http: httpx.Client, model: str, answer_tokens: int) -> None:
+    """Not through OpenAI's client, whose types do not know of the first token's null."""
+    body: dict[str, Any] = {"model": model, "prompt": PROMPT, "max_tokens": 4, "temperature": 0}
+    prompt = PROMPT + http.post("/completions", json=body).json()["choices"][0]["text"]
+    asked = body | {"prompt": prompt, "max_tokens": answer_tokens, "echo": True, "logprobs": 2}
+    answer = http.post("/completions", json=asked).json()
+    (choice,) = answer["choices"]
+    text, found = choice["text"], choice["logprobs"]
+    tokens, values, tops = found["tokens"], found["token_logprobs"], found["top_logprobs"]
+    assert text.startswith(prompt) and "".join(tokens) == text and choice["finish_reason"] == "length"
+    assert answer["usage"]["completion_tokens"] == answer_tokens
+    assert len(tokens) == len(values) == len(tops) == answer["usage"]["total_tokens"]
+    for token, offset in zip(tokens, found["text_offset"], strict=True):
+        assert text[offset:].startswith(token)
+    assert values[0] is tops[0] is None
+    for value, ranked in zip(values[1:], tops[1:], strict=True):
+        assert value <= 0 and value in ranked.values() and 2 <= len(ranked) <= 3
+    for value, ranked in list(zip(values, tops, strict=True))[-3 - answer_tokens :]:
+        assert value == max(ranked.values()), "what was said greedily is the likeliest"
 
 
 def test_stop(client: OpenAI, model: str) -> None:

@@ -9,7 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contract.errors import InvalidRequest, UnsupportedByEngine
-from contract.sampling import BOUNDS, GUIDE_TYPES, SamplingParams, check_bounds, check_supported, features
+from contract.sampling import (
+    BOUNDS,
+    GUIDE_TYPES,
+    SamplingParams,
+    check_bounds,
+    check_supported,
+    features,
+    without_answer,
+)
 from contract.tensors import INPUT_BY_NAME
 
 INTEGERS = {name for name in BOUNDS if INPUT_BY_NAME[name].dtype in ("INT32", "UINT64")}
@@ -32,6 +40,7 @@ EVERYTHING = SamplingParams(
     beam_width=2,
     return_log_probs=True,
     logprobs=1,
+    prompt_logprobs=1,
     guided_decoding_guide_type="regex",
     guided_decoding_guide="a+",
     lora_name="sea",
@@ -105,6 +114,33 @@ def test_json_mode_needs_no_guide() -> None:
 )
 def test_greedy_unless_asked_otherwise(params: SamplingParams, greedy: bool) -> None:
     assert params.greedy is greedy
+
+
+@pytest.mark.parametrize(
+    ("beside", "told"),
+    [
+        ({}, True),
+        ({"temperature": 0.0, "presence_penalty": 1.0, "seed": 3, "ignore_eos": True}, True),
+        ({"prompt_logprobs": None}, False),
+        ({"max_tokens": 2}, False),
+        ({"temperature": 1.0}, False),
+        ({"repetition_penalty": 1.1}, False),
+        ({"min_tokens": 1}, False),
+        ({"logit_bias": {1: 2.0}}, False),
+        ({"guided_decoding_guide_type": "json"}, False),
+        ({"lora_name": "sea"}, False),
+    ],
+    ids=str,
+)
+def test_whoever_scores_a_prompt_knows_the_token_after_it(beside: dict[str, Any], told: bool) -> None:
+    asked = {"max_tokens": 1, "prompt_logprobs": 0, "return_log_probs": True, "logprobs": 2} | beside
+    params = SamplingParams(**asked)
+    assert params.told_by_the_prompt is told
+    assert ({"return_log_probs", "logprobs"} <= {field for field, _ in features(params)}) is not told
+
+
+def test_without_an_answer_only_the_prompt_counts() -> None:
+    assert without_answer(EVERYTHING) == SamplingParams(max_tokens=1, prompt_logprobs=1, lora_name="sea")
 
 
 def test_defaults_ask_for_no_feature() -> None:

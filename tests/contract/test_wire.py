@@ -36,6 +36,7 @@ _sampling = st.builds(
     beam_width=_ids,
     return_log_probs=st.booleans(),
     logprobs=_ids,
+    prompt_logprobs=st.none() | _ids,
     guided_decoding_guide_type=_text,
     guided_decoding_guide=_text,
 )
@@ -55,6 +56,7 @@ _requests = st.builds(
 _openings = st.builds(
     Opening,
     num_input_tokens=_ids,
+    scored_ids=st.lists(_ids, max_size=20),
     stop=_texts,
     stream=st.booleans(),
     return_log_probs=st.booleans(),
@@ -63,12 +65,15 @@ _openings = st.builds(
     arrival_ns=_nanoseconds,
     canary=st.booleans(),
 )
+_tops = st.lists(st.lists(st.builds(TopLogprob, token_id=_ids, logprob=_real), max_size=3), max_size=5)
 _deltas = st.builds(
     EngineDelta,
     key=st.integers(0, 2**64 - 1),
     ids=st.lists(_ids, max_size=20),
     log_probs=st.lists(_real, max_size=20),
-    top_log_probs=st.lists(st.lists(st.builds(TopLogprob, token_id=_ids, logprob=_real), max_size=3), max_size=5),
+    top_log_probs=_tops,
+    prompt_log_probs=st.lists(_real, max_size=20),
+    prompt_top_log_probs=_tops,
     opening=st.none() | _openings,
     finish=st.sampled_from(["", *FinishReason]),
     error=_text,

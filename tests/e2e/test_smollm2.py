@@ -19,6 +19,12 @@ from serving import process
 from serving.rundir import Phase
 from serving.supervisor import Running
 from tests.e2e.servers import CODE, metric, smollm2
+from tests.runtimes.contract import (
+    Check,
+    Served,
+    prompts_are_scored,
+    the_token_after_a_scored_prompt_has_alternatives,
+)
 from tests.serving.stream import until
 
 ENGINE = CODE / "engines" / "smollm2-135m" / "current"
@@ -204,6 +210,33 @@ def test_log_probs_one_a_token(client: Client, stream: bool, options: dict[str, 
     assert any(value < 0 for value in answer.log_probs)
 
 
+@pytest.mark.parametrize("check", [prompts_are_scored, the_token_after_a_scored_prompt_has_alternatives])
+def test_a_prompt_has_log_probs(server: Running, check: Check) -> None:
+    check(Served(server.spec, ENGINE))
+
+
+def test_a_prompt_is_scored_beside_a_stream(client: Client, tokenizer: Tokenizer) -> None:
+    """And a long prompt, which is scored in pieces, begins as a short one."""
+    ids = tokenizer.encode(PROMPTS["code"] * 30).ids
+    alone = client.generate(FRANCE, max_tokens=6)  # further on are near ties, which what is cached may turn
+    stream = client.stream(FRANCE, max_tokens=48, ignore_eos=True)
+    first = next(stream)
+    long = client.generate(input_ids=ids, max_tokens=0, prompt_logprobs=0)
+    answer = joined([first, *stream])
+    assert answer.output_ids[:6] == alone.output_ids
+    assert (answer.num_output_tokens, answer.text) == (48, text_of(tokenizer, answer.output_ids))
+    short = client.generate(input_ids=ids[:100], max_tokens=0, prompt_logprobs=0)
+    assert len(long.prompt_log_probs) == len(ids) - 1 > 256
+    assert long.prompt_log_probs[:99] == pytest.approx(short.prompt_log_probs, abs=0.01)
+
+
+def test_nothing_is_generated_where_nothing_is_wanted(client: Client) -> None:
+    answer = client.generate(FRANCE, max_tokens=0)
+    assert (answer.text, answer.num_output_tokens, answer.finish_reason) == ("", 0, FinishReason.LENGTH)
+    assert answer.num_input_tokens == 5
+    assert client.generate(FRANCE, max_tokens=0, exclude_input_in_output=False).text == FRANCE
+
+
 def test_guided_by_a_schema(client: Client) -> None:
     guide = json.dumps(SCHEMA)
     messages = [{"role": "user", "content": "Pick a digit and a colour, as JSON."}]
@@ -258,6 +291,7 @@ def test_a_guide_that_is_none_is_refused(client: Client, kind: str, guide: str) 
         ("bad_words", {"bad_words": ["Paris"]}),
         ("beam_width", {"beam_width": 4}),
         ("logit_bias", {"logit_bias": {"5": 1.0}}),
+        ("logprobs", {"return_log_probs": True, "logprobs": 2, "prompt_logprobs": 2}),
         (
             "guided_decoding_guide_type",
             {"guided_decoding_guide_type": "structural_tag", "guided_decoding_guide": "{}"},

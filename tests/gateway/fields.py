@@ -246,6 +246,8 @@ _COUNTED: list[Json] = [
     {"betas": ["b"], "user_profile_id": "u", "workspace_id": "w"},
 ]
 
+_SCORED: Json = {"prompt": [[5, 6]], "echo": True, "logprobs": 2, "max_tokens": 0}
+
 # What is sent beside the base, each in a request of its own; all of it is taken by the default deployment.
 TAKEN: dict[str, list[Json]] = {
     CHAT: [
@@ -262,7 +264,7 @@ TAKEN: dict[str, list[Json]] = {
         {"response_format": {"type": "json_schema", "json_schema": SCHEMA}},
         {"chat_template_kwargs": {"thinking": True}},
     ],
-    TEXT: [*_COMMON, *_CHOICES, {"prompt": ["x", "y"], "echo": True}, {"logprobs": 0, "prompt": [5, 6]}],
+    TEXT: [*_COMMON, *_CHOICES, {"prompt": ["x", "y"], "echo": True}, {"logprobs": 0, "prompt": [5, 6]}, _SCORED],
     RESPONSES: [*_COMMON, *_RESPONSES, {"max_output_tokens": 2}],
     INPUT: [*_COMMON, *_RESPONSES, {"max_output_tokens": 2}],
     MESSAGES: [

@@ -9,6 +9,7 @@ import httpx
 import pytest
 from openai import OpenAI
 
+from python_backend.synthetic.engine import log_prob
 from serving.supervisor import Running
 from tests.gateway.conftest import CHAT, RESPONSES, TEXT, origin, user
 
@@ -80,6 +81,62 @@ def test_a_streamed_text(http: httpx.Client) -> None:
     chunks = events(http, TEXT, {"model": MODEL, "prompt": "ab", "max_tokens": 4, "echo": True})
     assert "".join(chunk["choices"][0]["text"] for chunk in chunks) == "ababab"
     assert [chunk["choices"][0]["finish_reason"] for chunk in chunks][-2:] == [None, "length"]
+
+
+def scored(http: httpx.Client, stream: bool = False, **body: Any) -> Any:
+    """The one choice of an answer with its prompt, whole or put together from its chunks."""
+    asked = {"model": MODEL, "echo": True, "temperature": 0, "max_tokens": 0, "logprobs": 1} | body
+    if not stream:
+        (choice,) = http.post(TEXT, json=asked).json()["choices"]
+        return choice
+    parts = [chunk["choices"][0] for chunk in events(http, TEXT, asked)]
+    logprobs: dict[str, list[Any]] = {}
+    for part in parts:
+        for name, values in (part["logprobs"] or {}).items():
+            logprobs[name] = logprobs.get(name, []) + values
+    text = "".join(part["text"] for part in parts)
+    return {"index": 0, "text": text, "logprobs": logprobs, "finish_reason": parts[-1]["finish_reason"]}
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize("prompt", ["hhj", [104, 104, 106]], ids=["text", "ids"])
+def test_a_prompt_is_scored(http: httpx.Client, prompt: Any, stream: bool) -> None:
+    once, thrice = log_prob(0, 0), log_prob(2, 0)
+    choice = scored(http, stream, prompt=prompt)
+    assert (choice["text"], choice["finish_reason"]) == ("hhj", "length")
+    assert choice["logprobs"] == {
+        "tokens": ["h", "h", "j"],
+        "token_logprobs": [None, once, thrice],
+        "top_logprobs": [None, {"h": once}, {"h": once, "j": thrice}],  # the likeliest, and the one that is there
+        "text_offset": [0, 1, 2],
+    }
+    more = scored(http, stream, prompt=prompt, max_tokens=1)  # as lm-eval asks
+    assert (more["text"], more["finish_reason"]) == ("hhjh", "length")
+    for name, last in {"tokens": "h", "token_logprobs": once, "top_logprobs": {"h": once}, "text_offset": 3}.items():
+        assert more["logprobs"][name] == [*choice["logprobs"][name], last]
+
+
+def test_several_prompts_are_scored(http: httpx.Client) -> None:
+    body = {"model": MODEL, "prompt": [[104, 104], [105]], "max_tokens": 0, "n": 2, "echo": True, "logprobs": 3}
+    answer = http.post(TEXT, json=body).json()
+    assert [choice["text"] for choice in answer["choices"]] == ["hh", "hh", "i", "i"]
+    assert (answer["usage"]["prompt_tokens"], answer["usage"]["completion_tokens"]) == (3, 0)
+    found = [choice["logprobs"] for choice in answer["choices"]]
+    assert [each["tokens"] for each in found] == [["h", "h"], ["h", "h"], ["i"], ["i"]]
+    assert [len(each["top_logprobs"]) for each in found] == [2, 2, 1, 1]
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+def test_a_prompt_alone_comes_back(http: httpx.Client, stream: bool) -> None:
+    for prompt in ("été", list("été".encode())):
+        body = {"model": MODEL, "prompt": prompt, "max_tokens": 0, "echo": True}
+        if stream:
+            (chunk,) = events(http, TEXT, body | {"stream_options": {"include_usage": False}})
+        else:
+            chunk = http.post(TEXT, json=body).json()
+            assert chunk["usage"]["completion_tokens"] == 0
+        (choice,) = chunk["choices"]
+        assert (choice["text"], choice["logprobs"], choice["finish_reason"]) == ("été", None, "length")
 
 
 def test_a_stop_string(http: httpx.Client) -> None:

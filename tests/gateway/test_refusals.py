@@ -55,7 +55,11 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
     (TEXT, {"prompt": ""}, "prompt", "invalid_value"),
     (TEXT, {"prompt": []}, "prompt", "invalid_value"),
     (TEXT, {"prompt": [70000]}, "prompt", "invalid_value"),
-    (TEXT, {"echo": True, "prompt": [1]}, "echo", "invalid_value"),
+    (TEXT, {"max_tokens": 0}, "max_tokens", "invalid_value"),
+    (TEXT, {"max_tokens": -1, "echo": True}, "max_tokens", "invalid_value"),
+    (TEXT, {"max_tokens": 0, "echo": True, "min_tokens": 1}, "min_tokens", "invalid_value"),
+    (TEXT, {"echo": True, "prompt": [70000]}, "prompt", "invalid_value"),
+    (TEXT, {"echo": True, "logprobs": 1}, "logprobs", "unsupported_parameter"),  # of more than one token
     (TEXT, {"min_tokens": 5}, "min_tokens", "invalid_value"),
     (RESPONSES, {"tools": [{"type": "file_search"}]}, "tools[0]", "invalid_value"),
     (RESPONSES, {"max_output_tokens": 100_000}, "max_output_tokens", "context_length_exceeded"),

@@ -80,6 +80,7 @@ HONOURED: dict[str, tuple[Any, dict[str, Any], str]] = {
     "reasoning_tags": (["<a>", "</a>"], {}, "reasoning_tags"),
     "return_log_probs": (True, {}, "return_log_probs"),
     "logprobs": (3, {}, "logprobs"),
+    "prompt_logprobs": (0, {}, "prompt_logprobs"),
     "guided_decoding_guide_type": ("json", {}, "guided_decoding_guide_type"),
     "guided_decoding_guide": ("b", GUIDE, "guided_decoding_guide"),
     "lora_name": ("sea", {}, "lora_name"),

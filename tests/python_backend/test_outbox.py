@@ -56,9 +56,11 @@ class Desk:
         self.outbox = Outbox(policy, self.aborted.append)
         self._keys = itertools.count(1)
 
-    def open(self, opening: Opening = STREAMED, interval_ms: int = 0, deadline_ns: int = 0) -> tuple[int, Client]:
+    def open(
+        self, opening: Opening = STREAMED, interval_ms: int = 0, deadline_ns: int = 0, *, mute: bool = False
+    ) -> tuple[int, Client]:
         key, client = next(self._keys), Client()
-        self.outbox.open(key, client.deltas.put, opening, interval_ms, deadline_ns)
+        self.outbox.open(key, client.deltas.put, opening, interval_ms, deadline_ns, mute=mute)
         return key, client
 
     def settle(self) -> None:
@@ -72,6 +74,17 @@ class Desk:
 
     def __exit__(self, *_: object) -> None:
         self.outbox.close()
+
+
+def test_of_a_mute_stream_only_the_prompt_is_told() -> None:
+    with Desk(EAGER) as desk:
+        key, client = desk.open(mute=True)
+        desk.outbox.push([Output(key, prompt_log_probs=[-1.0, -2.0])])
+        desk.outbox.push([Output(key, [7], [-0.5], finish=FinishReason.STOP, cached_tokens=0)])
+        deltas = client.rest()
+    assert [value for delta in deltas for value in delta.prompt_log_probs] == [-1.0, -2.0]
+    assert not any(delta.ids or delta.log_probs for delta in deltas)
+    assert (deltas[-1].finish, deltas[-1].cached_tokens) == (FinishReason.LENGTH, 0)
 
 
 def test_the_first_token_is_not_held_and_later_ones_travel_together() -> None:

@@ -202,6 +202,44 @@ def log_probs_are_of_the_tokens(served: Served) -> None:
             assert abs(value - values[0]) < 1e-2  # greedy
 
 
+def prompts_are_scored(served: Served) -> None:
+    """As their tokens were when they were an answer, whatever the prefix cache has; and nothing more is said."""
+    if "prompt_logprobs" not in served.features:
+        return
+    prompt = served.tokenizer.encode(FRANCE).ids
+    answer = served.ask(max_tokens=8, ignore_eos=True, return_log_probs=True)
+    whole = [*prompt, *answer.output_ids]
+    for _ in range(2):
+        (told,) = served.stream(None, input_ids=whole, max_tokens=0, prompt_logprobs=2)
+        assert (told.output_ids, told.num_output_tokens, told.finish_reason) == ((), 0, FinishReason.LENGTH)
+        assert told.num_input_tokens == len(told.prompt_tokens) == len(whole)
+        assert b"".join(told.prompt_tokens).decode() == FRANCE + answer.text
+        assert len(told.prompt_log_probs) == len(told.prompt_top_log_probs) == len(whole) - 1
+        off = [abs(a - b) for a, b in zip(answer.log_probs, told.prompt_log_probs[-8:], strict=True)]
+        assert max(off) < 0.4 and sum(off) / len(off) < 0.1, off  # as activations of int8 or bf16 have it
+        for own, tops in zip(told.prompt_log_probs, told.prompt_top_log_probs, strict=True):
+            values = [value for _, value in tops]
+            assert len(values) == 2 and values == sorted(values, reverse=True)
+            assert own <= values[0]
+        for own, tops in zip(told.prompt_log_probs[-8:], told.prompt_top_log_probs[-8:], strict=True):
+            assert tops[0][1] - own < 0.4, "it was the likeliest"
+    (told,) = served.stream(None, input_ids=whole[:1], max_tokens=0, prompt_logprobs=1)
+    assert (len(told.prompt_tokens), told.prompt_log_probs) == (1, ())
+    longer = served.ask(max_tokens=3, ignore_eos=True, prompt_logprobs=0)
+    assert (longer.output_ids, len(longer.prompt_log_probs)) == (answer.output_ids[:3], len(prompt) - 1)
+
+
+def the_token_after_a_scored_prompt_has_alternatives(served: Served) -> None:
+    """Where it is the likeliest, as evaluators ask: even where those of an answer are not known."""
+    if "prompt_logprobs" in served.features:
+        options: dict[str, Any] = {"max_tokens": 1, "prompt_logprobs": 1, "return_log_probs": True, "logprobs": 2}
+        (told,) = served.stream(FRANCE, **options)
+        ((first, second),) = told.top_log_probs
+        assert told.output_ids == served.ask(max_tokens=1).output_ids
+        assert (told.tokens[0], told.log_probs[0]) == first
+        assert first[1] >= second[1]
+
+
 def a_seed_repeats_an_answer(served: Served) -> None:
     """Where the engine has seeds; and without one, answers differ."""
     if "seed" in served.features:
@@ -228,6 +266,7 @@ ASKED: dict[str, dict[str, Any]] = {
     "beam_width": {"beam_width": 4},
     "return_log_probs": {"return_log_probs": True},
     "logprobs": {"return_log_probs": True, "logprobs": 2},
+    "prompt_logprobs": {"prompt_logprobs": 2},
     "lora_name": {"lora_name": "moon"},
     "guided_decoding_guide_type:json": {"guided_decoding_guide_type": "json"},
     "guided_decoding_guide_type:json_schema": {
@@ -331,6 +370,8 @@ CHECKS: tuple[Check, ...] = (
     min_tokens_hold_the_end_back,
     guides_are_kept_and_bad_ones_refused,
     log_probs_are_of_the_tokens,
+    prompts_are_scored,
+    the_token_after_a_scored_prompt_has_alternatives,
     a_seed_repeats_an_answer,
     what_is_declared_works_and_all_else_is_refused_by_name,
     what_no_engine_could_do_is_refused,

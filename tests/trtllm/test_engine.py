@@ -231,6 +231,7 @@ def test_features_are_those_of_the_deployment() -> None:
     assert "seed" in features_of(deployment("tensorrt").engine)
     torch = features_of(deployment("pytorch").engine)
     assert not torch & {"seed", "min_tokens", "repetition_penalty", "return_log_probs", "lora_name"}
+    assert "prompt_logprobs" not in torch | features_of(deployment("tensorrt").engine)  # it needs a prompt's logits
     bare = features_of(deployment("tensorrt", guided_decoding=False, lora={"adapters": {"a": "/a"}}).engine)
     assert "lora_name" in bare
     assert not any(feature.startswith("guided") for feature in bare)

@@ -61,6 +61,9 @@ class Handle:
         if len(input_ids) >= self._engine.engine_config.session_len:
             yield EngineOutput(status=ResponseType.INPUT_LENGTH_ERROR, token_ids=[])
             return
+        if gen_config.logprob_start_len >= 0:
+            yield await self._scored(input_ids, gen_config)
+            return
         self._key = self._engine.behind.begin(input_ids, _translated(gen_config))
         try:
             async for output in self._engine.behind.read(self._key):
@@ -69,6 +72,23 @@ class Handle:
                     status = ResponseType.CANCEL if output.finish == "cancelled" else ResponseType.FINISH
                 told = [{token: value} for token, value in zip(output.ids, output.log_probs, strict=False)]
                 yield EngineOutput(status=status, token_ids=output.ids, logprobs=told or None)
+        finally:
+            self._key = 0
+
+    async def _scored(self, input_ids: list[int], config: Any) -> Any:
+        """Of each token after the first its own, and the likeliest; nothing may be generated."""
+        assert self._engine.handle == "EngineInstance"
+        assert (config.logprob_start_len, config.max_new_tokens) == (0, 0)
+        self._key = self._engine.behind.begin(input_ids, Sampling(max_tokens=1, prompt_logprobs=config.logprobs))
+        told: list[dict[int, float]] = []
+        try:
+            async for output in self._engine.behind.read(self._key):
+                told += [{token: value} for token, value in zip(input_ids[1:], output.prompt_log_probs, strict=False)]
+                for entry, tops in zip(told, output.prompt_top_log_probs, strict=False):
+                    entry |= {top.token_id: top.logprob for top in tops}
+                if output.finish == "cancelled":
+                    return EngineOutput(status=ResponseType.CANCEL, token_ids=[])
+            return EngineOutput(status=ResponseType.FINISH, token_ids=[], logprobs=told or None)
         finally:
             self._key = 0
 

@@ -4,9 +4,11 @@ from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 from behind import Behind, check_call, made
 
 from contract.sampling import SamplingParams as Sampling
+from python_backend.protocol import Output
 
 ServerArgs = made("sglang", "ServerArgs")
 SamplingParams = made("sglang", "SamplingParams")
@@ -67,16 +69,26 @@ class Engine:
             return
         # Five tokens and more of the context are its own.
         most = min(params.max_new_tokens, args.context_length - 2 - len(input_ids))
-        key = self._behind.begin(input_ids, self._translated(params, most, guide, more["return_logprob"]))
+        sampling = self._translated(params, most, guide, more["return_logprob"])
+        if scored := more["return_logprob"] and more["logprob_start_len"] == 0:
+            sampling = msgspec.structs.replace(sampling, prompt_logprobs=more["top_logprobs_num"])
+        key = self._behind.begin(input_ids, sampling)
         self.tokenizer_manager.running[rid] = key
         said: list[int] = []
+        of_the_prompt: dict[str, Any] = {}
         async for output in self._behind.read(key):
             said += output.ids
+            if output.prompt_log_probs:
+                of_the_prompt = _of_the_prompt(input_ids, output)
+            if not (output.ids or output.finish):
+                continue
             if output.finish == "cancelled":
                 yield _abort(rid, said[-1:], "Abort in waiting queue")  # the last id once more, and no probabilities
                 break
             matched = output.finish and {"type": str(output.finish), "matched": output.ids[-1:]}
             about: dict[str, Any] = {"id": rid, "finish_reason": matched or None}
+            if scored:  # once more with each message
+                about |= of_the_prompt or {"input_token_logprobs": [(None, input_ids[0], None)]}
             if more["return_logprob"]:
                 told = list(zip(output.log_probs, output.ids, strict=True))
                 about["output_token_logprobs"] = [(value, token, None) for value, token in told]
@@ -104,6 +116,18 @@ class Engine:
             guided_decoding_guide_type={"ebnf": "ebnf_grammar"}.get(guide, guide),
             guided_decoding_guide=getattr(params, guide) if guide else "",
         )
+
+
+def _of_the_prompt(ids: list[int], output: Output) -> dict[str, Any]:
+    """Of the first token there is none."""
+    told = zip(output.prompt_log_probs, ids[1:], strict=True)
+    about: dict[str, Any] = {
+        "input_token_logprobs": [(None, ids[0], None), *((value, token, None) for value, token in told)]
+    }
+    if output.prompt_top_log_probs:
+        ranked = [[(top.logprob, top.token_id, None) for top in tops] for tops in output.prompt_top_log_probs]
+        about["input_top_logprobs"] = [None, *ranked]
+    return about
 
 
 def _abort(rid: str, ids: list[int], message: str, code: int | None = None) -> dict[str, Any]:
