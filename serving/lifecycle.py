@@ -48,8 +48,8 @@ def supervise(
         prefix = shm_prefix(spec, root)
         # The lock is ours, so whatever still runs lost its supervisor.
         process.sweep(prefix)
-        for beside in (Door, Filter):
-            process.sweep(door_prefix(beside.name, spec, root))
+        for kind in (Door, Filter):
+            process.sweep(door_prefix(kind.name, spec, root))
         checks.preflight(spec, root, config)
         command = launcher(spec, root, int(policy.exit_timeout_s))
         state = State(Phase.STARTING, os.getpid(), created_at(), started_at=time.time())
