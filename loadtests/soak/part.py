@@ -10,7 +10,7 @@ from loadtests.family import memory_mib
 from loadtests.soak.ask import Doors
 from loadtests.soak.gauges import settled
 from loadtests.soak.kills import Kills
-from loadtests.soak.memory import Stretch
+from loadtests.soak.memory import LEAST_REQUESTS, Stretch
 from loadtests.soak.mix import nth
 from loadtests.soak.progress import Progress
 
@@ -103,9 +103,9 @@ class Part:
                 self.show(_line(self.progress))
 
     def _note_growth(self) -> None:
-        """A stretch without kills ended; one between two kills is too short to tell anything."""
+        """A stretch without kills ended; one that is too short for caches to fill tells nothing."""
         counts = [count for count, _ in self._stretch.samples]
-        if counts and counts[-1] - counts[0] >= self.progress.settings.block // 3:
+        if counts and counts[-1] - counts[0] >= LEAST_REQUESTS:
             growth = self._stretch.growth()
             self.progress.growth += [growth] if growth else []
         self._stretch = Stretch()
