@@ -209,6 +209,8 @@ class Bench:
             output = self.outputs.get(timeout=60)
             whole.ids += output.ids
             whole.log_probs += output.log_probs
+            whole.prompt_log_probs += output.prompt_log_probs
+            whole.prompt_top_log_probs += output.prompt_top_log_probs
             whole.finish, whole.error, whole.field = output.finish, output.error, output.field
         return whole
 
@@ -242,6 +244,17 @@ def test_answers_end_where_they_should(bench: Bench) -> None:
     for asked in ({"end_id": token}, {"stop_token_ids": (token,)}, {"stop_token_ids": (token,), "ignore_eos": True}):
         ended = bench.ask(**asked)
         assert (ended.ids, ended.finish) == (cut, FinishReason.STOP), asked
+
+
+def test_a_prompt_is_scored_once(bench: Bench) -> None:
+    if "prompt_logprobs" not in bench.engine.features:
+        pytest.skip("TurboMind's answers have none of a prompt's")
+    scored = bench.ask(max_tokens=3, prompt_logprobs=2, ignore_eos=True)
+    assert (len(scored.ids), len(scored.prompt_log_probs), scored.finish) == (3, 4, FinishReason.LENGTH)
+    assert [len(tops) for tops in scored.prompt_top_log_probs] == [2] * 4
+    for own, tops in zip(scored.prompt_log_probs, scored.prompt_top_log_probs, strict=True):
+        assert own <= tops[0].logprob and tops[1].logprob <= tops[0].logprob
+    assert bench.ask(prompt_logprobs=0).prompt_top_log_probs == []
 
 
 def test_an_aborted_answer_says_so_once(bench: Bench) -> None:
