@@ -1,4 +1,4 @@
-"""Kill -9 of each process of a deployment under 64 streams, once; ``make kills`` does it ten times."""
+"""Kill -9 of each process of a deployment under 64 streams, once (two minutes); ``make kills`` does it ten times."""
 
 import asyncio
 import sys
@@ -48,11 +48,13 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
         stop(running)
 
 
+@pytest.mark.long
 def test_kill_each_process(site: Site) -> None:
     prefix = look(site.spec, site.root, site.pid()).prefix
     victims = sorted(family_of(site.pid()))
     assert victims == [
-        *("gateway", "gateway's guard", "killed_engine", "killed_postprocess", "killed_preprocess", "supervisor"),
+        *("filter", "filter's guard", "gateway", "gateway's guard"),
+        *("killed_engine", "killed_postprocess", "killed_preprocess", "supervisor"),
         *("tensorrt_llm", "tensorrt_llm_bls", "tritonserver", "tritonserver's guard"),
     ]
     for victim in sorted(set(victims) - VIEWS):
@@ -69,7 +71,7 @@ def test_kill_each_process(site: Site) -> None:
 def test_orphans_do_not_keep_the_next_from_starting(site: Site) -> None:
     """With its guards the supervisor dies, and nobody ends the rest: the next one does."""
     family = family_of(site.pid())
-    for name in ("gateway's guard", "tritonserver's guard", "supervisor"):
+    for name in ("filter's guard", "gateway's guard", "tritonserver's guard", "supervisor"):
         family[name].kill()
     family["supervisor"].wait(10)
     assert family["gateway"].is_running() and family["tritonserver"].is_running()
