@@ -71,7 +71,9 @@ class Engine:
         most = min(params.max_new_tokens, args.context_length - 2 - len(input_ids))
         sampling = self._translated(params, most, guide, more["return_logprob"])
         if scored := more["return_logprob"] and more["logprob_start_len"] == 0:
-            sampling = msgspec.structs.replace(sampling, prompt_logprobs=more["top_logprobs_num"])
+            asked = more["top_logprobs_num"]
+            of_the_answer = asked if most == 1 and not sampling.temperature else 0  # of more OpenVINO has none
+            sampling = msgspec.structs.replace(sampling, prompt_logprobs=asked, logprobs=of_the_answer)
         key = self._behind.begin(input_ids, sampling)
         self.tokenizer_manager.running[rid] = key
         said: list[int] = []
@@ -88,12 +90,13 @@ class Engine:
             matched = output.finish and {"type": str(output.finish), "matched": output.ids[-1:]}
             about: dict[str, Any] = {"id": rid, "finish_reason": matched or None}
             if scored:  # once more with each message
-                about |= of_the_prompt or {"input_token_logprobs": [(None, input_ids[0], None)]}
+                about |= of_the_prompt or _of_the_prompt(input_ids[:1], Output(0))
             if more["return_logprob"]:
                 told = list(zip(output.log_probs, output.ids, strict=True))
                 about["output_token_logprobs"] = [(value, token, None) for value, token in told]
                 if more["top_logprobs_num"]:
-                    about["output_top_logprobs"] = [[(value, token, None)] for value, token in told]
+                    ranked = [[(top.logprob, top.token_id, None) for top in tops] for tops in output.top_log_probs]
+                    about["output_top_logprobs"] = ranked or [[(value, token, None)] for value, token in told]
             yield {"text": "", "output_ids": output.ids, "meta_info": about}
         self.tokenizer_manager.running.pop(rid, None)
 
@@ -124,10 +127,8 @@ def _of_the_prompt(ids: list[int], output: Output) -> dict[str, Any]:
     about: dict[str, Any] = {
         "input_token_logprobs": [(None, ids[0], None), *((value, token, None) for value, token in told)]
     }
-    if output.prompt_top_log_probs:
-        ranked = [[(top.logprob, top.token_id, None) for top in tops] for tops in output.prompt_top_log_probs]
-        about["input_top_logprobs"] = [None, *ranked]
-    return about
+    ranked = [[(top.logprob, top.token_id, None) for top in tops] for tops in output.prompt_top_log_probs]
+    return about | {"input_top_logprobs": [None, *ranked]}
 
 
 def _abort(rid: str, ids: list[int], message: str, code: int | None = None) -> dict[str, Any]:
