@@ -218,8 +218,8 @@ format: $(BUILD)  ## Let ruff format and fix
 	@.venv-build/bin/ruff format .
 	@.venv-build/bin/ruff check --fix .
 
-test: engine $(SERVE) $(PROMTOOL)  ## Every test that CI runs: both halves at once, each whatever the other says
-	@$(MAKE) --no-print-directory --jobs 2 --keep-going --output-sync=line test-build test-serve
+test: engine $(SERVE) $(PROMTOOL)  ## Every test that CI runs: both halves, each whatever the other says
+	@$(MAKE) --no-print-directory --keep-going test-build test-serve
 
 # In the environment that builds, and in the one that serves.
 test-build:

@@ -66,6 +66,8 @@ def _from_gguf(file: Path, folder: Path) -> None:
     )
     with quiet():
         model.save_pretrained(folder)
+    for weights in folder.glob("*.safetensors"):  # safetensors keeps them from others; a container's user is another
+        weights.chmod(0o644)
     tokenizer.save_pretrained(folder)
     _name_portable_class(folder / "tokenizer_config.json")
     prove(reader, fields, folder)

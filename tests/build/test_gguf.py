@@ -53,6 +53,10 @@ def test_the_tokenizer_comes_back(converted: Path, llama: Path) -> None:
     assert ours.chat_template == theirs.chat_template
 
 
+def test_a_containers_user_may_read_it(converted: Path) -> None:
+    assert [path.name for path in converted.iterdir() if path.stat().st_mode & 0o444 != 0o444] == []
+
+
 def test_it_speaks_as_before(converted: Path, llama: Path) -> None:
     assert tiny.greedy(converted, [5, 6, 7], 32) == tiny.greedy(llama, [5, 6, 7], 32)
 
