@@ -1,29 +1,14 @@
 """The processes of a running deployment by what they are: whom a kill hits, and whose memory a soak watches."""
 
-import json
 from contextlib import suppress
-from pathlib import Path
-from typing import Any
 
 import psutil
-
-from contract.spec import Deployment
-from contract.stage import run_dir
-from loadtests.served import ROOT
 
 SUPERVISOR, SERVER, GATEWAY = "supervisor", "tritonserver", "gateway"
 GUARD = "'s guard"  # ends a process of the supervisor's, and all that it started, when the supervisor dies
 _BESIDE = {GATEWAY: "gateway", "filter": "serving.filter"}  # what runs beside the server, and its module
 
 Family = dict[str, psutil.Process]
-
-
-def state_of(spec: Deployment, root: Path = ROOT) -> dict[str, Any]:
-    """What its supervisor last told (serving/rundir.py); {} when it told nothing."""
-    with suppress(FileNotFoundError):
-        state: dict[str, Any] = json.loads((run_dir(root, spec.name) / "state.json").read_text())
-        return state
-    return {}
 
 
 def family_of(supervisor_pid: int) -> Family:

@@ -16,10 +16,10 @@ import yaml
 
 from contract.errors import ConchError, ServeError
 from contract.spec import load_spec
+from loadtests.family import family_of
 from loadtests.fleet import Fleet
 from loadtests.lean import Order
-from loadtests.meter import family
-from loadtests.served import ROOT, free_ports, served
+from loadtests.served import ROOT, free_ports, served, state_of
 
 STREAMS, PROMPT_TOKENS, TOKENS = 16, 64, 128
 
@@ -40,11 +40,10 @@ def main() -> None:
     requests = [{"prompt": prompt, "max_tokens": TOKENS} for prompt in prompts]
     order = Order("grpc", spec.ports.host, spec.ports.grpc, spec.name, requests, STREAMS, options.seconds)
     with served(config):
-        found = family("serving.filter", str(spec.ports.grpc))()
-        (filters,) = (each for each in found if each.cmdline()[1] == "-m")  # not what guards it
-        before, began = _cpu_s(filters), time.monotonic()
+        process = family_of(int(state_of(spec)["supervisor_pid"]))["filter"]
+        before, began = _cpu_s(process), time.monotonic()
         lines = Fleet(order, 1).wait().timelines
-        took, used = time.monotonic() - began, _cpu_s(filters) - before
+        took, used = time.monotonic() - began, _cpu_s(process) - before
     if failed := [line.error for line in lines if line.error]:
         raise ServeError(f"{len(failed)} requests failed: {failed[0]}")
     responses = sum(len(line.deltas) for line in lines)

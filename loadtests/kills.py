@@ -20,9 +20,9 @@ from typing import Any
 from contract.errors import ConchError
 from contract.manifest import this_machine
 from contract.spec import Deployment, load_spec
-from loadtests.family import GATEWAY, GUARD, SUPERVISOR, family_of, replaced, state_of
+from loadtests.family import GATEWAY, GUARD, SUPERVISOR, family_of, replaced
 from loadtests.left import Left, left_by, look
-from loadtests.served import ROOT, served, up
+from loadtests.served import ROOT, served, state_of, up
 from loadtests.soak.ask import Doors, End, Story, Way
 from loadtests.soak.gauges import settled
 from loadtests.soak.kills import answers

@@ -5,11 +5,12 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from contract.errors import ServeError
-from contract.spec import load_spec
+from contract.spec import Deployment, load_spec
 from contract.stage import run_dir
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -24,15 +25,14 @@ def served(config: Path) -> Iterator[int]:
     """
     _press("build.repository", str(config))
     try:
-        _press("serving", "up", str(config))
+        up(config)
     except ServeError:  # nothing is left running; what ran before under this name is not ours to stop
         raise
     except BaseException:
         _press("serving", "down", str(config))
         raise
     try:
-        state = json.loads((run_dir(ROOT, load_spec(config).name) / "state.json").read_text())
-        yield state["server_pid"]
+        yield state_of(load_spec(config))["server_pid"]
     finally:
         _press("serving", "down", str(config))
 
@@ -44,6 +44,14 @@ def up(config: Path) -> None:
         ServeError: as :func:`served`.
     """
     _press("serving", "up", str(config))
+
+
+def state_of(spec: Deployment, root: Path = ROOT) -> dict[str, Any]:
+    """What its supervisor last told (serving/rundir.py); {} when it told nothing."""
+    with suppress(FileNotFoundError):
+        state: dict[str, Any] = json.loads((run_dir(root, spec.name) / "state.json").read_text())
+        return state
+    return {}
 
 
 def free_ports(count: int) -> list[int]:

@@ -18,8 +18,7 @@ from pathlib import Path
 from contract.errors import ConchError
 from contract.manifest import this_machine
 from contract.spec import load_spec
-from loadtests.family import state_of
-from loadtests.served import ROOT, served
+from loadtests.served import ROOT, served, state_of
 from loadtests.soak.kills import Kills, NotBack
 from loadtests.soak.part import Part
 from loadtests.soak.progress import Progress, Settings, resumed

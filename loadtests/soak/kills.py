@@ -5,7 +5,8 @@ import time
 from dataclasses import dataclass, field
 
 from contract.spec import Deployment
-from loadtests.family import GATEWAY, GUARD, SUPERVISOR, Family, family_of, replaced, state_of
+from loadtests.family import GATEWAY, GUARD, SUPERVISOR, Family, family_of, replaced
+from loadtests.served import state_of
 from loadtests.soak.ask import CONNECTIONS, Doors, End, Story, Way
 from loadtests.soak.mix import ask
 

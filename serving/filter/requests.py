@@ -21,6 +21,7 @@ from serving.filter.tensors import check_json, too_large, unpack
 from serving.triton import ADMIN_HEADER
 
 _MOST_HEADERS = 100
+_HEAD_TOO_LARGE = f"[invalid_request] the headers exceed {_MOST_HEADERS} or {MOST_HEAD_BYTES} bytes"
 _LINGER_S = 2.0  # for a client to read its refusal, though it has not sent all that it wanted to
 _PATH = re.compile(rb"/[A-Za-z0-9_./~-]{0,300}")
 _PASSED = (b"content-type", ADMIN_HEADER.encode())
@@ -126,7 +127,7 @@ class HttpRelay(Relay):
             self._refuse(400, "[invalid_request] this is not HTTP")
         self._framing = 0 if self._grew else self._framing + len(data)
         if self._framing > MOST_HEAD_BYTES:
-            self._refuse(431, f"[invalid_request] the headers exceed {_MOST_HEADERS} or {MOST_HEAD_BYTES} bytes")
+            self._refuse(431, _HEAD_TOO_LARGE)
         if not self.hold(len(self._request.body) + sum(len(turn.ask) for turn in self._turns)):
             self._refuse(503, Overloaded("too much is unfinished", fix="Try again").to_wire())
 
@@ -153,7 +154,7 @@ class HttpRelay(Relay):
         request.method, request.version = self._parser.get_method(), self._parser.get_http_version()
         size = len(request.target) + sum(len(name) + len(value) for name, value in request.headers)
         if len(request.headers) > _MOST_HEADERS or size > MOST_HEAD_BYTES:
-            self._refuse(431, f"[invalid_request] the headers exceed {_MOST_HEADERS} or {MOST_HEAD_BYTES} bytes")
+            self._refuse(431, _HEAD_TOO_LARGE)
         elif int(dict(request.headers).get(b"content-length", b"0")) > MOST_BYTES:
             self._refuse(413, too_large("").to_wire())
         elif dict(request.headers).get(b"expect", b"").lower() == b"100-continue" and not self._turn:

@@ -15,7 +15,8 @@ import yaml
 from build.repository import write_repository
 from contract.spec import Deployment
 from contract.stage import run_dir
-from loadtests.family import SUPERVISOR, family_of, memory_mib, state_of
+from loadtests.family import SUPERVISOR, family_of, memory_mib
+from loadtests.served import state_of
 from loadtests.soak.ask import Doors
 from loadtests.soak.gauges import settled
 from loadtests.soak.kills import answers

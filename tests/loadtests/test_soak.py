@@ -8,8 +8,8 @@ import yaml
 
 from contract.errors import ConchError
 from contract.spec import Deployment, load_spec
-from loadtests.family import family_of, memory_mib, state_of
-from loadtests.served import served
+from loadtests.family import family_of, memory_mib
+from loadtests.served import served, state_of
 from loadtests.soak.ask import Ask, End, Story, Way
 from loadtests.soak.kills import Kills, Outage
 from loadtests.soak.memory import Stretch, is_flat, overall
