@@ -44,20 +44,8 @@ def settled(read: Callable[[], float], wanted: float, seconds: float = 10) -> bo
 class Mallinfo(ctypes.Structure):
     """glibc's struct mallinfo2."""
 
-    _fields_ = [
-        (name, ctypes.c_size_t)
-        for name in [
-            "arena",
-            "ordblks",
-            "smblks",
-            "hblks",
-            "hblkhd",
-            "usmblks",
-            "fsmblks",
-            "uordblks",
-            "fordblks",
-            "keepcost",
-        ]
+    _fields_ = [(f"other_{n}", ctypes.c_size_t) for n in range(7)] + [
+        (name, ctypes.c_size_t) for name in ("uordblks", "fordblks", "keepcost")
     ]
 
 
