@@ -205,8 +205,9 @@ def _end(processes: Collection[psutil.Process]) -> None:
 
 
 def _is_dead(process: psutil.Process) -> bool:
+    """Whether it is gone, or only waits to be reaped; while one of its threads still ends, its ports are taken."""
     try:
-        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+        return not process.is_running() or (process.status() == psutil.STATUS_ZOMBIE and process.num_threads() <= 1)
     except psutil.NoSuchProcess:
         return True
 

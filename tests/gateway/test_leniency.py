@@ -173,7 +173,7 @@ def test_a_grammar_under_each_of_its_names(real: httpx.Client) -> None:
 def test_guides_that_agree(real: httpx.Client) -> None:
     schema = {"type": "object", "properties": {}, "additionalProperties": False}
     form = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}
-    body = {"model": "smollm2-135m", "messages": user("x"), "max_tokens": 9}
+    body = {"model": "smollm2-135m", "messages": user("x"), "max_tokens": 99}
     guides = {"response_format": form, "guided_json": schema, "structured_outputs": {"json": schema}}
     assert json.loads(real.post(CHAT, json=body | guides).json()["choices"][0]["message"]["content"]) == {}
 

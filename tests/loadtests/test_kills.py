@@ -39,7 +39,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     config.write_text(yaml.safe_dump(spec.model_dump(mode="json")))
 
     def up() -> None:
-        start(spec, tmp_path, str(config), show=lambda line: None, program=PROGRAM)
+        start(spec, tmp_path, str(config), program=PROGRAM)
 
     up()
     yield Site(spec, tmp_path, up)

@@ -2,11 +2,14 @@
 
 import os
 import signal
+import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from contract.errors import ServeError
@@ -169,3 +172,31 @@ def test_the_buttons(tmp_path: Path, start: Start) -> None:
     assert "buttons stopped" in down.stdout
     assert followed.communicate(timeout=5)[0].rstrip().endswith("buttons stopped")
     assert site.serving("status").returncode == 3
+
+
+def test_a_process_is_dead_when_its_ports_are_free() -> None:
+    """One whose first thread has ended looks as if it only waited to be reaped, while another thread holds a port."""
+    held = subprocess.Popen([sys.executable, "-c", _HALF_ENDED], stdout=subprocess.PIPE, text=True)
+    assert held.stdout
+    port = int(held.stdout.readline())
+    seen = psutil.Process(held.pid)
+    for _ in until(10, "its first thread ends"):
+        if seen.status() == psutil.STATUS_ZOMBIE:
+            break
+    stub = process.Stub("held", seen)
+    assert not stub.is_dead()
+    held.kill()
+    for _ in until(10, "it is dead"):
+        if stub.is_dead():
+            break
+    with socket.create_server(("127.0.0.1", port)):
+        held.wait()
+
+
+_HALF_ENDED = """
+import ctypes, socket, threading, time
+listener = socket.create_server(("127.0.0.1", 0))
+print(listener.getsockname()[1], flush=True)
+threading.Thread(target=time.sleep, args=(60,)).start()
+ctypes.CDLL(None).syscall(60, 0)  # exit, of this thread alone
+"""
