@@ -180,8 +180,10 @@ class Filter(Door):
 
     def _launch(self) -> Launch:
         ports = self.spec.ports
-        words = ("--host", ports.host, "--http", str(ports.http), "--grpc", str(ports.grpc), "--doors", str(self.doors))
-        return Launch([sys.executable, "-m", "serving.filter", *words], dict(os.environ))
+        repository = self.root / "model_repository" / self.spec.name
+        listens = ("--host", ports.host, "--http", str(ports.http), "--grpc", str(ports.grpc))
+        words = ("-m", "serving.filter", *listens, "--doors", str(self.doors), "--repository", str(repository))
+        return Launch([sys.executable, *words], dict(os.environ))
 
     def _answers(self, timeout_s: float) -> bool:
         # What it answers itself, whatever Triton does.

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 _COUNTED = (
-    "streams requests undisturbed complete cancelled refused told lost hung wrong characters pieces memory_stretches"
-).split()
+    *("streams", "requests", "undisturbed", "complete", "cancelled", "refused", "told", "lost", "hung", "wrong"),
+    *("characters", "pieces", "memory_stretches"),
+)
 
 
 def together(reports: list[dict[str, Any]]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import uvloop
 
 from contract.stage import ABORTS
 from serving.filter.calls import GrpcRelay
+from serving.filter.models import streaming_models
 from serving.filter.relay import Relay
 from serving.filter.requests import HttpRelay
 from serving.triton import GRPC_DOOR, HTTP_DOOR
@@ -21,7 +22,7 @@ _LOOK_S = 5.0  # between two looks at whose time is over
 _FLUSH_S = 2.0  # at the end, for clients to take what they were sent
 
 
-async def serve(host: str, http: int, grpc: int, doors: Path) -> None:
+async def serve(host: str, http: int, grpc: int, doors: Path, repository: Path) -> None:
     """Listen until told to stop.
 
     Raises:
@@ -31,11 +32,12 @@ async def serve(host: str, http: int, grpc: int, doors: Path) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     # The kernel takes 107 bytes of a socket's path, so go through its folder.
+    streaming = streaming_models(repository)
     run, folder = (f"/proc/self/fd/{os.open(each, os.O_PATH | os.O_DIRECTORY)}" for each in (doors.parent, doors))
     listeners = [
         await loop.create_server(lambda: HttpRelay(f"{folder}/{HTTP_DOOR}"), host, http, backlog=1024),
         await loop.create_server(
-            lambda: GrpcRelay(f"{folder}/{GRPC_DOOR}", f"{run}/{ABORTS}"), host, grpc, backlog=1024
+            lambda: GrpcRelay(f"{folder}/{GRPC_DOOR}", f"{run}/{ABORTS}", streaming), host, grpc, backlog=1024
         ),
     ]
     while not stop.is_set():
@@ -60,11 +62,12 @@ def main() -> None:
     parser.add_argument("--http", type=int, required=True)
     parser.add_argument("--grpc", type=int, required=True)
     parser.add_argument("--doors", type=Path, required=True, help="The folder of Triton's own sockets.")
+    parser.add_argument("--repository", type=Path, required=True, help="The folder of its models.")
     given = parser.parse_args()
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     try:
-        uvloop.run(serve(given.host.strip("[]"), given.http, given.grpc, given.doors))
+        uvloop.run(serve(given.host.strip("[]"), given.http, given.grpc, given.doors, given.repository))
     except OSError as error:
         sys.exit(f"error: {error}")
 

@@ -2,6 +2,7 @@
 
 import re
 import time
+from collections.abc import Container
 
 from contract.errors import InvalidRequest, RequestError
 from contract.stage import ABORT_KEY, new_abort_key
@@ -20,8 +21,10 @@ _ALWAYS = ((b":method", b"POST"), (b":scheme", b"http"), (b":authority", b"local
 class Call:
     """One call, until either side has reset it or Triton has answered it."""
 
-    def __init__(self, method: bytes, encoding: str) -> None:
+    def __init__(self, method: bytes, encoding: str, streaming: Container[str]) -> None:
         self.encoding, self.infers = encoding, method in (_UNARY, _STREAM)
+        self._streaming = streaming
+        self._streams: bool | None = None  # whether what it asked for answers by several responses
         # Triton 2.51 dies where a unary inference is cancelled as it ends: the engine is told to stop instead, by this
         # key, and the call sees its end. 0: it may be cancelled.
         self.key = new_abort_key() if method == _UNARY else 0
@@ -52,13 +55,27 @@ class Call:
             if packed:
                 message = unpack(message, self.encoding)
             if self.infers:
-                check_message(message)
+                self._check(message)
             self.asked = True
         self.began = (self.began or time.monotonic()) if self.partial else None
 
+    def _check(self, message: bytes) -> None:
+        request = check_message(message)
+        streams = request.model_version in ("", "1") and request.model_name in self._streaming
+        if self._streams not in (None, streams):
+            raise InvalidRequest(
+                f"{request.model_name} and what this call asked before answer in different ways, or one is not there",
+                field="model_name",
+                fix="Begin another call for it",
+            )
+        self._streams = streams
 
-def admit(headers: dict[bytes, bytes]) -> tuple[Call, bytes]:
+
+def admit(headers: dict[bytes, bytes], streaming: Container[str]) -> tuple[Call, bytes]:
     """A call that may begin, and the header block that begins it at Triton's: what matters, and nothing else.
+
+    Args:
+        streaming: the models that answer by several responses (models.py).
 
     Raises:
         InvalidRequest: it may not.
@@ -73,7 +90,7 @@ def admit(headers: dict[bytes, bytes]) -> tuple[Call, bytes]:
     encoding = headers.get(b"grpc-encoding", b"identity").decode("latin-1")
     if encoding not in ("identity", "gzip", "deflate"):
         raise InvalidRequest("must be gzip, deflate or identity", field="grpc-encoding")
-    call = Call(method[0], encoding)
+    call = Call(method[0], encoding, streaming)
     passed = [(name, headers[name]) for name in _PASSED if name in headers]
     if call.key:  # its client's deadline is a cancellation too
         passed = [(name, value) for name, value in passed if name != b"grpc-timeout"]

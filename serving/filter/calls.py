@@ -9,6 +9,7 @@ import asyncio
 import socket
 import time
 from collections import deque
+from collections.abc import Container
 from contextlib import suppress
 
 from hpack import Decoder, HPACKError
@@ -35,11 +36,12 @@ class GrpcRelay(Relay):
 
     Args:
         aborts: the socket on which the engine is told to stop a request.
+        streaming: the models that answer by several responses.
     """
 
-    def __init__(self, door: str, aborts: str) -> None:
+    def __init__(self, door: str, aborts: str, streaming: Container[str]) -> None:
         super().__init__(door)
-        self._aborts = aborts
+        self._aborts, self._streaming = aborts, streaming
         self._received = bytearray()
         self._forward: list[bytes] = []
         self._calls: dict[int, Call] = {}
@@ -211,7 +213,7 @@ class GrpcRelay(Relay):
             raise Broken
         self._newest = stream
         try:
-            call, opening = admit(headers)
+            call, opening = admit(headers, self._streaming)
             if len(self._calls) >= _MOST_CALLS:
                 raise Overloaded(f"this connection has {_MOST_CALLS} calls", fix="Wait for one to end")
         except RequestError as error:

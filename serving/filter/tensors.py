@@ -54,8 +54,8 @@ def too_large(how: str) -> InvalidRequest:
     return InvalidRequest(f"the request is larger than {MOST_BYTES // MIB} MiB {how}", fix="Send less")
 
 
-def check_message(message: bytes) -> None:
-    """Refuse a ModelInferRequest that could harm.
+def check_message(message: bytes) -> service_pb2.ModelInferRequest:
+    """Read a ModelInferRequest, or refuse what could harm.
 
     Raises:
         InvalidRequest: it names the field.
@@ -71,6 +71,7 @@ def check_message(message: bytes) -> None:
     for each in request.outputs:
         _check_parameters(f"outputs.{each.name}", each.parameters)
     _check_once(each.name for each in request.outputs)
+    return request
 
 
 def check_json(body: bytes, room: int, *, tensors: bool) -> None:

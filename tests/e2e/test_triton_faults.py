@@ -133,6 +133,20 @@ def test_shared_memory_over_grpc(server: Running, of: str) -> None:
     assert code == "INVALID_ARGUMENT" and "shared_memory_region: shared memory is closed" in said
 
 
+@pytest.mark.parametrize(
+    ("other", "version"), [("nope", ""), ("synthetic", "7"), ("synthetic_preprocess", ""), ("tensorrt_llm", "1")]
+)
+def test_models_of_both_kinds_in_one_call(server: Running, other: str, version: str) -> None:
+    """Triton 2.51 writes a response of the other while one is being written, and aborts."""
+    streamed = message(PROMPT, tensor("max_tokens", 200), tensor("stream", True))
+    another = message(PROMPT, tensor("max_tokens", 2), name=other)
+    another.model_version = version
+    for _ in range(3):
+        code, said = stream(server, streamed, *[another] * 60)
+        assert code == "INVALID_ARGUMENT" and f"model_name: {other} and what this call asked before" in said
+    assert stream(server, *[streamed] * 3) == ("", "")
+
+
 def test_grpc_errors_on_a_stream(server: Running) -> None:
     bad = message(tensor("max_tokens", 2))
     code, said = stream(server, *[bad] * 20, metadata=(("triton_grpc_error", "true"),))

@@ -89,7 +89,7 @@ def test_what_a_client_sends_passes_alike_however_it_is_cut(cuts: list[int]) -> 
         + data(1, message()[:7])
         + frame(http2.RST_STREAM, 0, 1, (8).to_bytes(4))
     )
-    relay = GrpcRelay("", "")
+    relay = GrpcRelay("", "", ())
     client, server = joined(relay)
     for piece in pieces(sent, cuts):
         relay.data_received(piece)
@@ -109,7 +109,7 @@ def test_what_triton_sends_passes_as_it_is(cuts: list[int]) -> None:
     sent += (
         frame(http2.CONTINUATION, http2.END_HEADERS, 1, b"d") + data(1, b"x" * 700) + frame(http2.PING, 0, 0, bytes(8))
     )
-    relay = GrpcRelay("", "")
+    relay = GrpcRelay("", "", ())
     client, _ = joined(relay)
     for piece in pieces(sent, cuts):
         relay.answered(piece)
@@ -122,7 +122,7 @@ def test_a_bad_message_ends_its_call_alone_and_where_triton_has_confirmed(cuts: 
     bad = message(class_count=1)
     sent = SETTINGS + opening(1, encoder=encoder) + opening(3, encoder=encoder) + data(3, message()) + data(1, bad[:20])
     sent += data(1, bad[20:]) + data(1, b"more") + data(3, message(), end=True)
-    relay = GrpcRelay("", "")
+    relay = GrpcRelay("", "", ())
     client, server = joined(relay)
     for piece in pieces(sent, cuts):
         relay.data_received(piece)
@@ -149,7 +149,7 @@ def test_a_bad_message_ends_its_call_alone_and_where_triton_has_confirmed(cuts: 
 
 
 def test_a_call_that_triton_ended_itself_is_not_ended_twice() -> None:
-    relay = GrpcRelay("", "")
+    relay = GrpcRelay("", "", ())
     client, _ = joined(relay)
     relay.data_received(SETTINGS + opening(1) + data(1, message(class_count=1)))
     client.sent.clear()
@@ -160,7 +160,7 @@ def test_a_call_that_triton_ended_itself_is_not_ended_twice() -> None:
 
 
 def test_padding_is_given_back_and_not_passed() -> None:
-    relay = GrpcRelay("", "")
+    relay = GrpcRelay("", "", ())
     client, server = joined(relay)
     padded = frame(http2.DATA, http2.PADDED | http2.END_STREAM, 1, b"\x07" + message() + bytes(7))
     relay.data_received(SETTINGS + opening(1) + padded)
@@ -196,7 +196,7 @@ BROKEN = {
 @pytest.mark.parametrize("name", BROKEN)
 def test_what_is_no_http2_ends_its_connection(name: str) -> None:
     async def ended() -> Wire:
-        relay = GrpcRelay("", "")
+        relay = GrpcRelay("", "", ())
         client, _ = joined(relay)
         relay.data_received(BROKEN[name])
         return client
@@ -208,7 +208,7 @@ def test_what_is_no_http2_ends_its_connection(name: str) -> None:
 
 @given(st.binary(max_size=400), CUTS)
 def test_garbage_raises_nothing(garbage: bytes, cuts: list[int]) -> None:
-    relay = GrpcRelay("", "")
+    relay = GrpcRelay("", "", ())
     client, _ = joined(relay)
     for piece in pieces(SETTINGS + garbage, cuts):
         if not client.closed:
@@ -225,7 +225,7 @@ def test_garbage_raises_nothing(garbage: bytes, cuts: list[int]) -> None:
 )
 def test_a_call_that_may_not_begin_never_reaches_triton(name: str, value: str, said: str) -> None:
     block = Encoder().encode([(":method", "POST"), (":path", INFER), (name, value)])
-    relay = GrpcRelay("", "")
+    relay = GrpcRelay("", "", ())
     client, server = joined(relay)
     begun = frame(http2.HEADERS, http2.END_HEADERS, 1, block)
     relay.data_received(SETTINGS + begun + data(1, message(), end=True))
@@ -235,7 +235,7 @@ def test_a_call_that_may_not_begin_never_reaches_triton(name: str, value: str, s
 
 def test_a_unary_call_that_its_client_leaves_is_not_cancelled() -> None:
     async def passed(first: bytes, then: bytes) -> list[tuple[int, int]]:
-        relay = GrpcRelay("", "")
+        relay = GrpcRelay("", "", ())
         _, server = joined(relay)
         relay.data_received(SETTINGS + opening(1, method="ModelInfer", grpc_timeout="1n") + data(1, first))
         headers = headers_of(frames(server.sent)[1][3])
@@ -256,7 +256,7 @@ def test_a_unary_call_that_its_client_leaves_is_not_cancelled() -> None:
 
 
 def test_who_does_not_read_is_not_read_from() -> None:
-    relay = GrpcRelay("", "")
+    relay = GrpcRelay("", "", ())
     client, server = joined(relay)
     behind = relay
     relay.pause_writing()
@@ -269,7 +269,7 @@ def test_who_does_not_read_is_not_read_from() -> None:
 
 
 def test_nothing_that_has_begun_waits_for_ever() -> None:
-    relay = GrpcRelay("", "")
+    relay = GrpcRelay("", "", ())
     client, _ = joined(relay)
     late = time.monotonic() + PATIENCE_S + 1
     assert relay.overdue(late)  # no preface
@@ -289,7 +289,7 @@ def test_nothing_that_has_begun_waits_for_ever() -> None:
 
 
 def test_a_message_larger_than_the_bound_is_refused_at_its_head() -> None:
-    relay = GrpcRelay("", "")
+    relay = GrpcRelay("", "", ())
     _, server = joined(relay)
     relay.data_received(SETTINGS + opening(1) + data(1, b"\0" + MOST_BYTES.to_bytes(4)))
     assert http2.RST_STREAM in [kind for kind, *_ in frames(server.sent)]
