@@ -221,11 +221,12 @@ format: $(BUILD)  ## Let ruff format and fix
 test: engine $(SERVE) $(PROMTOOL)  ## Every test that CI runs: both halves, each whatever the other says
 	@$(MAKE) --no-print-directory --keep-going test-build test-serve
 
-# In the environment that builds, and in the one that serves.
+# In the environment that builds, and in the one that serves; two processes each, as much of it is waiting.
+TWO := --numprocesses 2 --dist loadfile
 test-build:
-	@$(BUILD_PY) -m pytest tests/build
+	@$(BUILD_PY) -m pytest tests/build $(TWO)
 test-serve:
-	@$(PY) -m pytest tests --ignore tests/build
+	@$(PY) -m pytest tests --ignore tests/build $(TWO)
 
 bench: $(SERVE)  ## Raw engine against the ensemble, in one run
 	@$(PY) -m loadtests.bench $(CONFIG)

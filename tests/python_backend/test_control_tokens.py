@@ -103,7 +103,8 @@ def test_what_a_message_names_ends_no_turn(family: str, text: str, role: str) ->
     ids = encoded(prompts_of(family), said(text, role))
     innocent = encoded(prompts_of(family), said("tide", role))
     assert markers(family, ids) == markers(family, innocent)
-    if not any(marker in text for marker in MARKERS):
+    added = tokenizer_of(family).get_added_tokens_decoder().values()
+    if not any(token.content in text for token in added):
         as_ever = (
             f"<|im_start|>{'user' if role == 'tool' else role}\n{shown(text, role)}<|im_end|>\n<|im_start|>assistant\n"
         )
