@@ -132,7 +132,8 @@ $(CLIENTS): tests/real/requirements.txt tests/real/package.json | $(UV)
 	@mkdir -p $(@D)
 	@$(FIND_PYTHON) && grep -v '^#' $< | while read -r client; do name=$(@D)/$${client%%[=[]*}; \
 	  $(UV) venv --quiet --clear --python $$python $$name && \
-	  $(UV) pip install --no-config --quiet --python $$name/bin/python $(TORCH_FROM) $$client || exit 1; done
+	  $(UV) pip install --no-config --quiet --python $$name/bin/python $(TORCH_FROM) $${client#* alone } && \
+	  $(UV) pip install --no-config --quiet --python $$name/bin/python --no-deps $${client%% alone *} || exit 1; done
 	@cp tests/real/package.json $(@D) && npm install --prefix $(@D) --silent --no-audit --no-fund
 	@touch $@
 

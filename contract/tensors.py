@@ -1,14 +1,14 @@
 """The ensemble's tensors: names, dtypes and dims, as NVIDIA's inflight_batcher_llm ensemble has them.
 
 Source: TensorRT-LLM 1.2.1, triton_backend/all_models/inflight_batcher_llm/ensemble/config.pbtxt.
-Dims leave out the batch dimension, which is always 1: a prompt is [1, 1] on the wire.
+Dims leave out the batch dimension, which must be 1: a prompt is [1, 1] on the wire.
 """
 
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-MAX_BATCH_SIZE = 1
+MAX_BATCH_SIZE = 2**20  # for Triton: what comes as a batch reaches preprocess, whose refusal tells the way out
 ENSEMBLE_ALIAS = "ensemble"  # NVIDIA's clients ask for this model name
 
 

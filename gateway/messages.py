@@ -113,13 +113,13 @@ class Message:
                 return "stop_sequence" if self.answer.matched_stop else "end_turn"
 
     def _usage(self) -> dict[str, Any]:
-        """Tokens; what the prefix cache held is not told here, which is null and not 0."""
+        """Tokens; the input's are those that the prefix cache had not, and null is what the engine does not tell."""
         answer = self.answer
         counted: dict[str, Any] = {
-            "input_tokens": answer.prompt_tokens,
+            "input_tokens": answer.prompt_tokens - (answer.cached_tokens or 0),
             "output_tokens": answer.completion_tokens,
             "cache_creation_input_tokens": None,
-            "cache_read_input_tokens": None,
+            "cache_read_input_tokens": answer.cached_tokens,
         }
         reasoning = answer.reasoning_tokens
         return counted | ({"output_tokens_details": {"thinking_tokens": reasoning}} if reasoning else {})

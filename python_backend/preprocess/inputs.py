@@ -16,6 +16,7 @@ from contract.tensors import Decision
 Tensors = Mapping[str, npt.NDArray[Any]]
 
 _SAMPLING = frozenset(SamplingParams.__struct_fields__)
+_PROMPTS = ("text_input", "messages", "input_ids")
 _ALIASES = {tensor.name: tensor.alias_of for tensor in ALL_INPUTS if tensor.alias_of}
 
 
@@ -51,17 +52,18 @@ def read_prompt(tensors: Tensors) -> Prompt:
     Raises:
         InvalidRequest: naming the tensor.
     """
+    _refuse_a_batch(tensors)
     values = {name: _plain(name, array) for name, array in tensors.items()}
     _check_decided(values)
     _take_aliases(values)
     _drop_not_given(values)
-    given = [name for name in ("text_input", "messages", "input_ids") if name in values]
+    given = [name for name in _PROMPTS if name in values]
     if len(given) != 1:
         raise InvalidRequest(
             f"give exactly one of text_input, messages and input_ids, got {' and '.join(given) or 'none'}",
             field=given[1] if given else "text_input",
         )
-    for name in ("text_input", "messages", "input_ids"):
+    for name in _PROMPTS:
         if name in values and not values[name]:
             raise InvalidRequest("is empty", field=name)
     for name in ("stream_interval_ms", "timeout_ms"):
@@ -95,6 +97,17 @@ def read_prompt(tensors: Tensors) -> Prompt:
         bad_ids=_id_lists(values, "bad_words_list"),
         reasoning_tags=_tags(values.get("reasoning_tags", ())),
     )
+
+
+def _refuse_a_batch(tensors: Tensors) -> None:
+    """Triton has seen to it that all of them have the same number of rows."""
+    for name in (*_PROMPTS, *tensors):
+        if name in tensors and len(tensors[name]) > 1:
+            raise InvalidRequest(
+                f"{len(tensors[name])} prompts in one request, of shape {list(tensors[name].shape)}",
+                field=name,
+                fix="Send each in a request of its own, without waiting: the engine batches what runs at once",
+            )
 
 
 def _check_decided(values: Mapping[str, Any]) -> None:

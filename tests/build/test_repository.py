@@ -81,7 +81,7 @@ def test_tensors_are_the_contracts(repository: Path, model: str, view: View) -> 
     assert declared(config.output) == [
         (name, tensor.dtype, tensor.dims, False) for name, tensor in view.outputs.items()
     ]
-    assert config.max_batch_size == 1
+    assert config.max_batch_size > 1  # preprocess refuses a batch, and says what to do
 
 
 @pytest.mark.parametrize("ensemble", VIEWS)

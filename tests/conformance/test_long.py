@@ -67,7 +67,7 @@ def test_messages_streamed_are_unstreamed(anthropic: Anthropic, model: str, firs
     different = []
     for at, prompt in enumerate(PROMPTS[::2][first : first + BATCH]):
         body = asked(model, prompt, **choices[at % 4])
-        anthropic.messages.create(**body | {"max_tokens": 1})  # a prompt that is cached may turn at a near-tie too
+        anthropic.messages.create(**body)  # before it, the cache holds less of this prompt, and a near-tie may turn
         found, whole = said(streamed(anthropic, body)), said(anthropic.messages.create(**body))
         if found != whole:
             different.append((prompt, found, whole))

@@ -233,6 +233,16 @@ def test_a_unary_models_refusal_has_its_code(client: grpcclient.InferenceServerC
     assert refused.value.status() == "StatusCode.INVALID_ARGUMENT"
 
 
+@pytest.mark.parametrize("model", ["ensemble", "tensorrt_llm_bls", "tensorrt_llm", "tensorrt_llm_streaming"])
+def test_a_batch_is_refused_with_the_way_out(client: grpcclient.InferenceServerClient, model: str) -> None:
+    """As end_to_end_grpc_client sends it with --batch-inputs: [2, 1]."""
+    asked = end_to_end(False) if model in ("ensemble", "tensorrt_llm_bls") else core_model(False)
+    values = {name: np.concatenate([value, value]) for name, value in asked.items()}
+    said = r"(text_input|input_ids): 2 prompts in one request, of shape \[2, .\]\. Send each in a request of its own"
+    with pytest.raises(InferenceServerException, match=said):
+        stream(client, model, values)
+
+
 def test_many_unary_requests_run_at_once(client: grpcclient.InferenceServerClient, server: Running) -> None:
     """More than Triton's 32 threads: what the batch takes, runs."""
     values = as_tensors({"text_input": text(PROMPT), "max_tokens": int32(400)})

@@ -243,6 +243,28 @@ def test_reasoning(thinking: Any, kinds: list[str], size: int) -> None:
         assert block == expected
 
 
+@pytest.mark.parametrize(("cached", "told"), [(None, (9, None)), (0, (9, 0)), (8, (1, 8))])
+def test_what_the_cache_held_is_told_apart(cached: int | None, told: tuple[int, int | None]) -> None:
+    """As Anthropic counts: the input's tokens are those that no cache had."""
+
+    async def deltas() -> AsyncGenerator[Numbered, None]:
+        yield 0, Delta("Hi", num_input_tokens=9, output_ids=(1,))
+        yield 0, Delta(finish_reason="stop", num_input_tokens=9, num_output_tokens=1, num_cached_tokens=cached)
+
+    def message() -> Message:
+        return Message(MessagesBody.model_validate(body()), [], Answer(), "msg_1")
+
+    async def end() -> str:
+        *_, last = [chunk async for chunk in message().chunks(deltas(), Journey())]
+        return last.decode()
+
+    whole = json.loads(asyncio.run(message().whole(deltas(), Journey())))
+    told_last = next(event for event in asyncio.run(end()).split("\n\n") if event.startswith("event: message_delta"))
+    for usage in (whole["usage"], json.loads(told_last.partition("data: ")[2])["usage"]):
+        assert (usage["input_tokens"], usage["cache_read_input_tokens"]) == told
+        assert usage["cache_creation_input_tokens"] is None
+
+
 FIELD = {
     "text_delta": "text",
     "thinking_delta": "thinking",

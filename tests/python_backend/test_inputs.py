@@ -172,6 +172,14 @@ def test_top_p_of_zero_beside_top_k_is_not_given() -> None:
     assert read({"top_p": 0.0, "top_k": 50}) == read({"top_k": 50})
 
 
+@pytest.mark.parametrize(("rows", "field"), [([[b"a"], [b"b"]], "text_input"), ([[b"a"]], "max_tokens")])
+def test_a_batch_is_refused_with_the_way_out(rows: list[list[bytes]], field: str) -> None:
+    tensors = {"max_tokens": np.array([[2], [2]], dtype=np.int32), "text_input": np.array(rows, dtype=object)}
+    with pytest.raises(InvalidRequest, match="Send each in a request of its own") as refused:
+        read_prompt(tensors)
+    assert refused.value.field == field
+
+
 def test_an_older_name_must_agree_with_the_newer() -> None:
     assert read({"seed": 7, "random_seed": 7}).sampling.seed == 7
     with pytest.raises(InvalidRequest, match="random_seed: must agree with seed"):

@@ -46,3 +46,41 @@ def test_guidellm(real: Running, tmp_path: Path) -> None:
         "errored": 0,
         "incomplete": 0,
     }
+
+
+@pytest.mark.parametrize(
+    ("backend", "more"),
+    [
+        ("sglang-oai-chat", {"separate_reasoning": True, "tools": []}),
+        ("sglang-oai", {"stream_options": {"continuous_usage_stats": True, "include_usage": False}}),
+        ("vllm-chat", {"top_k": -1}),
+        ("vllm", {"min_p": 0}),
+        ("lmdeploy", {}),
+        ("trt", {}),
+    ],
+)
+def test_sglang(real: Running, tmp_path: Path, backend: str, more: dict[str, object]) -> None:
+    """Each asks past the model's end of text, with what --extra-request-body puts beside it; one asks Triton itself."""
+    report = tmp_path / "report.jsonl"
+    own = backend == "trt"
+    counted = {} if own else {"stream_options": {"continuous_usage_stats": True}}
+    options = {
+        "backend": backend,
+        "base-url": f"http://127.0.0.1:{real.spec.ports.http}" if own else origin(real),
+        "model": real.spec.name,
+        "tokenizer": TOKENIZER,
+        "dataset-name": "random-ids",
+        "random-input-len": "20",
+        "random-output-len": "12",
+        "random-range-ratio": "1",
+        "num-prompts": "4",
+        "max-concurrency": "2",
+        "extra-request-body": json.dumps(counted | more),
+        "output-file": str(report),
+    }
+    words = [word for name, value in options.items() for word in (f"--{name}", value)]
+    said([installed("sglang/bin/python"), "-m", "sglang.bench_serving", *words, "--output-details"], tmp_path)
+    found = json.loads(report.read_text())
+    assert (found["completed"], found["errors"]) == (4, [""] * 4)
+    assert found["output_lens"] == [12] * 4
+    assert all(found["generated_texts"])
