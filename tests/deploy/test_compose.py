@@ -74,6 +74,13 @@ def test_ours_are_confined(composed: tuple[str, dict[str, Any]]) -> None:
         assert writable == {"engine": {"/state", engines}, "install": {"/state"}}.get(name, set())
 
 
+def test_the_gateway_may_wait_as_long_as_the_server_loads(composed: tuple[str, dict[str, Any]]) -> None:
+    """Or up --wait fails on a gateway that is found ill before there is a model behind it."""
+    case, file = composed
+    starts = {file["services"][name]["healthcheck"]["start_period"] for name in ("server", "gateway")}
+    assert starts == {"1m0s" if case == "cpu" else "30m0s"}
+
+
 def test_nothing_is_published_and_all_that_the_spec_does_not_place_is_on_loopback(
     composed: tuple[str, dict[str, Any]],
 ) -> None:
