@@ -73,7 +73,9 @@ $(SERVE): pyproject.toml uv.lock | $(UV)
 $(BUILD): pyproject.toml uv.lock | $(UV)
 	@$(FIND_PYTHON) && \
 	  UV_PROJECT_ENVIRONMENT=.venv-build $(UV) sync --frozen --quiet --inexact --group build --python $$python
-	@$(UV) pip install --no-config --quiet --no-deps --python $(BUILD_PY) $(TORCH_FROM) $(TORCH)
+	@install="$(UV) pip install --no-config --quiet --python $(BUILD_PY)"; \
+	  $$install --no-deps $(TORCH_FROM) $(TORCH)+cpu 2>&- || \
+	  { echo "No CPU build of torch is to be had for this Python: PyPI's, with CUDA, gigabytes, once"; $$install $(TORCH); }
 	@touch $@
 endif
 
