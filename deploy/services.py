@@ -8,7 +8,7 @@ from typing import Any
 from contract.address import address, is_loopback, refuse_strangers
 from contract.cluster import Cluster
 from contract.errors import SpecError
-from contract.laid_over import BUILD, GATEWAY, SERVER, requirements
+from contract.laid_over import BUILD, GATEWAY, SERVER, WHEEL, requirements
 from contract.manifest import engines_root
 from contract.spec import HUB_CACHE, Deployment, HubSource, PathSource
 from deploy import images
@@ -168,7 +168,7 @@ def laid_over(image: Image, pyproject: Path, gateway: bool = False) -> str:
     """
     if not image.packages:
         return ""
-    names = (*SERVER, *(() if image.triton else ("nvidia-pytriton",)), *(GATEWAY if gateway else ()))
+    names = (*SERVER, *(() if image.triton else WHEEL), *(GATEWAY if gateway else ()))
     return "".join(f"{line}\n" for line in (*requirements(pyproject, names), *image.lacks))
 
 
