@@ -15,7 +15,7 @@ BUILD := $(if $(OVER),.venv-image,.venv-build)/.ready
 PY := $(SERVE:.ready=bin/python)
 BUILD_PY := $(BUILD:.ready=bin/python)
 TORCH := torch==2.13.0
-# pip's find-links, where set, has torch's CPU build; elsewhere PyTorch's own CPU index does.
+# pip's find-links, where set, has torch's CPU build; elsewhere PyTorch's own CPU index does. For a Python that it lacks: PyPI's.
 TORCH_FROM := $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS),--torch-backend cpu)
 # Open WebUI, in an environment of its own; pyproject.toml keeps torch out of it too, which it needs for nothing here.
 OPEN_WEBUI := 0.12.4
