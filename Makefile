@@ -15,7 +15,7 @@ BUILD := $(if $(OVER),.venv-image,.venv-build)/.ready
 PY := $(SERVE:.ready=bin/python)
 BUILD_PY := $(BUILD:.ready=bin/python)
 TORCH := torch==2.13.0
-# pip's find-links, where set, has torch's CPU build; elsewhere PyTorch's own CPU index does.
+# pip's find-links, where set, has torch's CPU build; elsewhere PyTorch's own CPU index does. For a Python that it lacks: PyPI's.
 TORCH_FROM := $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS),--torch-backend cpu)
 # Open WebUI, in an environment of its own; pyproject.toml keeps torch out of it too, which it needs for nothing here.
 OPEN_WEBUI := 0.12.4
@@ -73,7 +73,9 @@ $(SERVE): pyproject.toml uv.lock | $(UV)
 $(BUILD): pyproject.toml uv.lock | $(UV)
 	@$(FIND_PYTHON) && \
 	  UV_PROJECT_ENVIRONMENT=.venv-build $(UV) sync --frozen --quiet --inexact --group build --python $$python
-	@$(UV) pip install --no-config --quiet --no-deps --python $(BUILD_PY) $(TORCH_FROM) $(TORCH)
+	@install="$(UV) pip install --no-config --quiet --python $(BUILD_PY)"; \
+	  $$install --no-deps $(TORCH_FROM) $(TORCH)+cpu 2>&- || \
+	  { echo "No CPU build of torch is to be had for this Python: PyPI's, with CUDA, gigabytes, once"; $$install $(TORCH); }
 	@touch $@
 endif
 

@@ -11,6 +11,12 @@ from contract.images import LACKS
 
 SERVER = ("msgspec", "psutil", "pydantic", "pyyaml", "rich", "tritonclient", "typer")
 GATEWAY = ("backports.zstd", "httptools", "jinja2", "prometheus-client", "starlette", "uvicorn", "uvloop")
+WHEEL = (
+    "hpack",
+    "httptools",
+    "nvidia-pytriton",
+    "uvloop",
+)  # where the image has no Triton: the wheel's, and its filter
 BUILD = ("gguf", "modelscope-hub", "safetensors")
 _LOAD = ("jsonschema-rs", "locust")
 

@@ -8,7 +8,7 @@ from typing import Any
 from contract.address import address, is_loopback, refuse_strangers
 from contract.cluster import Cluster
 from contract.errors import SpecError
-from contract.laid_over import BUILD, GATEWAY, SERVER, requirements
+from contract.laid_over import BUILD, GATEWAY, SERVER, WHEEL, requirements
 from contract.manifest import engines_root
 from contract.spec import HUB_CACHE, Deployment, HubSource, PathSource
 from deploy import images
@@ -168,7 +168,7 @@ def laid_over(image: Image, pyproject: Path, gateway: bool = False) -> str:
     """
     if not image.packages:
         return ""
-    names = (*SERVER, *(() if image.triton else ("nvidia-pytriton",)), *(GATEWAY if gateway else ()))
+    names = (*SERVER, *(() if image.triton else WHEEL), *(GATEWAY if gateway else ()))
     return "".join(f"{line}\n" for line in (*requirements(pyproject, names), *image.lacks))
 
 
@@ -210,7 +210,7 @@ def _server(spec: Deployment, site: Site, image: Image, install: Service, head: 
         gpus=_gpus(spec),
         cpus=0 if on_gpus(spec) else spec.engine.threads,
         shm=_shm(spec),
-        health=Health((_PYTHON, "-m", "serving", "status", SPEC), start_s=1800 if on_gpus(spec) else 60),
+        health=Health((_PYTHON, "-m", "serving", "status", SPEC), start_s=_start_s(spec)),
         stop_s=60,  # 30 s for what runs, then Triton's own exit
         after={install.name: "service_completed_successfully"},
         workdir=CODE,
@@ -250,6 +250,7 @@ def _rdma(spec: Deployment) -> dict[str, Any]:
 
 def _gateway(spec: Deployment, site: Site, install: Service) -> Service:
     url = f"http://{address(spec.gateway.host, spec.ports.gateway)}/health/ready"
+    ready = (_PYTHON, "-c", f"from urllib.request import urlopen; urlopen({json.dumps(url)}, timeout=8)")
     return Service(
         name="gateway",
         image=install.image,
@@ -259,9 +260,7 @@ def _gateway(spec: Deployment, site: Site, install: Service) -> Service:
         scratch=(_SCRATCH,),
         secrets={"api_keys": (site.root / spec.gateway.keys).resolve()} if spec.gateway.keys else {},
         user=site.user,
-        health=Health(
-            (_PYTHON, "-c", f"from urllib.request import urlopen; urlopen({json.dumps(url)}, timeout=8)"), start_s=60
-        ),
+        health=Health(ready, start_s=_start_s(spec)),  # ready when the server is
         stop_s=45,  # 30 s for what runs
         after={install.name: "service_completed_successfully", "server": "service_started"},
         workdir=CODE,
@@ -286,6 +285,11 @@ def _gpus(spec: Deployment) -> int:
     """Of one machine."""
     every = spec.cluster.gpus_per_node if spec.cluster else spec.engine.parallel.gpus
     return every if on_gpus(spec) else 0
+
+
+def _start_s(spec: Deployment) -> int:
+    """How long a model may load."""
+    return 1800 if on_gpus(spec) else 60
 
 
 def _shm(spec: Deployment) -> str:

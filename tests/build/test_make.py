@@ -28,6 +28,22 @@ def test_both_halves_of_the_tests_run_and_a_failure_is_the_end(
     assert run.returncode == code  # make's own for a recipe that failed
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_torch_is_the_cpu_build_or_where_none_is_for_this_python_pypis_with_what_it_needs(
+    there: bool, tmp_path: Path
+) -> None:
+    asked, ready, uv = tmp_path / "asked", tmp_path / ".ready", tmp_path / "uv"
+    refuses = "" if there else 'case "$*" in *+cpu) echo no wheel >&2; exit 1;; esac\n'
+    uv.write_text(f'#!/bin/sh\necho "$@" >> {asked}\n{refuses}')
+    uv.chmod(0o755)
+    run = make(str(ready), f"BUILD={ready}", f"UV={uv}")
+    torch = [line.split() for line in asked.read_text().splitlines() if "torch" in line]
+    assert run.returncode == 0 and ready.exists()
+    assert torch[0][-1].endswith("+cpu") and "--no-deps" in torch[0]
+    assert len(torch) == (1 if there else 2) and ("No CPU build of torch" in run.stdout) is not there
+    assert there or (torch[1][-1] == torch[0][-1].removesuffix("+cpu") and "--no-deps" not in torch[1])
+
+
 def test_where_tensorrt_llm_is_the_environment_is_made_over_it_and_not_from_the_lock() -> None:
     there = make("--dry-run", "serve", "engine", PYTHONPATH=str(CODE / "tests" / "doubles")).stdout
     assert "-m build.laid_over .venv-image" in there

@@ -1,15 +1,18 @@
 """Docker Compose itself reads the rendered file, by its specification's schema, and finds in it what was meant."""
 
+import ast
 import json
+import sys
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from deploy.images import server_image
+from deploy.images import SERVERS, Image, server_image
 from deploy.render import render
-from deploy.services import building, serving
+from deploy.services import building, laid_over, serving
 from tests.deploy.cases import CASES, CODE, TORCH, cpu, files, gpu, site
 from tests.deploy.tools import COMPOSE, run, write
 
@@ -72,6 +75,29 @@ def test_ours_are_confined(composed: tuple[str, dict[str, Any]]) -> None:
         assert service["security_opt"] == ["no-new-privileges:true"]
         writable = {mount["target"] for mount in service["volumes"] if not mount.get("read_only")}
         assert writable == {"engine": {"/state", engines}, "install": {"/state"}}.get(name, set())
+
+
+def test_the_gateway_may_wait_as_long_as_the_server_loads(composed: tuple[str, dict[str, Any]]) -> None:
+    """Or up --wait fails on a gateway that is found ill before there is a model behind it."""
+    case, file = composed
+    starts = {file["services"][name]["healthcheck"]["start_period"] for name in ("server", "gateway")}
+    assert starts == {"1m0s" if case == "cpu" else "30m0s"}
+
+
+@pytest.mark.parametrize("image", [image for images in SERVERS.values() for image in images if image.packages], ids=str)
+def test_what_serves_finds_all_that_it_imports(image: Image) -> None:
+    """None of it is left to what an image happens to have."""
+    rooms = [CODE / "serving", *([] if image.triton else [CODE / "serving" / "filter"])]
+    trees = [ast.parse(path.read_text()) for room in rooms for path in room.glob("*.py") if path.stem != "on_ray"]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
+    modules = {name.partition(".")[0] for name in names} - {"google", "grpc"}  # tritonclient's own
+    theirs = {name for name in modules - set(sys.stdlib_module_names) if not (CODE / name).is_dir()}
+    distributions = packages_distributions()
+    lines = laid_over(image, CODE / "pyproject.toml").lower().splitlines()
+    lacking = {name for name in theirs if not any(line.startswith(distributions[name][0].lower()) for line in lines)}
+    assert not lacking
 
 
 def test_nothing_is_published_and_all_that_the_spec_does_not_place_is_on_loopback(

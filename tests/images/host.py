@@ -17,15 +17,17 @@ import json, os, sys, sysconfig
 get = sysconfig.get_config_var
 folders = [get("LIBDIR"), os.path.join(get("LIBDIR"), get("MULTIARCH") or "")]
 libraries = [path for folder in folders if os.path.exists(path := os.path.join(folder, "libpython3.12.so.1.0"))]
-print(json.dumps([os.path.realpath(sys._base_executable), sysconfig.get_path("stdlib"), *libraries[:1]]))
+folders = [sysconfig.get_path("stdlib"), sysconfig.get_path("include")]
+print(json.dumps([os.path.realpath(sys._base_executable), *folders, *libraries[:1]]))
 """
 
 
 class Python(NamedTuple):
-    """An interpreter: its program, the folder of its modules, its shared library."""
+    """An interpreter: its program, the folders of its modules and of its headers, its shared library."""
 
     program: str
     modules: str
+    headers: str
     library: str
 
 
@@ -63,7 +65,7 @@ def find_python() -> Python | None:
     pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
     for program in (shutil.which("python3.12"), *map(str, sorted(pyenv.glob("3.12*/bin/python3.12"))), _uv_python()):
         said = _said(program, "-I", "-c", _ASK) if program else ""
-        if said and len(found := json.loads(said)) == 3:
+        if said and len(found := json.loads(said)) == 4:
             return Python(*found)
     return None
 

@@ -14,8 +14,11 @@ SPEAKING = "/opt/double/engine"
 # Debian packages whose programs every image has, as Ubuntu or Debian itself does.
 _PROGRAMS = (
     *("bash", "coreutils", "dash", "debianutils", "diffutils", "findutils", "grep", "gzip", "hostname", "libc-bin"),
-    *("login", "mawk", "mount", "ncurses-bin", "perl-base", "procps", "sed", "tar", "util-linux"),
+    *("login", "mawk", "mount", "ncurses-bin", "openssl", "perl-base", "procps", "sed", "tar", "util-linux"),
 )
+# What the images that compile have from Debian's gcc and binutils.
+_COMPILER = ("as", "ld", "ld.bfd", "gcc*", "g++*", "x86_64-linux-gnu-*")
+_COMPILED_WITH = ("/usr/include", "/usr/lib/gcc", "/usr/libexec/gcc")
 _FOLDERS = (
     *(
         "dev",
@@ -40,7 +43,11 @@ _TRITON = "nvidia-pytriton==0.7.0"
 _SPEAKERS = ("openvino==2026.4.1", "openvino-genai==2026.4.1.0", "openvino-tokenizers==2026.4.1.0", "msgspec==0.22.0")
 _IMPORTED = """
 import importlib, importlib.util
-names = ("openai", "pip._internal.cli.main", "transformers.models.auto", "transformers.tokenization_utils_fast", "venv")
+names = (
+    *("openai", "pip._internal.cli.main", "transformers.models.auto", "transformers.tokenization_utils_fast", "venv"),
+    *("torch._inductor.compile_fx", "vllm.v1.engine.async_llm", "vllm.v1.worker.cpu_worker"),
+    *("vllm.v1.worker.cpu_model_runner", "vllm.model_executor.models.llama"),
+)
 for name in names:
     if importlib.util.find_spec(name.partition(".")[0]):
         importlib.import_module(name)
@@ -71,6 +78,8 @@ def make(recipe: Recipe, root: Path) -> None:
         subprocess.CalledProcessError: a package is not to be had; uv's words are on the terminal.
     """
     _debian(recipe, root)
+    if recipe.compiles:
+        _compiler(root)
     _python(recipe, root)
     if recipe.venv:
         _run(root, f"{recipe.python}/bin/python3.12", "-m", "venv", "--without-pip", recipe.venv)
@@ -130,6 +139,15 @@ def _debian(recipe: Recipe, root: Path) -> None:
         (root / "etc" / name).write_text("".join(f"{line}\n" for line in lines))
 
 
+def _compiler(root: Path) -> None:
+    """This Debian's C and C++ compiler; nothing where it has none."""
+    for path in sorted(found for pattern in _COMPILER for found in Path("/usr/bin").glob(pattern)):
+        shutil.copy2(path, root / "usr" / "bin" / path.name, follow_symlinks=False)
+    for folder in map(Path, _COMPILED_WITH):
+        if folder.exists():
+            shutil.copytree(folder, _within(root, str(folder)), symlinks=True, copy_function=_link)
+
+
 def _listed(names: tuple[str, ...]) -> Iterator[Path]:
     """The programs of these packages, each once: what /bin has is /usr/bin's."""
     run = subprocess.run(["dpkg-query", "--listfiles", *names], capture_output=True, text=True, check=False)
@@ -152,6 +170,8 @@ def _python(recipe: Recipe, root: Path) -> None:
         return [it for it in names if it in left_out or it.startswith("config-")] if folder == found.modules else []
 
     shutil.copytree(found.modules, home / "lib" / "python3.12", ignore=ignored, symlinks=True, copy_function=_link)
+    if recipe.compiles:
+        shutil.copytree(found.headers, home / "include" / "python3.12")
     if packages(recipe) == UBUNTU:  # this Python, which is not Ubuntu's, looks for it here
         _within(root, UBUNTU).mkdir(parents=True)
         (home / "lib" / "python3.12" / "site-packages").symlink_to(UBUNTU)

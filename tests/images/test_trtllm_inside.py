@@ -4,6 +4,7 @@ The image has no make: here it is this machine's, where apt-get would have put o
 """
 
 import shutil
+import signal
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -48,7 +49,8 @@ def test_make_engine_and_make_serve(tmp_path: Path) -> None:
         shutil.copy(CODE / name, root)
     config, spec = deployment(root)
     words = f"--rm --gpus all --network host --ipc host --volume {root}:{root} --workdir {root}"
-    lent = f"--init --volume {CODE}:{CODE}:ro --volume {MAKE}:/usr/bin/make:ro"
+    engines = (CODE / "engines").resolve()  # a worktree has but a link to them
+    lent = f"--init --volume {CODE}:{CODE}:ro --volume {engines}:{engines}:ro --volume {MAKE}:/usr/bin/make:ro"
     script = f"make engine CONFIG={config} && exec make serve CONFIG={config}"
     service, _ = docker.service([*words.split(), *lent.split(), PINNED, "bash", "-c", script])
     log = tmp_path / "log"
@@ -68,7 +70,10 @@ def test_make_engine_and_make_serve(tmp_path: Path) -> None:
         answer = openai.chat.completions.create(model=spec.name, messages=question, max_tokens=8)  # type: ignore[arg-type]
         assert answer.choices[0].message.content
         down = container.execute(("make", "down", f"CONFIG={config}"), 90)
-        assert down.returncode == 0, down.stderr
+        assert "draining" in down.stdout
+        assert down.returncode in (0, -signal.SIGKILL), (
+            down.stderr
+        )  # the container ends with make serve, and it with that
         for _ in until(60, "make serve to end"):
             if ended:
                 break

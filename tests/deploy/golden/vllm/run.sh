@@ -113,7 +113,7 @@ podman run --detach --restart=unless-stopped \
   --volume /srv/conch/keys:/run/secrets/api_keys:ro \
   --tmpfs /tmp:exec,mode=1777 \
   --health-cmd '/state/venv/bin/python -c '"'"'from urllib.request import urlopen; urlopen("http://127.0.0.1:9000/health/ready", timeout=8)'"'"'' \
-  --health-start-period 60s \
+  --health-start-period 1800s \
   --health-interval 15s \
   --health-timeout 10s \
   --health-retries 3 \
