@@ -3,6 +3,7 @@
 import json
 import secrets
 import struct
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,12 +15,29 @@ CANARY = "canary"
 ADMIN = "admin"
 ABORTS = "aborts.sock"  # takes datagrams that say which request the engine is to stop
 ABORT = struct.Struct("<Q")  # one of them
+_COUNT_BITS = 40
 ABORT_KEY = "conch_key"  # the parameter, or header, that gives a request the key by which it will be stopped
 
 
 def new_abort_key() -> int:
     """A key that nobody guesses; Triton carries it as a signed number of 64 bits."""
     return secrets.randbits(62) | 1 << 62
+
+
+def key_of(whose: int, number: int) -> int:
+    """The key of a stream that the engine's stage counts, less than any abort key: it tells whose the stream is."""
+    return whose << _COUNT_BITS | number
+
+
+def whose(key: int) -> int:
+    """What the streams of one client share; every abort key is somebody else's."""
+    return key >> _COUNT_BITS
+
+
+def whose_of(request_id: str) -> int:
+    """Of 22 bits, the number of the client that a request's id names before its last point; 0 where it names none."""
+    client = request_id.rpartition(".")[0]
+    return zlib.crc32(client.encode()) & 0x3FFFFF if client else 0
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ class EngineRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     canary: bool = False  # the supervisor's own probe: admitted over the limits, kept out of the metrics
     with_prompt: bool = False  # the whole answer begins with the prompt
     key: int = 0  # what the stream shall be known by; 0: the engine's stage chooses
+    whose: int = 0  # a number that the requests of one client share; 0: of nobody in particular
     tokenized: Tokenized | None = None  # instead of an answer: no engine takes this request
 
 

@@ -24,6 +24,7 @@ class Ask:
     prompt_bytes: int
     prompt_tokens: int | None = None  # where the client counted them itself
     context_may_end: bool = False  # max_tokens is a bound: an answer that the context ends is one too
+    client: str = ""  # what its id begins with: whose it is, for engines to let clients take turns
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from hashlib import blake2s
 from uuid import uuid4
 
 from clients.request import Delta
@@ -32,6 +33,7 @@ async def generate(
         RequestError: refused, failed or late; nothing runs on.
     """
     deadline = journey.began + timeout_s if timeout_s is not None else None
+    asks = [replace(ask, client=_client_of(journey.key)) for ask in asks]
     load = sum((_load(backend, ask) for ask in asks), Load())
     ticket = await backend.admission.admit(journey.key, load, deadline)
     journey.admitted = time.monotonic()
@@ -80,7 +82,9 @@ async def _one(backend: Backend, ask: Ask, deadline: float | None, number: int =
             raise DeadlineExceeded("the deadline passed before the request could start", field="timeout_ms")
         inputs, timeout_s = {**inputs, "timeout_ms": max(1, round(left_s * 1000))}, left_s + _GRACE_S
     finished = False
-    deltas = backend.client.deltas(inputs, timeout_s=timeout_s, request_id=uuid4().hex, outputs=ask.outputs)
+    deltas = backend.client.deltas(
+        inputs, timeout_s=timeout_s, request_id=ask.client + uuid4().hex, outputs=ask.outputs
+    )
     async with aclosing(deltas):
         async for delta in deltas:
             finished = bool(delta.finish_reason)
@@ -117,6 +121,11 @@ async def _several(backend: Backend, asks: Sequence[Ask], deadline: float | None
         for task in pumps:
             task.cancel()
         await asyncio.gather(*pumps, return_exceptions=True)
+
+
+def _client_of(key: str) -> str:
+    """What the ids of one API key's requests begin with."""
+    return f"{blake2s(key.encode(), digest_size=4).hexdigest()}." if key else ""
 
 
 def _load(backend: Backend, ask: Ask) -> Load:

@@ -8,7 +8,7 @@ import triton_python_backend_utils as pb_utils
 
 from contract.errors import InvalidRequest, Overloaded, RequestError
 from contract.sampling import SamplingParams, check_supported, without_answer
-from contract.stage import StageConfig
+from contract.stage import StageConfig, key_of
 from contract.tensors import ENGINE_DELTA, ENGINE_REQUEST, FinishReason
 from contract.wire import TOKENIZE, EngineDelta, EngineRequest, Opening, pack, unpack_request
 from python_backend.backchannel import AbortListener
@@ -74,7 +74,7 @@ class TritonPythonModel:
         self._admit(message, sampling)
         sampling = with_grammar(sampling, self._engine.features)
         self._next_key += 1
-        key = message.key or self._next_key
+        key = message.key or key_of(message.whose, self._next_key)
         if key in self._outbox:
             raise InvalidRequest("this key has a request in flight")
         opening = Opening(

@@ -1,15 +1,18 @@
-"""An engine behind a gate: requests that must be looked at first wait outside, the others pass at once."""
+"""An engine behind a gate: requests that must be looked at first wait outside, the others pass at once.
+
+Outside, clients take turns: one with many guides that take long holds another's up by one of them.
+"""
 
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Sequence
-from queue import SimpleQueue
 from typing import Protocol
 
 import msgspec
 
 from contract.errors import Unavailable
 from contract.sampling import SamplingParams
+from contract.stage import whose
 from contract.tensors import FinishReason
 from python_backend.protocol import Engine, Output, Sink, Stats
 
@@ -35,8 +38,10 @@ class GatedEngine:
         self._engine = engine
         self._inspector = inspector
         self._waiting: OrderedDict[int, tuple[list[int], SamplingParams]] = OrderedDict()
-        self._arrived: SimpleQueue[int | None] = SimpleQueue()
-        self._lock = threading.Lock()  # of _waiting
+        self._turns: OrderedDict[int, deque[int]] = OrderedDict()  # keys by whose they are; the first client is next
+        self._served = 0  # the client that had the last turn
+        self._ended = False
+        self._lock = threading.Condition()  # of the three
         self._sinking = threading.Lock()  # outputs come from two threads
         self.name, self.features = engine.name, engine.features
 
@@ -59,7 +64,8 @@ class GatedEngine:
             return
         with self._lock:
             self._waiting[key] = (input_ids, sampling)
-        self._arrived.put(key)
+            self._turns.setdefault(whose(key), deque()).append(key)
+            self._lock.notify()
 
     def abort(self, key: int) -> None:
         """Stop a request on either side of the gate."""
@@ -77,13 +83,29 @@ class GatedEngine:
 
     def stop(self) -> None:
         """End both."""
-        self._arrived.put(None)
+        with self._lock:
+            self._ended = True
+            self._lock.notify()
         self._thread.join(timeout=5)
         self._inspector.stop()
         self._engine.stop()
 
+    def _next(self) -> int | None:
+        """The key whose turn it is, once there is one; None in the end."""
+        with self._lock:
+            if self._served in self._turns:
+                self._turns.move_to_end(self._served)
+            self._lock.wait_for(lambda: self._turns or self._ended)
+            if self._ended:
+                return None
+            self._served, keys = next(iter(self._turns.items()))
+            key = keys.popleft()
+            if not keys:
+                del self._turns[self._served]
+            return key
+
     def _run(self) -> None:
-        while (key := self._arrived.get()) is not None:
+        while (key := self._next()) is not None:
             with self._lock:
                 request = self._waiting.get(key)
             if request is None:  # it left meanwhile

@@ -10,6 +10,7 @@ import triton_python_backend_utils as pb_utils
 
 from contract.errors import RequestError, Unavailable
 from contract.nvidia import model_names
+from contract.stage import whose_of
 from contract.tensors import ENGINE_REQUEST
 from contract.wire import TOKENIZE, EngineRequest, pack
 from python_backend.preprocess.inputs import read_prompt
@@ -78,4 +79,5 @@ class TritonPythonModel:
             canary=bool(self._canary) and secrets.compare_digest(request_id.encode(), self._canary.encode()),
             with_prompt=prompt.with_prompt,
             key=abort_key(parameters),
+            whose=whose_of(request_id),
         )

@@ -59,10 +59,12 @@ def synthetic(
 
 
 @contextmanager
-def smollm2(root: Path, *, gateway: bool = False, canaries: bool = False) -> Iterator[Running]:
+def smollm2(
+    root: Path, *, gateway: bool = False, canaries: bool = False, keys: Path | None = None
+) -> Iterator[Running]:
     """The default deployment's engine, as make engine left it; without canaries its batches are the test's alone."""
     spec = on_free_ports(load_spec(DEFAULT))
-    spec = spec.model_copy(update={"gateway": spec.gateway.model_copy(update={"enabled": gateway})})
+    spec = spec.model_copy(update={"gateway": spec.gateway.model_copy(update={"enabled": gateway, "keys": keys})})
     (root / "engines").mkdir(exist_ok=True)
     (root / "engines" / spec.name).symlink_to(CODE / "engines" / spec.name)
     write_repository(root, spec, root / "engines" / spec.name / "current")

@@ -1,12 +1,16 @@
 """Guided answers of the real model, and guides that its engine cannot take."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.gateway.conftest import CHAT, RESPONSES, TEXT, user
+from tests.e2e.servers import metric, smollm2
+from tests.gateway.conftest import CHAT, RESPONSES, TEXT, client, until, user
+from tests.gateway.test_keys import new_key
 
 CITY: dict[str, Any] = {"type": "string", "maxLength": 20}
 PLACE = {"type": "object", "properties": {"city": CITY}, "required": ["city"], "additionalProperties": False}
@@ -141,3 +145,19 @@ def test_log_probabilities(http: httpx.Client) -> None:
     choice = http.post(TEXT, json=body).json()["choices"][0]
     assert "".join(choice["logprobs"]["tokens"]) == choice["text"]
     assert len(choice["logprobs"]["token_logprobs"]) == 8
+
+
+def test_one_keys_slow_guides_hold_another_up_by_one(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    ann, ben = (f"Bearer {new_key(file, name)}" for name in ("ann", "ben"))
+    with smollm2(tmp_path, gateway=True, keys=file) as server, ThreadPoolExecutor() as pool:
+
+        def ask(key: str, regex: str) -> httpx.Response:
+            with client(server, authorization=key) as http:
+                return chat(http, guided_regex=regex, max_tokens=4)
+
+        slow = [pool.submit(ask, ann, f"((a{{0,300}}){{0,300}}){number}") for number in range(3)]
+        until(lambda: sum(metric(server, "conch_requests_waiting").values()) == 3)
+        assert ask(ben, "[0-9]{3}").status_code == 200
+        assert sum(each.done() for each in slow) <= 1
+        assert {each.result().status_code for each in slow} == {400}

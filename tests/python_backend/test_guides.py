@@ -10,6 +10,7 @@ import pytest
 
 from contract.errors import Unavailable
 from contract.sampling import SamplingParams
+from contract.stage import key_of, new_abort_key, whose, whose_of
 from contract.tensors import FinishReason
 from python_backend import guides
 from python_backend.gate import GatedEngine
@@ -142,3 +143,23 @@ def test_nobody_waits_for_a_slow_guide_but_guides(gated: tuple[GatedEngine, Coll
     assert outputs.ended(1).finish == FinishReason.CANCELLED
     assert outputs.ended(2).finish == FinishReason.LENGTH
     assert engine.stats().waiting == 0
+
+
+def test_clients_take_turns(gated: tuple[GatedEngine, Collected]) -> None:
+    engine, outputs = gated
+    greedy, modest = whose_of("greedy.1"), whose_of("modest.1")
+    slow = [key_of(greedy, number) for number in range(3)]
+    for key in slow:
+        engine.submit(key, [65], asking("regex", f"{SLOW}{key}"))
+    engine.submit(key_of(modest, 9), [65], asking("regex", "d+"))
+    assert outputs.ended(key_of(modest, 9)).finish == FinishReason.LENGTH
+    assert engine.stats().waiting == 2
+    for key in slow[1:]:
+        engine.abort(key)
+    assert outputs.ended(slow[0]).finish == FinishReason.ERROR
+
+
+def test_whose_a_key_is() -> None:
+    assert whose(key_of(whose_of("ann.1"), 7)) == whose_of("ann.2") != whose_of("ben.1")
+    assert whose_of("no-client") == whose_of("") == 0
+    assert key_of(whose_of("ann.1"), 1 << 39) < 1 << 62 <= new_abort_key()
