@@ -1,4 +1,4 @@
-"""Hugging Face's own greedy answers, from the environment that has torch."""
+"""Hugging Face's own greedy answers and scores, from the environment that has torch."""
 
 import json
 import subprocess
@@ -30,3 +30,22 @@ def greedy(checkpoints: list[Path], prompts: list[list[int]], tokens: int) -> li
     asked = json.dumps([prompts, tokens])
     said = subprocess.run(command, input=asked, capture_output=True, text=True, check=True).stdout
     return [json.loads(line) for line in said.splitlines()]
+
+
+_SCORES = """
+import json, sys, torch
+from transformers import AutoModelForCausalLM
+model = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=torch.float32).eval()
+ids = torch.tensor([json.load(sys.stdin)])
+with torch.inference_mode():
+    rows = model(ids).logits[0, :-1].log_softmax(-1)
+print(json.dumps(rows.gather(1, ids[0, 1:, None])[:, 0].tolist()))
+"""
+
+
+def scores(checkpoint: Path, prompt: list[int]) -> list[float]:
+    """The log probability of each token of a prompt but the first."""
+    command = [PYTHON, "-c", _SCORES, str(checkpoint.resolve())]
+    said = subprocess.run(command, input=json.dumps(prompt), capture_output=True, text=True, check=True).stdout
+    found: list[float] = json.loads(said)
+    return found

@@ -17,7 +17,7 @@ from serving.supervisor import PROGRAM, Running, running
 from tests.e2e.servers import CODE, metric, on_free_ports
 from tests.runtimes.contract import CHECKS, FRANCE, LONG, Check, Served
 from tests.serving.stream import until
-from tests.vllm.reference import PYTHON, greedy
+from tests.vllm.reference import PYTHON, greedy, scores
 
 pytestmark = pytest.mark.long
 
@@ -65,6 +65,18 @@ def test_the_kv_cache_is_free_once_its_client_has_left(server: Running, client: 
     for _ in until(30, "the KV cache to be free"):  # a canary's step tells
         if sum(metric(server, "conch_kv_cache_usage_ratio").values()) == 0:
             break
+
+
+def test_a_prompt_is_scored_as_hugging_face_scores_it(client: Client, tokenizer: Tokenizer) -> None:
+    """What its prefix cache has too."""
+    prompt = tokenizer.encode("".join(PROMPTS)).ids
+    wanted = scores(ENGINE, prompt)
+    client.generate(input_ids=prompt, max_tokens=1)
+    for most in (0, 1):
+        first, *rest = client.stream(input_ids=prompt, max_tokens=most, prompt_logprobs=2)
+        assert first.prompt_log_probs == pytest.approx(wanted, abs=0.01)
+        assert {len(ranked) for ranked in first.prompt_top_log_probs} == {2}
+        assert joined([first, *rest]).num_output_tokens == most
 
 
 def test_log_probs_and_alternatives(client: Client) -> None:
