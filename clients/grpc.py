@@ -119,7 +119,7 @@ class AsyncClient:
     def __init__(self, address: str = "127.0.0.1:8001", model: str = ENSEMBLE_ALIAS, connections: int = 1) -> None:
         self._model = model
         self._channels = [grpc.aio.insecure_channel(address, options=_OPTIONS) for _ in range(connections)]
-        self._infer = itertools.cycle([stream_infer(channel) for channel in self._channels])
+        self._next = itertools.cycle([(channel, stream_infer(channel)) for channel in self._channels])
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channels[0])
 
     async def __aenter__(self) -> Self:
@@ -179,13 +179,21 @@ class AsyncClient:
             raise InternalError("the server tokenizes for no one: it is older than this client")
         return Tokens(found.input_ids, found.tokenized.tokens, found.tokenized.text)
 
+    def _infer(self, message: service_pb2.ModelInferRequest, *, timeout: float | None) -> Any:
+        """Begin a call, on the next connection that stands: after an outage they come back one by one."""
+        for _ in self._channels:
+            channel, infer = next(self._next)
+            if channel.get_state(try_to_connect=True) is not grpc.ChannelConnectivity.TRANSIENT_FAILURE:
+                break
+        return infer(message, timeout=timeout)
+
     def _to_first_stage(self, inputs: Inputs) -> service_pb2.ModelInferRequest:
         return to_message(stage_names(self._model)[0], inputs, outputs=(ENGINE_REQUEST.name,))
 
     async def _first_stage(self, message: service_pb2.ModelInferRequest, timeout_s: float | None) -> EngineRequest:
         """What the first stage makes of a request."""
         try:
-            call = next(self._infer)(message, timeout=timeout_s)
+            call = self._infer(message, timeout=timeout_s)
             response, _ = await _read(call), await _read(call)
         except grpc.aio.AioRpcError as error:
             raise from_rpc(error) from None
@@ -208,7 +216,7 @@ class AsyncClient:
             outputs: the tensors wanted back, as for :func:`clients.wire.to_message`.
         """
         message = to_message(self._model, inputs, request_id, outputs)
-        call = next(self._infer)(message, timeout=timeout_s)
+        call = self._infer(message, timeout=timeout_s)
         refusal: RequestError | None = None
         try:
             while (response := await _read(call)) is not grpc.aio.EOF:

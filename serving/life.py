@@ -269,8 +269,10 @@ async def _proof(server: Server, own: Supervision) -> Life | None:
 
 
 def _listens(server: Server, own: Supervision) -> bool:
-    doors = own.launch.doors
-    return (doors / GRPC_DOOR).exists() if doors else process.listens(server, own.spec.ports.grpc)
+    """Whether it has opened its doors, metrics last."""
+    doors, ports = own.launch.doors, own.spec.ports
+    opened = (doors / GRPC_DOOR).exists() if doors else process.listens(server, ports.grpc)
+    return opened and process.listens(server, ports.metrics)
 
 
 async def _stopped_early(server: Server, own: Supervision) -> Life:

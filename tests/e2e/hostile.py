@@ -96,7 +96,7 @@ def _wrong_tensors() -> dict[str, Hostile]:
         before = () if name == "text_input" else (PROMPT,)
         for shape, count in {(1,): 1, (1, 2): 2, (2, 1): 2, (1, 0): 0, (): 1, (1, -1): 1, (1, 1, 1): 1}.items():
             wrong = tensor(name, *values[:count], shape=shape)
-            blamed = name if shape != (2, 1) else "text_input" if before else ""  # a batch: Triton names the other
+            blamed = "text_input" if shape == (2, 1) else name  # a batch; or none, and then Triton names what has one
             cases[f"{name} shaped {list(shape)}"] = Hostile((*before, wrong), blamed)
     cases |= {
         f"text_input of bytes {data!r}": Hostile((Raw("text_input", "BYTES", (1, 1), data),), "text_input")
