@@ -11,12 +11,8 @@ from contract.images import LACKS
 
 SERVER = ("msgspec", "psutil", "pydantic", "pyyaml", "rich", "tritonclient", "typer")
 GATEWAY = ("backports.zstd", "httptools", "jinja2", "prometheus-client", "starlette", "uvicorn", "uvloop")
-WHEEL = (
-    "hpack",
-    "httptools",
-    "nvidia-pytriton",
-    "uvloop",
-)  # where the image has no Triton: the wheel's, and its filter
+# Where the image has no Triton: the wheel's, and its filter.
+WHEEL = ("hpack", "httptools", "nvidia-pytriton", "uvloop")
 BUILD = ("gguf", "modelscope-hub", "safetensors")
 _LOAD = ("jsonschema-rs", "locust")
 
