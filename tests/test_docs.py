@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([*ROOT.glob("README*.md"), *(ROOT / "docs").glob("*.md")])
+CHINESE = ROOT / "README.zh-CN.md"
 BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 # Walked without being run: they are tests of their own, never end, ask a hub, or have been done for the test.
 SLOW = re.compile(
@@ -21,6 +22,8 @@ SLOW = re.compile(
 
 def blocks() -> Iterator[object]:
     for page in PAGES:
+        if page == CHINESE:  # its blocks are those of the English one
+            continue
         for number, found in enumerate(BLOCK.finditer(page.read_text()), start=1):
             yield pytest.param(found[1], found[2], id=f"{page.name}-{number}")
 
@@ -56,3 +59,14 @@ def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)", page.read_text()):
         if "://" not in target:
             assert (page.parent / target).exists(), target
+
+
+def test_the_chinese_page_says_what_the_english_does() -> None:
+    """Its commands, its tables with their links, what was run of each engine and what not."""
+    assert _told(CHINESE.read_text()) == _told((ROOT / "README.md").read_text())
+
+
+def _told(page: str) -> tuple[list[str], list[list[str]]]:
+    """The blocks of code, and of each row of a table its links and its names in code."""
+    rows = [line for line in page.splitlines() if line.startswith("|")]
+    return re.findall(r"```.*?```", page, re.DOTALL), [re.findall(r"\]\(([^)]+)|(`[^`]+`)", row) for row in rows]
