@@ -1,6 +1,6 @@
 """The fetched files → a genuine Hugging Face checkpoint. GGUF is dequantized; a checkpoint passes as it is.
 
-What a GGUF conversion gets wrong elsewhere (shared/FACTS.md) is proved right here, on the result: every
+What a GGUF conversion gets wrong elsewhere is proved right here, on the result: every
 tensor against gguf's own dequantization, the vocabulary id by id, and the chat template.
 """
 

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from contract.frozen import Frozen
 from contract.lora import Lora
 
-VERSION = "0.18.0"  # the release whose API is recorded (contract/lmdeploy_api.json)
+VERSION = "0.18.0"  # the release whose API is recorded (tests/doubles/api/lmdeploy.json)
 
 
 class LmdeployOptions(Frozen):

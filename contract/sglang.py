@@ -8,7 +8,7 @@ from contract.frozen import Frozen
 from contract.ktransformers import Ktransformers
 from contract.lora import Lora
 
-VERSION = "0.5.17"  # the release whose API is recorded (contract/sglang_api.json)
+VERSION = "0.5.17"  # the release whose API is recorded (tests/doubles/api/sglang.json)
 
 
 class SglangOptions(Frozen):

@@ -1,7 +1,7 @@
 """The API of TensorRT-LLM 1.2.1 as recorded from its sources: what may be called, with which arguments.
 
-TensorRT-LLM cannot be installed here (shared/FACTS.md), so every argument that we ever pass is checked
-against ``trtllm_api.json``. ``make contract-dump`` compares that file with a real image.
+TensorRT-LLM cannot be installed without its GPU stack, so every argument that we ever pass is checked against
+``trtllm_api.json``. ``make contract-dump`` compares that file with a real image.
 """
 
 import difflib

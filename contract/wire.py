@@ -1,7 +1,7 @@
 """The two messages that travel between stages, as msgpack in one UINT8 tensor each.
 
 One small tensor a hop instead of twenty: in Triton the cost of a response is per tensor, and UINT8
-(unlike BYTES) crosses the Python stub safely under every numpy (shared/FACTS.md).
+(unlike BYTES) crosses the Python stub safely under every numpy.
 """
 
 import msgspec

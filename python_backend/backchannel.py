@@ -1,7 +1,7 @@
 """The way back from postprocess to the engine: "stop this request", and "I am so far behind".
 
 Triton's ensembles have none: a cancelled request is seen only by the step that comes next
-(shared/FACTS.md), and what waits for a step is seen by nobody. So postprocess, which sees both, sends a
+(docs/python_backend.md), and what waits for a step is seen by nobody. So postprocess, which sees both, sends a
 datagram on a Unix socket: a request's key, or how long a delta was under way. A lost one is harmless: the
 next delta of that stream, or of any, sends it again.
 """

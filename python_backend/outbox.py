@@ -1,7 +1,7 @@
 """Between an engine and Triton: gathers what each stream gained and decides when it is worth a response.
 
 A response costs Triton and its stages about the same whether it carries one token or ten, and two
-cores carry some 2,300 a second (shared/FACTS.md). So deltas of one stream are kept apart by an interval
+cores carry some 2,300 a second. So deltas of one stream are kept apart by an interval
 that grows with the number of streams, and with how far behind postprocess is (pressure.py); the first token and the
 last are never held. Deltas leave with engine steps, not between them: two tokens every two steps, never one early and
 one late.

@@ -37,7 +37,7 @@ def check_environment(meant: str) -> None:
     """Refuse to run in another Python than the one meant, or under a numpy that this stub misreads.
 
     Triton's stub takes the first python3 on PATH, and the wheel's stub reads tensors as garbage under
-    numpy 2 without any error (shared/FACTS.md): so read one back.
+    numpy 2 without any error: so read one back.
     """
     if sys.prefix != meant:
         raise pb_utils.TritonModelException(

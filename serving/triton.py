@@ -1,7 +1,7 @@
 """Where the Triton server is, and the command line that starts it.
 
 Inside an NGC container it is the container's own; elsewhere the one in the nvidia-pytriton wheel,
-whose Python backend needs a folder laid out as Triton expects it (shared/FACTS.md).
+whose Python backend needs a folder laid out as Triton expects it.
 """
 
 import hashlib

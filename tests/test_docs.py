@@ -70,3 +70,18 @@ def _told(page: str) -> tuple[list[str], list[list[str]]]:
     """The blocks of code, and of each row of a table its links and its names in code."""
     rows = [line for line in page.splitlines() if line.startswith("|")]
     return re.findall(r"```.*?```", page, re.DOTALL), [re.findall(r"\]\(([^)]+)|(`[^`]+`)", row) for row in rows]
+
+
+ROOMS = ("build", "clients", "contract", "deploy", "docs", "gateway", "loadtests", "python_backend", "serving")
+CITED = re.compile(
+    rf"(?<![\w/.@-])((?:{'|'.join(ROOMS)}|configs|shared|tests)/[\w./-]*\.(?:md|py|json|yaml|svg|png|html|c))\b"
+)
+EXAMPLES = ("NAME", "deploy/rendered/", "configs/mine.yaml")
+
+
+def test_what_is_cited_is_in_a_clone() -> None:
+    files = [ROOT / "Makefile", ROOT / "pyproject.toml", *PAGES]
+    files += [path for room in ROOMS for path in (ROOT / room).rglob("*.py") if "rendered" not in path.parts]
+    for file in files:
+        for cited in CITED.findall(file.read_text()):
+            assert (ROOT / cited).exists() or any(part in cited for part in EXAMPLES), f"{file} cites {cited}"

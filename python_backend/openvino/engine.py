@@ -2,8 +2,8 @@
 
 One thread owns the pipeline: it takes in submissions and aborts, makes a step, reads every handle.
 ``step()`` holds Python's interpreter lock, so this engine lives in a worker process (worker.py).
-The pipeline batches, schedules, caches prefixes and samples; the traps are in shared/FACTS.md. A prompt that is to be
-scored is scored beside it first (scoring.py).
+The pipeline batches, schedules, caches prefixes and samples; its traps are in docs/python_backend.md. A prompt that is
+to be scored is scored beside it first (scoring.py).
 """
 
 import os

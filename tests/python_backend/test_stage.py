@@ -31,7 +31,7 @@ def test_another_environment_than_meant_is_refused(tmp_path: Path) -> None:
 
 
 class _Misread:
-    """A tensor as the wheel's stub reads it under numpy 2: every element is the first (shared/FACTS.md)."""
+    """A tensor as the wheel's stub reads it under numpy 2: every element is the first."""
 
     def __init__(self, name: str, array: npt.NDArray[Any]) -> None:
         self._array = array
