@@ -18,7 +18,7 @@ from contract.stage import ABORT_KEY, new_abort_key
 from contract.tensors import ENSEMBLE_ALIAS
 from contract.unary import UnaryConfig
 from python_backend.backchannel import AbortSender
-from python_backend.preprocess.parameters import abort_key
+from python_backend.preprocess.parameters import abort_key, check_parameters, timeout_ns
 from python_backend.stage import check_environment, error_response, guarded, told
 
 _FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
@@ -74,7 +74,7 @@ class TritonPythonModel:
             correlation_id=request.correlation_id(),
             inputs=inputs,
             requested_output_names=sorted(request.requested_output_names()),
-            parameters={**json.loads(request.parameters()), ABORT_KEY: key},
+            parameters={**_handed_on(json.loads(request.parameters())), ABORT_KEY: key},
             timeout=request.timeout(),
         )
         answer = None
@@ -96,6 +96,14 @@ class TritonPythonModel:
                     left = sender is not None and sender.is_cancelled()
                 if left:
                     self._aborts.send(key)
+
+
+def _handed_on(parameters: dict[str, Any]) -> dict[str, Any]:
+    """All but fractions, which a model cannot hand on in Triton 2.51; one that asks for something is refused."""
+    fractions = {name: value for name, value in parameters.items() if isinstance(value, float)}
+    check_parameters(fractions, ())
+    timeout_ns(fractions, 0, 0)
+    return {name: value for name, value in parameters.items() if name not in fractions}
 
 
 def _refuse_streaming(inputs: list[Any]) -> None:

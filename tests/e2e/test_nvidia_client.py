@@ -294,6 +294,25 @@ def test_a_sequence_is_refused(client: grpcclient.InferenceServerClient) -> None
         client.infer("tensorrt_llm_bls", values, sequence_id=5, sequence_start=True)
 
 
+@pytest.mark.parametrize(
+    ("more", "field"),
+    [
+        ({"extra": 1.5}, "extra"),
+        ({"extra": float("nan")}, "extra"),
+        ({"timeout": 1.5}, "timeout"),
+        ({"priority": 0.0}, ""),
+    ],
+)
+def test_fractions_as_parameters(server: Running, more: dict[str, float], field: str) -> None:
+    """A model of Triton 2.51 cannot hand them on."""
+    address = f"http://127.0.0.1:{server.spec.ports.http}/v2/models/tensorrt_llm_bls/generate"
+    body = json.dumps({"text_input": PROMPT, "max_tokens": 4} | more)
+    run = subprocess.run(["curl", "-s", "-d", body, address], capture_output=True, text=True, check=True)
+    answer = json.loads(run.stdout)
+    assert answer.get("error", "").startswith(f"[invalid_request] {field}: " if field else "")
+    assert bool(field) == ("error" in answer)
+
+
 def test_llama_indexs_client(client: grpcclient.InferenceServerClient) -> None:
     """As llama-index-llms-nvidia-triton 0.6 does: a float seed of its own, top_p 0, JSON read back, a stop signal."""
     values = {
