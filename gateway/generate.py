@@ -33,7 +33,8 @@ async def generate(
         RequestError: refused, failed or late; nothing runs on.
     """
     deadline = journey.began + timeout_s if timeout_s is not None else None
-    asks = [replace(ask, client=_client_of(journey.key)) for ask in asks]
+    client = _client_of(journey.key)
+    asks = [replace(ask, client=client) for ask in asks]
     load = sum((_load(backend, ask) for ask in asks), Load())
     ticket = await backend.admission.admit(journey.key, load, deadline)
     journey.admitted = time.monotonic()
