@@ -80,9 +80,10 @@ async def keep_guarded(server: Server, interval_s: float) -> None:
     guard: psutil.Process | None = None
     while True:
         await asyncio.sleep(interval_s)
+        begun = _has_begun(server)  # before the look for its guard, which was there first
         if guard is None or _is_dead(guard):
             guard = _guard_of(server)
-        if guard is None and _has_begun(server):
+        if guard is None and begun:
             another = await asyncio.create_subprocess_exec(  # held here: its pipe must stay open
                 *(sys.executable, "-I", "-S", str(_GUARD), server.prefix, "--group", str(server.pid)),
                 stdin=asyncio.subprocess.PIPE,

@@ -63,7 +63,7 @@ class Kills:
         self.outages.append(outage)
         self.away = True
         process.kill()
-        while not replaced(self.supervisor_pid, victim, process.pid) or not await answers(self.spec, doors):
+        while not replaced(self.supervisor_pid, victim, process.pid) or await refused(self.spec, doors):
             await asyncio.sleep(_LOOK_S)
             if time.monotonic() - outage.began > _BACK_S:
                 raise NotBack(f"{_BACK_S:g} s after {victim} was killed: {state_of(self.spec)}")
@@ -77,8 +77,9 @@ class Kills:
         return {name: each for name, each in family_of(self.supervisor_pid).items() if name != SUPERVISOR}
 
 
-async def answers(spec: Deployment, doors: Doors) -> bool:
-    """Whether both doors give a whole answer now, over each connection to the server: they come back one by one."""
+async def refused(spec: Deployment, doors: Doors) -> str:
+    """Which door gives no whole answer, and why; '' when both do, over each connection: they come back one by one."""
     asks = [ask(way, "are you there? ", 4, spec.name) for way in (Way.GRPC, Way.CHAT) for _ in range(CONNECTIONS)]
     stories = await asyncio.gather(*map(doors.tell, asks))
-    return all(story.end is End.WHOLE and story.right for story in stories)
+    wrong = [each for each in stories if each.end is not End.WHOLE or not each.right]
+    return f"{wrong[0].ask.way} {wrong[0].end}: {wrong[0].said or wrong[0].text!r}" if wrong else ""

@@ -128,6 +128,32 @@ time.sleep(600)
 """
 
 
+def test_a_server_that_begins_during_a_look_gets_no_second_guard(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its guard comes between the look for one and the question whether it should be there."""
+    guard_of, began = process._guard_of, False
+
+    def look(server: process.Server) -> psutil.Process | None:
+        nonlocal began
+        seen, began = guard_of(server) if began else None, True
+        return seen
+
+    async def guards() -> list[str]:
+        launch = Launch([sys.executable, "-c", "import time; time.sleep(600)"], dict(os.environ))
+        server = await process.start(launch, "conch_test_of_guards_")
+        while not process._has_begun(server):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        monkeypatch.setattr(process, "_guard_of", look)
+        monkeypatch.setattr(process, "_has_begun", lambda server: began)
+        keeper = asyncio.create_task(process.keep_guarded(server, 0.01))
+        await asyncio.sleep(0.2)
+        ours = [" ".join(child.cmdline()) for child in psutil.Process().children()]
+        keeper.cancel()
+        process.kill(server)
+        return [each for each in ours if "--group" in each and server.prefix in each]
+
+    assert asyncio.run(guards()) == []
+
+
 def test_a_killed_servers_ranks_are_gone_before_the_next_begins() -> None:
     """In sessions of their own they would outlive it, and hold the GPU that the next one measures."""
 
