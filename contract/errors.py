@@ -37,8 +37,16 @@ class RequestError(ConchError):
     codes: ClassVar[Codes] = Codes("INTERNAL", "INTERNAL", 500, "server_error", "internal_error")
 
     def __init__(self, message: str, *, field: str = "", fix: str = "") -> None:
-        super().__init__(f"{field}: {message}" if field else message, fix=fix)
+        super().__init__(message, fix=fix)
         self.field = field
+
+    def __str__(self) -> str:
+        return self.said_of(self.field)
+
+    def said_of(self, field: str) -> str:
+        """Its text where the tensor at fault has another name."""
+        text = super().__str__()
+        return f"{field}: {text}" if field else text
 
     def to_wire(self) -> str:
         """The line that Triton carries: ``[kind] field: message``."""

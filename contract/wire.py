@@ -23,20 +23,26 @@ class Tokenized(msgspec.Struct, frozen=True):
     tokens: list[str]  # the ids as the vocabulary has them
 
 
+class Delivery(msgspec.Struct, frozen=True, omit_defaults=True):
+    """preprocess → postprocess, by way of the engine: how a request's tokens become its client's text."""
+
+    stream: bool = False
+    stop: tuple[str, ...] = ()  # stop strings, found in text
+    reasoning_tags: tuple[str, ...] = ()  # around what they are not looked for in
+    skip_special_tokens: bool = True
+    include_stop: bool = False  # the text ends with the stop string, or the request's own stop token
+    arrival_ns: int = 0  # time.time_ns() when preprocess first saw the request
+    canary: bool = False  # the supervisor's own probe: admitted over the limits, kept out of the metrics
+
+
 class EngineRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     """preprocess → engine: one tokenized request."""
 
     input_ids: list[int]
     sampling: SamplingParams
-    stop: tuple[str, ...] = ()  # stop strings, found in text by postprocess
-    reasoning_tags: tuple[str, ...] = ()  # around what they are not looked for in
-    stream: bool = False
-    arrival_ns: int = 0  # time.time_ns() when preprocess first saw the request
+    delivery: Delivery = Delivery()
     stream_interval_ms: int = 0  # the least time between two deltas; 0: the server adapts
     deadline_ns: int = 0  # time.time_ns() after which the answer is of no use; 0: none
-    skip_special_tokens: bool = True
-    include_stop: bool = False  # the text ends with the stop string, or the request's own stop token
-    canary: bool = False  # the supervisor's own probe: admitted over the limits, kept out of the metrics
     with_prompt: bool = False  # the whole answer begins with the prompt
     key: int = 0  # what the stream shall be known by; 0: the engine's stage chooses
     whose: int = 0  # a number that the requests of one client share; 0: of nobody in particular
@@ -47,15 +53,9 @@ class Opening(msgspec.Struct, frozen=True, omit_defaults=True):
     """What postprocess must know of a stream before its first token."""
 
     num_input_tokens: int
-    stop: tuple[str, ...] = ()
-    reasoning_tags: tuple[str, ...] = ()
-    stream: bool = False
+    delivery: Delivery = Delivery()
     return_log_probs: bool = False
-    skip_special_tokens: bool = True
-    include_stop: bool = False  # the text ends with the stop string, or the request's own stop token
     ends: tuple[int, ...] = ()  # end_id and stop_token_ids of the request: they have no text where they end it
-    arrival_ns: int = 0
-    canary: bool = False
     prompt_ids: list[int] = []  # what the whole answer begins with
     scored_ids: list[int] = []  # the prompt, where it is scored
 

@@ -160,8 +160,6 @@ _KEPT = {"role", "content", "name", "tool_calls", "tool_call_id", "reasoning_con
 
 def _turn(message: Message) -> dict[str, Any]:
     turn = message.model_dump(mode="json", exclude_none=True, include=_KEPT)
-    if message.role == "developer":  # templates know it by its older name
-        turn["role"] = "system"
     if not message.tool_calls:
         turn.pop("tool_calls", None)
         turn["content"] = turn.get("content") or message.refusal or ""

@@ -79,9 +79,7 @@ def of_request(error: RequestError, names: Mapping[str, str], retry_after_s: flo
         retry_after_s: when there will be room again; told where the server is at its limit.
     """
     field = names.get(error.field, error.field)
-    message = public(error)
-    if error.field:
-        message = f"{field}: {message.removeprefix(error.field + ': ')}"
+    message = public(error, field)
     codes = error.codes
     if isinstance(error, ContextTooLong):  # OpenAI's client shows the message alone, where LangChain looks for the code
         message = f"{message} ({codes.code})"
@@ -89,9 +87,9 @@ def of_request(error: RequestError, names: Mapping[str, str], retry_after_s: flo
     return ApiError(codes.http, message, codes.openai, codes.code, field or None, told)
 
 
-def public(error: RequestError) -> str:
-    """What a client may read of an error: the transport's own words have addresses of the inside."""
-    return GONE if isinstance(error, Unreachable) else str(error)
+def public(error: RequestError, field: str) -> str:
+    """What a client may read of an error of a field: the transport's own words have addresses of the inside."""
+    return GONE if isinstance(error, Unreachable) else error.said_of(field)
 
 
 def of_validation(error: ValidationError) -> ApiError:

@@ -46,4 +46,4 @@ class Health:
         except Overloaded:
             return ""  # it is full, and says so
         except RequestError as error:
-            return public(error)
+            return public(error, error.field)

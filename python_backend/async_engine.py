@@ -14,10 +14,10 @@ from collections.abc import AsyncGenerator, Coroutine
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NoReturn
 
-from contract.errors import RequestError, Unavailable
+from contract.errors import EngineFailed, RequestError, Unavailable
 from contract.sampling import SamplingParams
 from contract.tensors import FinishReason
-from python_backend.protocol import Output, Sink, Stats
+from python_backend.protocol import Output, Sink, Stats, failed
 
 _STATS_PERIOD_S = 0.5
 _STOP_S = 8
@@ -148,7 +148,7 @@ class AsyncEngine(ABC):
                         self._live.discard(key)
                     self._gain(output)
             if key in self._live:
-                self._end(key, RequestError("the engine ended the answer without saying why"))
+                self._end(key, EngineFailed("the engine ended the answer without saying why"))
         except RequestError as refusal:
             if key in self._live:
                 self._end(key, refusal)
@@ -158,8 +158,7 @@ class AsyncEngine(ABC):
 
     def _end(self, key: int, error: RequestError) -> None:
         self._live.discard(key)
-        said = str(error).removeprefix(f"{error.field}: ")
-        self._gain(Output(key, finish=FinishReason.ERROR, error=said, field=error.field))
+        self._gain(failed(key, error))
 
     def _gain(self, output: Output) -> None:
         if not self._gained:

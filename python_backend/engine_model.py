@@ -79,15 +79,9 @@ class TritonPythonModel:
             raise InvalidRequest("this key has a request in flight")
         opening = Opening(
             num_input_tokens=len(message.input_ids),
-            stop=message.stop,
-            reasoning_tags=message.reasoning_tags,
-            stream=message.stream,
+            delivery=message.delivery,
             return_log_probs=message.sampling.return_log_probs,
-            skip_special_tokens=message.skip_special_tokens,
-            include_stop=message.include_stop,
             ends=message.sampling.ends,
-            arrival_ns=message.arrival_ns or time.time_ns(),
-            canary=message.canary,
             prompt_ids=message.input_ids if message.with_prompt else [],
             scored_ids=message.input_ids if sampling.prompt_logprobs is not None else [],
         )
@@ -106,13 +100,13 @@ class TritonPythonModel:
         check_supported(sampling, self._engine.features, self._engine.name)
         if self._lora:
             self._lora.check(sampling.lora_name)
-        if self._outbox.pressure.lag_s > HOPELESS_S and not message.canary:
+        if self._outbox.pressure.lag_s > HOPELESS_S and not message.delivery.canary:
             raise Overloaded(
                 f"answers take {self._outbox.pressure.lag_s:.1f} s from the engine to their clients",
                 fix="Try again later",
             )
         room = self._limits.max_batch_size + self._limits.max_queue_size
-        if len(self._outbox) >= room and not message.canary:
+        if len(self._outbox) >= room and not message.delivery.canary:
             raise Overloaded(
                 f"{len(self._outbox)} requests are in flight, the limit is {room} "
                 f"(max_batch_size {self._limits.max_batch_size} + max_queue_size {self._limits.max_queue_size})",

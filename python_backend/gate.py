@@ -10,11 +10,11 @@ from typing import Protocol
 
 import msgspec
 
-from contract.errors import Unavailable
+from contract.errors import InvalidRequest, RequestError, Unavailable
 from contract.sampling import SamplingParams
 from contract.stage import whose
 from contract.tensors import FinishReason
-from python_backend.protocol import Engine, Output, Sink, Stats
+from python_backend.protocol import Engine, Output, Sink, Stats, failed
 
 
 class Inspector(Protocol):
@@ -110,15 +110,16 @@ class GatedEngine:
                 request = self._waiting.get(key)
             if request is None:  # it left meanwhile
                 continue
-            field = "guided_decoding_guide"
+            refused: RequestError | None = None
             try:
-                refusal = self._inspector.refusal(request[1])
+                if reason := self._inspector.refusal(request[1]):
+                    refused = InvalidRequest(reason, field="guided_decoding_guide")
             except Unavailable as error:  # no fault of the request
-                refusal, field = str(error), ""
+                refused = error
             with self._lock:
                 if self._waiting.pop(key, None) is None:
                     continue
-                if not refusal:
+                if not refused:
                     self._engine.submit(key, *request)
-            if refusal:
-                self._sink([Output(key, finish=FinishReason.ERROR, error=refusal, field=field)])
+            if refused:
+                self._sink([failed(key, refused)])

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from contract.errors import DeadlineExceeded, EngineFailed, InvalidRequest
+from contract.errors import DeadlineExceeded
 from contract.spec import Runtime, Streaming
 from contract.tensors import FinishReason
 from contract.wire import EngineDelta, Opening
@@ -97,7 +97,7 @@ class Outbox:
             mute: the prompt's log probabilities are wanted, and no token: the one that the engine generates is dropped.
         """
         interval_s: float | None = max(interval_ms / 1000, self._adapted()) if interval_ms else None
-        if not opening.stream and not opening.stop:
+        if not opening.delivery.stream and not opening.delivery.stop:
             interval_s = HEARTBEAT_S  # one response in the end: only a departed client makes haste useful
         first = EngineDelta(key, opening=opening)
         with self._changed:
@@ -128,9 +128,7 @@ class Outbox:
                 if output.finish:
                     ended = stream.mute and output.finish == FinishReason.STOP
                     pending.finish = FinishReason.LENGTH if ended else output.finish
-                    if output.finish == FinishReason.ERROR:
-                        kind = InvalidRequest if output.field else EngineFailed
-                        pending.error = kind(output.error, field=output.field).to_wire()
+                    pending.error = output.error
             if time.monotonic() + self._send_due(at_a_step=True) < self._wakes_at:
                 self._changed.notify()
 

@@ -5,6 +5,7 @@ from typing import Protocol
 
 import msgspec
 
+from contract.errors import RequestError
 from contract.sampling import SamplingParams
 from contract.tensors import FinishReason
 from contract.wire import TopLogprob
@@ -21,8 +22,12 @@ class Output(msgspec.Struct, omit_defaults=True):
     prompt_top_log_probs: list[list[TopLogprob]] = []
     finish: FinishReason | None = None
     cached_tokens: int | None = None  # of the prompt; told once, or not at all
-    error: str = ""  # what went wrong, for the user, when finish is ERROR
-    field: str = ""  # the tensor at fault, where it was the request's fault
+    error: str = ""  # RequestError.to_wire() when finish is ERROR
+
+
+def failed(key: int, error: RequestError) -> Output:
+    """The last output of a request that the engine refused, or failed on."""
+    return Output(key, finish=FinishReason.ERROR, error=error.to_wire())
 
 
 class Stats(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from contract.errors import ConchError
+from contract.errors import ConchError, from_wire
 from contract.sampling import SamplingParams
 from contract.spec import Deployment
 from python_backend.protocol import Engine, Output
@@ -34,7 +34,7 @@ class Asker:
         """The ids after each prompt.
 
         Raises:
-            ConchError: the engine failed on one.
+            RequestError: the engine failed on one.
         """
         self._ids = {key: [] for key in range(len(prompts))}
         self._left = set(self._ids)
@@ -43,7 +43,7 @@ class Asker:
         with self._changed:
             self._changed.wait_for(lambda: not self._left or self._error)
         if self._error:
-            raise ConchError(self._error)
+            raise from_wire(self._error)
         return [self._ids[key] for key in range(len(prompts))]
 
     def stop(self) -> None:

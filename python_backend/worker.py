@@ -24,8 +24,7 @@ from contract.errors import ConchError, Unavailable
 from contract.sampling import SamplingParams
 from contract.spec import Deployment
 from contract.stage import StageConfig
-from contract.tensors import FinishReason
-from python_backend.protocol import Engine, Output, Sink, Stats
+from python_backend.protocol import Engine, Output, Sink, Stats, failed
 
 
 class Submit(msgspec.Struct, tag=True, frozen=True):
@@ -129,7 +128,7 @@ class EngineWorker:
         """
         with self._lock:
             if self._died:
-                raise Unavailable("the engine's process died", fix="The server is being restarted: try again")
+                raise _dead()
             self._in_flight.add(key)
         self._order(Submit(key, input_ids, sampling))
 
@@ -169,8 +168,11 @@ class EngineWorker:
         with self._lock:
             self._died = True
             lost, self._in_flight = self._in_flight, set()
-        reason = "the engine's process died; the server is being restarted"
-        sink([Output(key, finish=FinishReason.ERROR, error=reason) for key in lost])
+        sink([failed(key, _dead()) for key in lost])
+
+
+def _dead() -> Unavailable:
+    return Unavailable("the engine's process died", fix="The server is being restarted: try again")
 
 
 def serve(connection: Connection, make: Callable[[], Engine]) -> Engine | None:

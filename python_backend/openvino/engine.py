@@ -18,6 +18,7 @@ import numpy as np
 import openvino as ov
 import openvino_genai as genai
 
+from contract.errors import EngineFailed
 from contract.manifest import Manifest, load_manifest
 from contract.sampling import SamplingParams
 from contract.spec import Deployment
@@ -25,7 +26,7 @@ from contract.tensors import FinishReason
 from python_backend.features import OPENVINO
 from python_backend.openvino.sampling import generation_config, stops_of
 from python_backend.openvino.scoring import Scorer, Scores, scoring_threads
-from python_backend.protocol import Output, Sink, Stats
+from python_backend.protocol import Output, Sink, Stats, failed
 
 _FINISH = {
     genai.GenerationFinishReason.STOP: FinishReason.STOP,
@@ -136,7 +137,7 @@ class OpenVinoEngine:
                 return
             self._scoring.discard(key)
             if isinstance(scores, str):
-                self._scored.append(Output(key, finish=FinishReason.ERROR, error=scores))
+                self._scored.append(failed(key, EngineFailed(scores)))
             elif sampling.told_by_the_prompt:
                 self._scored.append(self._told(key, sampling, scores))
             else:
@@ -174,7 +175,7 @@ class OpenVinoEngine:
                 scored, self._scored = self._scored, []
                 unscored = aborts & self._scoring  # found under the lock: each is here, or among the submitted
                 self._scoring -= unscored
-            outputs = scored + [failed for item in submitted if (failed := self._add(*item))]
+            outputs = scored + [refused for item in submitted if (refused := self._add(*item))]
             outputs += [Output(key, finish=FinishReason.CANCELLED) for key in aborts if self._cancel(key)]
             outputs += [Output(key, finish=FinishReason.CANCELLED) for key in unscored]
             for key in unscored:
@@ -195,7 +196,7 @@ class OpenVinoEngine:
         try:
             handle = self._pipeline.add_request(key & 0xFFFFFFFF, prompt, config)
         except Exception as error:
-            return Output(key, finish=FinishReason.ERROR, error=f"the engine refused the request: {error}")
+            return failed(key, EngineFailed(f"the engine refused the request: {error}"))
         self._runs[key] = _Run(handle, sampling.return_log_probs)
         return None
 
@@ -218,7 +219,7 @@ class OpenVinoEngine:
         if status == genai.GenerationStatus.IGNORED:
             self._cancel(key)
             reason = "the KV cache is too small for this request (limits.kv_cache_gib)"
-            return Output(key, finish=FinishReason.ERROR, error=reason)
+            return failed(key, EngineFailed(reason))
         if status == genai.GenerationStatus.FINISHED and output.finish is None:
             output.finish = FinishReason.STOP
         if output.finish:

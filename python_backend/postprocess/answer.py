@@ -40,9 +40,11 @@ class Answer:
         self.cached_tokens: int | None = None
         self.prompt_log_probs: list[float] = []
         self.prompt_top_log_probs: list[list[TopLogprob]] = []
-        self._detokenizer = Detokenizer(vocabulary, opening.skip_special_tokens)
+        self._delivery = opening.delivery
+        self._detokenizer = Detokenizer(vocabulary, opening.delivery.skip_special_tokens)
         self.prompt = self._detokenizer.push(opening.prompt_ids) if opening.prompt_ids else ""
-        self._stop = after_reasoning(StopMatcher(opening.stop, opening.include_stop), opening.reasoning_tags)
+        stop = StopMatcher(opening.delivery.stop, opening.delivery.include_stop)
+        self._stop = after_reasoning(stop, opening.delivery.reasoning_tags)
 
     def push(self, delta: EngineDelta) -> Piece:
         """What this delta settles. A found stop string sets ``finish`` though the engine runs on."""
@@ -50,7 +52,7 @@ class Answer:
             self.cached_tokens = delta.cached_tokens
         self.prompt_log_probs += delta.prompt_log_probs
         self.prompt_top_log_probs += delta.prompt_top_log_probs
-        if self.opening.stop:
+        if self._delivery.stop:
             return self._push_to_stop(delta)
         text = self._detokenizer.push(self._spoken(delta))
         piece = Piece(text, delta.ids, delta.log_probs, delta.top_log_probs, delta.finish)
@@ -62,7 +64,7 @@ class Answer:
     def _spoken(self, delta: EngineDelta) -> list[int]:
         """The ids that have text: not the one that ended the answer (the model's own is silent anyway)."""
         ended = delta.finish == FinishReason.STOP and delta.ids and delta.ids[-1] in self.opening.ends
-        return delta.ids[:-1] if ended and not self.opening.include_stop else delta.ids
+        return delta.ids[:-1] if ended and not self._delivery.include_stop else delta.ids
 
     def _push_to_stop(self, delta: EngineDelta) -> Piece:
         """Token by token, so that the token that completes a stop string is the last one counted."""

@@ -104,7 +104,7 @@ class TritonPythonModel:
             if not delta.finish:
                 self._aborts.send(delta.key)
         stream.unsent.extend(piece)
-        if not (piece.finish or (stream.answer.opening.stream and stream.unsent.text)):
+        if not (piece.finish or (stream.answer.opening.delivery.stream and stream.unsent.text)):
             return None
         piece, stream.unsent = stream.unsent, Piece()
         return pb_utils.InferenceResponse(self._tensors(stream.answer, piece, request.requested_output_names()))
@@ -133,24 +133,24 @@ class TritonPythonModel:
 
     def _time(self, stream: _Stream, tokens: int) -> None:
         opening = stream.answer.opening
-        if not tokens or opening.canary:
+        if not tokens or opening.delivery.canary:
             return
         now = time.time_ns()
         self._metrics.count("conch_generated_tokens_total", tokens)
         if stream.last_token_ns:
             self._metrics.observe(ITL, (now - stream.last_token_ns) / tokens / 1e9, tokens)
         else:
-            self._metrics.observe(TTFT, (now - opening.arrival_ns) / 1e9)
+            self._metrics.observe(TTFT, (now - opening.delivery.arrival_ns) / 1e9)
         stream.last_token_ns = now
 
     def _end(self, key: int, stream: _Stream, reason: str) -> None:
         del self._streams[key]
         opening = stream.answer.opening
-        if opening.canary:
+        if opening.delivery.canary:
             return
         self._metrics.count("conch_requests_total", finish_reason=str(reason))
         self._metrics.count("conch_prompt_tokens_total", opening.num_input_tokens)
-        self._metrics.observe(E2E, (time.time_ns() - opening.arrival_ns) / 1e9)
+        self._metrics.observe(E2E, (time.time_ns() - opening.delivery.arrival_ns) / 1e9)
 
 
 def _delta_of(request: Any) -> EngineDelta:

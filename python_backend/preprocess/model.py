@@ -12,7 +12,7 @@ from contract.errors import RequestError, Unavailable
 from contract.nvidia import model_names
 from contract.stage import whose_of
 from contract.tensors import ENGINE_REQUEST
-from contract.wire import TOKENIZE, EngineRequest, pack
+from contract.wire import TOKENIZE, Delivery, EngineRequest, pack
 from python_backend.preprocess.inputs import read_prompt
 from python_backend.preprocess.parameters import (
     abort_key,
@@ -68,15 +68,17 @@ class TritonPythonModel:
         return EngineRequest(
             input_ids=ids,
             sampling=msgspec.structs.replace(sampling, max_tokens=max_tokens),
-            stop=stop,
-            reasoning_tags=prompt.reasoning_tags,
-            stream=prompt.stream,
-            arrival_ns=arrival_ns,
+            delivery=Delivery(
+                stream=prompt.stream,
+                stop=stop,
+                reasoning_tags=prompt.reasoning_tags,
+                skip_special_tokens=prompt.skip_special_tokens,
+                include_stop=prompt.include_stop,
+                arrival_ns=arrival_ns,
+                canary=bool(self._canary) and secrets.compare_digest(request_id.encode(), self._canary.encode()),
+            ),
             stream_interval_ms=prompt.stream_interval_ms,
             deadline_ns=arrival_ns + timeout if timeout else 0,
-            skip_special_tokens=prompt.skip_special_tokens,
-            include_stop=prompt.include_stop,
-            canary=bool(self._canary) and secrets.compare_digest(request_id.encode(), self._canary.encode()),
             with_prompt=prompt.with_prompt,
             key=abort_key(parameters),
             whose=whose_of(request_id),

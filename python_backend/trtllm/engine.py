@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from contract.calls import find, make
-from contract.errors import Unavailable
+from contract.errors import EngineFailed, Unavailable
 from contract.launcher import forget_launcher
 from contract.lora import ADAPTERS
 from contract.manifest import load_manifest
@@ -28,7 +28,7 @@ from contract.trtllm_lora import adapted_modules
 from contract.wire import TopLogprob
 from python_backend.async_engine import die
 from python_backend.features import features_of
-from python_backend.protocol import Output, Sink, Stats
+from python_backend.protocol import Output, Sink, Stats, failed
 from python_backend.trtllm.sampling import sampling_call
 
 _FINISH = {
@@ -124,7 +124,7 @@ class TrtllmEngine:
                 streaming=True,
             )
         except (ValueError, self._request_error) as error:
-            self._gain(_error(key, f"the engine refused the request: {error}"))
+            self._gain(failed(key, EngineFailed(f"the engine refused the request: {error}")))
             return
         except Exception:
             die()
@@ -161,7 +161,7 @@ class TrtllmEngine:
                 if current.finished:
                     return
         except (self._request_error, UnknownLogProbs) as error:
-            self._gain(_error(key, f"the engine failed on this request: {error}"))
+            self._gain(failed(key, EngineFailed(f"the engine failed on this request: {error}")))
             result.abort()
         except Exception:
             die()
@@ -243,7 +243,3 @@ def add_log_probs(output: Output, told: list[Any], most: int) -> None:
         ranked = sorted(entry.items(), key=lambda item: -item[1].logprob)[:most]
         if most:
             output.top_log_probs.append([TopLogprob(int(other), float(value.logprob)) for other, value in ranked])
-
-
-def _error(key: int, text: str, field: str = "") -> Output:
-    return Output(key, finish=FinishReason.ERROR, error=text, field=field)

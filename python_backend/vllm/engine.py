@@ -21,6 +21,7 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.output_processor import RequestOutputCollector
 from vllm.v1.metrics.loggers import StatLoggerBase
 
+from contract.errors import EngineFailed, InvalidRequest
 from contract.lora import ADAPTERS
 from contract.manifest import load_manifest
 from contract.sampling import SamplingParams
@@ -30,7 +31,7 @@ from contract.vllm_calls import engine_args
 from contract.wire import TopLogprob
 from python_backend.async_engine import die
 from python_backend.features import features_of
-from python_backend.protocol import Output, Sink, Stats
+from python_backend.protocol import Output, Sink, Stats, failed
 from python_backend.vllm.sampling import vllm_sampling
 
 _FINISH = {"stop": FinishReason.STOP, "length": FinishReason.LENGTH, "abort": FinishReason.CANCELLED}
@@ -144,8 +145,9 @@ class VllmEngine:
             collector = await self._llm.add_request(run.request_id, tokens_input(input_ids), params, lora_request=lora)
         except ValueError as refusal:  # vLLM's validation errors are ValueErrors
             self._runs.pop(key, None)
-            at_fault = "guided_decoding_guide" if run.sampling.guided_decoding_guide_type else ""
-            self._sink([Output(key, finish=FinishReason.ERROR, error=_first_line(refusal), field=at_fault)])
+            guided, said = run.sampling.guided_decoding_guide_type, _first_line(refusal)
+            error = InvalidRequest(said, field="guided_decoding_guide") if guided else EngineFailed(said)
+            self._sink([failed(key, error)])
             return
         if run.aborted:
             await self._llm.abort(run.request_id)
@@ -195,7 +197,7 @@ class VllmEngine:
             del self._runs[key]
             output.finish = _FINISH.get(str(gained.finish_reason), FinishReason.ERROR)
             if output.finish is FinishReason.ERROR:
-                output.error = f"vLLM ended the request: {gained.finish_reason}"
+                output.error = EngineFailed(f"vLLM ended the request: {gained.finish_reason}").to_wire()
         return output
 
     def _cancel(self, key: int) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 # In a replica of an image (tests/images), OpenVINO is out of everybody else's sight.
 sys.path += filter(None, [os.environ.get("DOUBLE_PATH")])
 
+from contract.errors import from_wire
 from contract.manifest import load_manifest
 from contract.sampling import SamplingParams
 from contract.spec import Deployment
@@ -79,7 +80,7 @@ class Behind:
             while True:
                 output = await queue.get()
                 if output.finish == FinishReason.ERROR:
-                    raise RuntimeError(output.error)
+                    raise RuntimeError(str(from_wire(output.error)))
                 yield output
                 if output.finish:
                     return

@@ -19,7 +19,7 @@ from loadtests.family import SUPERVISOR, family_of, memory_mib
 from loadtests.served import state_of
 from loadtests.soak.ask import Doors
 from loadtests.soak.gauges import settled
-from loadtests.soak.kills import answers
+from loadtests.soak.kills import refused
 from serving.supervisor import find, start, stop
 from tests.e2e.servers import on_free_ports
 from tests.fuzz.case import Case, Door
@@ -66,8 +66,8 @@ class Target:
         faults = [fault for case, answer in zip(cases, said, strict=True) if (fault := _judged(case, answer))]
         doors = Doors(self.spec)
         try:
-            if not await answers(self.spec, doors):
-                faults.append("the canary is not answered")
+            if unanswered := await refused(self.spec, doors):
+                faults.append(f"the canary is not answered: {unanswered}")
         finally:
             await doors.close()
         faults += [f"{name} stays {value:g}" for name, value in (await settled(self.spec)).items()]

@@ -186,6 +186,7 @@ def test_what_ends_starts_again_unless_it_was_stopped(make: Making) -> None:
         never=sh("exit 1", restart="no"),
     )
     project.up()
+    said(project, "always", "up\n")
     project.kill("always")
     project.wait_for("always", restarts=1)
     assert project.lives["thrice"].wait() == 1

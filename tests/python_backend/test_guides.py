@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from contract.errors import Unavailable
+from contract.errors import InvalidRequest, Unavailable, from_wire
 from contract.sampling import SamplingParams
 from contract.stage import key_of, new_abort_key, whose, whose_of
 from contract.tensors import FinishReason
@@ -127,8 +127,9 @@ def test_the_gate_lets_through_what_is_good(gated: tuple[GatedEngine, Collected]
     assert outputs.ended(1).finish == outputs.ended(3).finish == FinishReason.LENGTH
     refused = outputs.ended(2)
     assert refused.finish == FinishReason.ERROR
-    assert refused.field == "guided_decoding_guide"
-    assert "parenthesis" in refused.error
+    error = from_wire(refused.error)
+    assert isinstance(error, InvalidRequest) and error.field == "guided_decoding_guide"
+    assert "parenthesis" in str(error)
 
 
 def test_nobody_waits_for_a_slow_guide_but_guides(gated: tuple[GatedEngine, Collected]) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from contract.errors import DeadlineExceeded, EngineFailed, from_wire
 from contract.spec import Streaming
 from contract.tensors import FinishReason
-from contract.wire import EngineDelta, Opening
+from contract.wire import Delivery, EngineDelta, Opening
 from python_backend import outbox
 from python_backend.cores import cores
 from python_backend.outbox import MOST_RESPONSES_S, Outbox, held_s, responses_per_s
@@ -21,7 +21,7 @@ from python_backend.protocol import Output
 HANG_S = 10
 PATIENT = Streaming(max_responses_per_s=1, max_interval_ms=60_000)  # holds what it may for a minute
 EAGER = Streaming(max_responses_per_s=1_000_000, max_interval_ms=0)
-STREAMED = Opening(num_input_tokens=3, stream=True)
+STREAMED = Opening(num_input_tokens=3, delivery=Delivery(stream=True))
 WHOLE = Opening(num_input_tokens=3)
 
 
@@ -165,7 +165,7 @@ def test_a_deadline_ends_the_stream_and_stops_the_engine(begun: bool) -> None:
 def test_a_failed_engine_is_told_as_such() -> None:
     with Desk(PATIENT) as desk:
         key, client = desk.open()
-        desk.outbox.push([Output(key, [1], finish=FinishReason.ERROR, error="it broke")])
+        desk.outbox.push([Output(key, [1], finish=FinishReason.ERROR, error=EngineFailed("it broke").to_wire())])
         last = client.rest()[-1]
         assert last.finish == FinishReason.ERROR
         error = from_wire(last.error)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from contract.errors import InvalidRequest
 from contract.tensors import FinishReason
-from contract.wire import EngineDelta, Opening
+from contract.wire import Delivery, EngineDelta, Opening
 from python_backend.postprocess.answer import Answer
 from python_backend.postprocess.detokenize import Vocabulary
 from python_backend.postprocess.reasoning import after_reasoning
@@ -66,7 +66,7 @@ def test_reasoning_is_not_held_back() -> None:
 
 def test_an_answer_of_tokens() -> None:
     tokenizer = synthetic_backend()
-    opening = Opening(num_input_tokens=1, stop=("STOP",), reasoning_tags=THINK)
+    opening = Opening(num_input_tokens=1, delivery=Delivery(stop=("STOP",), reasoning_tags=THINK))
     answer = Answer(Vocabulary.of(tokenizer, (EOS_ID,)), opening)
     piece = answer.push(EngineDelta(1, ids=tokenizer.encode("<think>no STOP</think>one STOP two").ids))
     assert (piece.text, piece.finish) == ("<think>no STOP</think>one ", FinishReason.STOP)

@@ -211,7 +211,7 @@ class Bench:
             whole.log_probs += output.log_probs
             whole.prompt_log_probs += output.prompt_log_probs
             whole.prompt_top_log_probs += output.prompt_top_log_probs
-            whole.finish, whole.error, whole.field = output.finish, output.error, output.field
+            whole.finish, whole.error = output.finish, output.error
         return whole
 
     def ask(self, **sampling: Any) -> Output:

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from contract.errors import from_wire
 from contract.tensors import FinishReason
 from contract.trtllm_api import recorded
 from python_backend.protocol import Output
@@ -163,7 +164,7 @@ class RequestOutput:
     def _take(self, output: Output) -> None:
         if output.finish == FinishReason.ERROR:
             self._done = True
-            raise RequestError(output.error)
+            raise RequestError(str(from_wire(output.error)))
         part = self.outputs[0]
         part._taken, part._said = len(part.token_ids), len(part.text)
         part.token_ids = part.token_ids + output.ids
