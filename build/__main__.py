@@ -48,8 +48,8 @@ def main(config: Config, root: Root = ROOT, dry_run: DryRun = False) -> None:
         console.print(f"{spec.name} is being served, by the engine that it had: make down and make up take the new one")
         return
     console.print(f"[green]✓[/green] model repository: {near(repository)}")
-    # An engine for TensorRT-LLM is served where TensorRT-LLM is: in its image, which make deploy has started.
-    served_here = spec.engine.runtime != "trtllm" or in_place()
+    # An engine that is built in an image is served in it, which make deploy has started.
+    served_here = not spec.engine.image or in_place()
     console.print(f"next: make {'serve' if served_here else 'deploy'} CONFIG={config}")
 
 

@@ -11,16 +11,13 @@ from typing import Any, ClassVar
 from build.adapters import adapter_fault, adapters_key, place_adapters
 from build.builders import Replay, Script, replay_by_prefixes
 from build.tokenizer import load_fast_tokenizer
-from contract import lmdeploy, sglang
+from contract.engines.kinds import KINDS, Runtime
 from contract.errors import BuildError
 from contract.ktransformers import check_model
 from contract.manifest import this_machine
-from contract.spec import Deployment, Runtime
+from contract.spec import Deployment
 
 _ROOT = Path(__file__).resolve().parent.parent
-NAMES: dict[Runtime, str] = {"vllm": "vLLM", "sglang": "SGLang", "lmdeploy": "LMDeploy"}
-# The releases whose API is spoken here; vLLM's adapter is one for several.
-_VERSIONS: dict[Runtime, str] = {"sglang": sglang.VERSION, "lmdeploy": lmdeploy.VERSION}
 
 
 @dataclass(frozen=True)
@@ -54,10 +51,10 @@ class AsIs:
             raise BuildError(fault)
         if kt := spec.engine.sglang.kt:
             check_model(kt, json.loads((checkpoint / "config.json").read_text(encoding="utf-8")))
-        name, fix = NAMES[self.runtime], f"Run make {self.runtime} first"
+        kind, name, fix = spec.engine.kind, spec.engine.kind.title, f"Run make {self.runtime} first"
         if not self.python.exists():
             raise BuildError(f"no {name} at {self.python}", fix=fix)
-        if wanted := _VERSIONS.get(self.runtime, ""):
+        if wanted := kind.version:
             found = self._installed()
             if not found:
                 raise BuildError(f"no {name} in {self.python}", fix=fix)
@@ -140,5 +137,5 @@ class AsIs:
             lines = run.stderr.strip().splitlines()
             said = [line for line in lines if "rror" in line] or lines
             reason = said[-1] if said else f"exit status {run.returncode}"
-            raise BuildError(f"{NAMES[self.runtime]} does not run the engine: {reason}")
+            raise BuildError(f"{KINDS[self.runtime].title} does not run the engine: {reason}")
         return [json.loads(line) for line in run.stdout.splitlines()]

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
 
+from contract.engines.kinds import Runtime
 from contract.manifest import GpuTarget
-from contract.spec import Deployment, Runtime
+from contract.spec import Deployment
 
 
 @dataclass(frozen=True)

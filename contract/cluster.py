@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
+from contract.engines.kinds import KINDS
 from contract.fabric import Fabric
 from contract.frozen import Frozen
 
 if TYPE_CHECKING:
     from contract.spec import Deployment
 
-RUNTIMES = ("sglang", "vllm", "trtllm")  # those whose engines are more than one machine's
 _LOOPBACK = ("localhost", "127.", "::1")
 _ANY = ("0.0.0.0", "::")
 
@@ -62,8 +62,9 @@ def _of_the_nodes(cluster: Cluster) -> Iterator[str]:
 
 def _of_the_engine(spec: "Deployment", cluster: Cluster) -> Iterator[str]:
     engine, many = spec.engine, len(cluster.nodes)
-    if engine.runtime not in RUNTIMES:
-        yield f"engine.runtime: {engine.runtime} takes no cluster. Use {', '.join(RUNTIMES)}, or leave the cluster out"
+    if not engine.kind.several_nodes:
+        others = ", ".join(name for name in reversed(KINDS) if KINDS[name].several_nodes)
+        yield f"engine.runtime: {engine.runtime} takes no cluster. Use {others}, or leave the cluster out"
         return
     have, parallel = many * cluster.gpus_per_node, engine.parallel
     if have != parallel.gpus:

@@ -7,8 +7,6 @@ from pydantic import Field, model_validator
 from contract.frozen import Frozen
 from contract.lora import Lora
 
-VERSION = "0.18.0"  # the release whose API is recorded (tests/doubles/api/lmdeploy.json)
-
 
 class LmdeployOptions(Frozen):
     """Names and meanings are LMDeploy's where it has the option under one name."""

@@ -8,8 +8,6 @@ from contract.frozen import Frozen
 from contract.ktransformers import Ktransformers
 from contract.lora import Lora
 
-VERSION = "0.5.17"  # the release whose API is recorded (tests/doubles/api/sglang.json)
-
 
 class SglangOptions(Frozen):
     """Names and meanings are SGLang's where it has the option under one name."""

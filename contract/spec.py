@@ -13,6 +13,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from contract.cluster import Cluster
 from contract.cluster import faults as cluster_faults
+from contract.engines.kinds import KINDS, Kind, Precision, Runtime
 from contract.errors import SpecError
 from contract.frozen import Frozen
 from contract.lmdeploy import LmdeployOptions
@@ -23,29 +24,6 @@ from contract.trtllm import TrtllmSpec
 from contract.trtllm_rules import faults
 from contract.vllm import VllmOptions
 
-Runtime = Literal["openvino", "synthetic", "trtllm", "vllm", "sglang", "lmdeploy"]
-Precision = Literal[
-    "fp32",
-    "bf16",
-    "fp16",
-    "int8",
-    "int4",
-    # TensorRT-LLM's own
-    "int4_awq",
-    "int8_sq",
-    "w4a8_awq",
-    "fp8",
-    "fp8_rowwise",
-    "fp8_block",
-    "nvfp4",
-]
-# Of the runtimes that take a few only; those of trtllm depend on its backend and GPU.
-_PRECISIONS: dict[Runtime, tuple[Precision, ...]] = {
-    "openvino": ("fp32", "bf16", "int8", "int4"),
-    "vllm": ("fp32", "bf16"),
-    "sglang": ("bf16", "fp16"),
-    "lmdeploy": ("bf16", "fp16"),
-}
 Port = Annotated[int, Field(ge=1, le=65535)]
 Address = Annotated[str, Field(pattern=r"^(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9][A-Za-z0-9.-]*):[0-9]{1,5}$")]  # host:port
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -126,50 +104,47 @@ class EngineSpec(Frozen):
     lmdeploy: LmdeployOptions = LmdeployOptions()
 
     @property
+    def kind(self) -> Kind:
+        """What is true of the runtime."""
+        return KINDS[self.runtime]
+
+    @property
+    def options(self) -> Frozen | None:
+        """The runtime's own section, where it has one."""
+        options: Frozen | None = getattr(self, self.runtime, None)
+        return options
+
+    @property
     def lora(self) -> Lora | None:
         """The adapters that requests may name."""
-        lora: Lora | None = getattr(getattr(self, self.runtime, None), "lora", None)
+        lora: Lora | None = getattr(self.options, "lora", None)
         return lora
 
+    @property
+    def image(self) -> str:
+        """The image that the spec names for its builds, whose engines it loads; '' where it names none."""
+        return str(getattr(getattr(self.options, "container", None), "image", ""))
+
     @model_validator(mode="after")
-    def _precision_is_known(self) -> Self:
-        known = _PRECISIONS.get(self.runtime)
-        if known and self.precision not in known:
-            way_out = f"use {', '.join(known)}"
-            if self.runtime in ("vllm", "sglang"):
+    def _fits_the_runtime(self) -> Self:
+        kind, gpus = self.kind, self.parallel.gpus
+        if kind.precisions and self.precision not in kind.precisions:
+            known, way_out = kind.precisions, f"use {', '.join(kind.precisions)}"
+            if hasattr(self.options, "quantization"):
                 way_out = f"give {' or '.join(known)}, and {self.runtime}.quantization"
             raise ValueError(f"precision {self.precision} is none of runtime {self.runtime}'s: {way_out}")
-        return self
-
-    @model_validator(mode="after")
-    def _cast_has_weights(self) -> Self:
-        if self.cast and self.runtime == "synthetic":
-            raise ValueError(f"cast is {self.cast}, and runtime synthetic has no weights")
-        return self
-
-    @model_validator(mode="after")
-    def _one_machine(self) -> Self:
-        if self.runtime in ("openvino", "synthetic") and self.parallel.gpus > 1:
-            raise ValueError(f"parallel asks for {self.parallel.gpus} GPUs, runtime {self.runtime} uses none")
-        return self
-
-    @model_validator(mode="after")
-    def _options_are_the_runtimes(self) -> Self:
+        if self.cast and not kind.weights:
+            raise ValueError(f"cast is {self.cast}, and runtime {self.runtime} has no weights")
+        if gpus > 1 and not kind.on_gpus:
+            raise ValueError(f"parallel asks for {gpus} GPUs, runtime {self.runtime} uses none")
         for name, options in (("vllm", self.vllm), ("sglang", self.sglang), ("lmdeploy", self.lmdeploy)):
             if self.runtime != name and options != type(options)():
                 raise ValueError(f"{name} has options for an engine whose runtime is {self.runtime}")
-        return self
-
-    @model_validator(mode="after")
-    def _cpu_experts_are_not_spread(self) -> Self:
         if self.sglang.kt and self.parallel.expert > 1:
             raise ValueError("parallel.expert must be 1 with sglang.kt: each GPU has its slice of the same experts")
-        return self
-
-    @model_validator(mode="after")
-    def _lmdeploy_has_no_pipeline(self) -> Self:
-        if self.runtime == "lmdeploy" and self.parallel.pipeline > 1:
-            raise ValueError("parallel.pipeline must be 1: runtime lmdeploy has tensor and expert parallelism only")
+        if self.parallel.pipeline > 1 and not kind.pipeline:
+            ways = "tensor and expert parallelism only"
+            raise ValueError(f"parallel.pipeline must be 1: runtime {self.runtime} has {ways}")
         return self
 
 
@@ -283,10 +258,11 @@ class Deployment(Frozen):
 
     @model_validator(mode="after")
     def _source_fits_runtime(self) -> Self:
-        if self.source is None and self.engine.runtime != "synthetic":
-            raise ValueError(f"source is needed: runtime {self.engine.runtime} has weights")
-        if self.source is not None and self.engine.runtime == "synthetic":
-            raise ValueError("source and engine.runtime 'synthetic' contradict each other: it has no weights")
+        runtime, weights = self.engine.runtime, self.engine.kind.weights
+        if self.source is None and weights:
+            raise ValueError(f"source is needed: runtime {runtime} has weights")
+        if self.source is not None and not weights:
+            raise ValueError(f"source and engine.runtime '{runtime}' contradict each other: it has no weights")
         if self.name == "ensemble":
             raise ValueError("name 'ensemble' is taken by the alias that NVIDIA's clients use")
         return self

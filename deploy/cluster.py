@@ -8,7 +8,7 @@ from contract.cluster import Cluster
 from contract.errors import SpecError
 from contract.spec import Deployment
 from deploy import kubernetes, shell, slurm
-from deploy.images import Image, image_of_spec, server_image
+from deploy.images import Image, server_image
 from deploy.nodes import engine as engine_on
 from deploy.nodes import model_path, node_environment, place, reasons
 from deploy.render import render
@@ -41,7 +41,7 @@ def render_cluster(
     Raises:
         SpecError: what must not, or cannot, be started so.
     """
-    chosen = server_image(spec.engine.runtime, image or image_of_spec(spec))
+    chosen = server_image(spec.engine.runtime, image or spec.engine.image)
     check(spec, chosen)
     if target == "shell":
         return shell.scripts(spec, cluster, site, config)
@@ -52,7 +52,7 @@ def render_cluster(
         return {
             kubernetes.FILE: kubernetes.manifests(spec, cluster, site, chosen, requirements=requirements, config=config)
         }
-    if spec.engine.runtime == "trtllm" and len(cluster.nodes) > 1:
+    if spec.engine.kind.by_mpi and len(cluster.nodes) > 1:
         raise SpecError(
             "TARGET=compose: TensorRT-LLM's ranks are started by mpirun or srun, not by a container of each node",
             fix="Use TARGET=shell inside the image, slurm or kubernetes",

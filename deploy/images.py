@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 
 from contract.errors import SpecError
 from contract.images import LACKS, PINNED
-from contract.spec import Deployment
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,6 @@ SERVERS: dict[str, tuple[Image, ...]] = {
     "sglang": (_SGLANG,),
     "lmdeploy": (_LMDEPLOY,),
 }
-ON_GPUS = frozenset({"trtllm", "vllm", "sglang", "lmdeploy"})
 
 PROMETHEUS = Image("prom/prometheus:v3.13.3", "sha256:6976aa8a60fec930796ce5772b8d12da7a318a5daa8d40d69c5c7819a05eeed7")
 GRAFANA = Image("grafana/grafana:13.2.3", "sha256:b28bae15e219c998fb0e0424ed724930cc61b1f61fb404d47c862f9a23f9e572")
@@ -87,12 +85,6 @@ def server_image(runtime: str, chosen: str = "") -> Image:
     raise SpecError(
         f"image {chosen} is none that runs {runtime}", fix=f"Known: {', '.join(image.name for image in known)}"
     )
-
-
-def image_of_spec(spec: Deployment) -> str:
-    """The image that the spec itself names for its runtime's builds, whose engines it loads; '' where it names none."""
-    section = getattr(spec.engine, spec.engine.runtime, None)
-    return str(getattr(getattr(section, "container", None), "image", ""))
 
 
 def _program(image: str) -> str:

@@ -52,7 +52,7 @@ def manifests(spec: Deployment, cluster: Cluster, site: Site, image: Image, *, r
     name = f"conch-{spec.name.replace('.', '-').replace('_', '-')}"  # a DNS label
     spec, cluster = _named(spec, cluster, name)
     documents = [_config_map(name, spec, cluster, requirements)]
-    if spec.engine.runtime == "trtllm":
+    if spec.engine.kind.by_mpi:
         documents += _may_enter_pods(name)
     documents += [_set(name, spec, cluster, site, image), _service(name, spec)]
     header = (
@@ -71,7 +71,7 @@ def _named(spec: Deployment, cluster: Cluster, name: str) -> tuple[Deployment, C
 
 def _reasons(spec: Deployment, cluster: Cluster) -> dict[str, str]:
     found = reasons(*node_environment(spec, cluster, _HEAD))
-    if spec.engine.runtime != "trtllm":
+    if not spec.engine.kind.by_mpi:
         found |= reasons(*engine(spec, cluster, model_path(spec, PurePosixPath(CODE)), _PLACE).options)
     return found
 
@@ -80,7 +80,7 @@ def _config_map(name: str, spec: Deployment, cluster: Cluster, requirements: str
     files = {"deployment.yaml": to_yaml(inside(spec))}
     if requirements:
         files["requirements.txt"] = requirements
-    if spec.engine.runtime == "trtllm":
+    if spec.engine.kind.by_mpi:
         files |= {_AGENT: _AGENT_SCRIPT, _LAUNCH: _launch(spec, cluster)}
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": files}
 
@@ -88,7 +88,7 @@ def _config_map(name: str, spec: Deployment, cluster: Cluster, requirements: str
 def _set(name: str, spec: Deployment, cluster: Cluster, site: Site, image: Image) -> Made:
     services = serving(spec, site, image, _HEAD)
     extra: list[Mount] = []
-    if spec.engine.runtime == "trtllm":
+    if spec.engine.kind.by_mpi:
         extra = [Mount(site.folder / each, f"{_FILES}/{each}") for each in (_AGENT, _LAUNCH)]
         node = [services[0], replace(services[1], name="node", command=_SLEEP, health=None, stop_s=10)]
         services = [_launched(each) if each.name == "server" else each for each in services]

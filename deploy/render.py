@@ -9,7 +9,7 @@ from pathlib import Path
 from contract.manifest import engines_root
 from contract.spec import Deployment
 from deploy import grafana, prometheus
-from deploy.images import image_of_spec, server_image
+from deploy.images import server_image
 from deploy.service import ContainerEngine, compose, run_command
 from deploy.services import building, check, inside, laid_over, on_gpus, serving
 from deploy.site import Site
@@ -41,7 +41,7 @@ def render(
     Raises:
         SpecError: what must not, or cannot, be started so.
     """
-    chosen = server_image(spec.engine.runtime, image or image_of_spec(spec))
+    chosen = server_image(spec.engine.runtime, image or spec.engine.image)
     check(spec, chosen)
     core = serving(spec, where, chosen)
     services = building(spec, where, chosen, torch) + core + watching(spec, where)

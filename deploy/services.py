@@ -76,7 +76,7 @@ def inside(spec: Deployment) -> dict[str, Any]:
 
 def on_gpus(spec: Deployment) -> bool:
     """Whether the runtime needs GPUs."""
-    return spec.engine.runtime in images.ON_GPUS
+    return spec.engine.kind.on_gpus
 
 
 def serving(spec: Deployment, site: Site, image: Image, head: Place | None = None) -> list[Service]:
@@ -98,12 +98,12 @@ def serving(spec: Deployment, site: Site, image: Image, head: Place | None = Non
 def building(spec: Deployment, site: Site, image: Image, torch: str) -> list[Service]:
     """What builds the engine on a machine that has nothing but containers.
 
-    Nothing for TensorRT-LLM: make engine starts its image itself, from an environment with what the image has not.
+    Nothing where the spec names an image for it: make engine starts that itself, from an environment with the rest.
 
     Args:
         torch: pip's requirement of the CPU's torch, which no lock file has.
     """
-    if spec.source is None or spec.engine.runtime == "trtllm":
+    if spec.source is None or spec.engine.image:
         return []
     name = "engine"
     install = _into_venv(image, "--inexact", "--group", "build")

@@ -6,7 +6,7 @@ import textwrap
 from contract.cluster import Cluster
 from contract.spec import Deployment
 from deploy.fabric import Setting
-from deploy.images import image_of_spec, server_image
+from deploy.images import server_image
 from deploy.nodes import Option, engine, model_path, mpi, node_environment, place, ray_head, uses_ray
 from deploy.services import laid_over
 from deploy.site import Site
@@ -24,7 +24,7 @@ def script(rank: int) -> str:
 
 def scripts(spec: Deployment, cluster: Cluster, site: Site, config: str) -> dict[str, str]:
     """Every node's script, by its name."""
-    write = _trtllm if spec.engine.runtime == "trtllm" else _node
+    write = _ranked if spec.engine.kind.by_mpi else _node
     nodes = {script(rank): write(spec, cluster, site, config, rank) for rank in range(len(cluster.nodes))}
     return nodes | ranks(spec, site, config)
 
@@ -65,7 +65,7 @@ def _node(spec: Deployment, cluster: Cluster, site: Site, config: str, rank: int
     return "\n".join(lines) + "\n"
 
 
-def _trtllm(spec: Deployment, cluster: Cluster, site: Site, config: str, rank: int) -> str:
+def _ranked(spec: Deployment, cluster: Cluster, site: Site, config: str, rank: int) -> str:
     """Inside NVIDIA's image, which has no make: mpirun on the head reaches the other nodes by ssh."""
     lines = _beginning(spec, cluster, site, config, rank)
     if rank:
@@ -102,7 +102,7 @@ def prepared(site: Site, config: str) -> tuple[tuple[str, ...], ...]:
 
 def ranks(spec: Deployment, site: Site, config: str) -> dict[str, str]:
     """What every rank of TensorRT-LLM runs, and what is installed for it; nothing for other runtimes."""
-    if spec.engine.runtime != "trtllm":
+    if not spec.engine.kind.by_mpi:
         return {}
     lines = [
         "#!/bin/bash",
@@ -111,7 +111,7 @@ def ranks(spec: Deployment, site: Site, config: str) -> dict[str, str]:
         f"export PATH={shlex.quote(f'{_state(site)}/bin')}:$PATH",
         shlex.join(("exec", "trtllm-llmapi-launch", "python3", "-m", "serving", "serve", config)),
     ]
-    image = server_image("trtllm", image_of_spec(spec))
+    image = server_image(spec.engine.runtime, spec.engine.image)
     over = laid_over(image, site.root / "pyproject.toml", gateway=spec.gateway.enabled)
     return {RANK: "\n".join(lines) + "\n", _REQUIREMENTS: over}
 
@@ -155,14 +155,14 @@ def comment(text: str, indent: str = "") -> list[str]:
 
 def _beginning(spec: Deployment, cluster: Cluster, site: Site, config: str, rank: int) -> list[str]:
     node = cluster.nodes[rank]
-    mpi_runs = spec.engine.runtime == "trtllm"
+    mpi_runs = spec.engine.kind.by_mpi
     role = "the head, where Triton and the gateway run. Start it " + ("last" if mpi_runs else "first")
     if rank:
         role = f"to be started {'before' if mpi_runs else 'after'} the head"
     return [
         "#!/bin/bash",
         f"# Node {rank} of {len(cluster.nodes)}: {node.name}, {node.address}; {role}.",
-        *(comment(f"Inside {server_image('trtllm', image_of_spec(spec)).name}.") if mpi_runs else []),
+        *(comment(f"Inside {server_image(spec.engine.runtime, spec.engine.image).name}.") if mpi_runs else []),
         f"# make deploy wrote this from {config}, which is where to change it.",
         "set -euo pipefail",
         f"cd {shlex.quote(str(site.root))}",

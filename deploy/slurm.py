@@ -4,7 +4,7 @@ import shlex
 
 from contract.cluster import Cluster
 from contract.spec import Deployment
-from deploy.images import image_of_spec, server_image
+from deploy.images import server_image
 from deploy.nodes import Option, node_environment, place
 from deploy.shell import RANK, array, comment, exports, prepared, ranks, script, scripts
 from deploy.site import Site
@@ -30,7 +30,7 @@ def job(spec: Deployment, cluster: Cluster, site: Site, config: str) -> dict[str
     for directive, why in directives:
         lines += [*(comment(why) if why else []), f"#SBATCH {directive}"]
     lines += ["set -euo pipefail", f"cd {shlex.quote(str(site.root))}"]
-    if spec.engine.runtime == "trtllm":
+    if spec.engine.kind.by_mpi:
         lines += _ranks(spec, cluster, site, config)
         hosts = "".join(f"{node.name}\n" * cluster.gpus_per_node for node in cluster.nodes)
         return {JOB: "\n".join(lines) + "\n", HOSTS: hosts, **ranks(spec, site, config)}
@@ -48,7 +48,7 @@ def _steps(cluster: Cluster, site: Site) -> list[str]:
 
 def _ranks(spec: Deployment, cluster: Cluster, site: Site, config: str) -> list[str]:
     """One task a GPU, in NVIDIA's image, by pyxis."""
-    image = server_image("trtllm", image_of_spec(spec)).name
+    image = server_image(spec.engine.runtime, spec.engine.image).name
     registry, _, name = image.partition("/")
     options = (
         Option((f"--ntasks={spec.engine.parallel.gpus}",), "a rank for every GPU (engine.parallel)"),

@@ -11,8 +11,9 @@ from typing import Any, get_args
 
 from pydantic import ValidationError
 
+from contract.engines.kinds import KINDS, Precision, Runtime
 from contract.sampling import feature_names
-from contract.spec import Deployment, Precision, Runtime
+from contract.spec import Deployment, EngineSpec
 from python_backend.features import features_of
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "engines.md"
@@ -50,35 +51,31 @@ class Column:
     def spec(self, **engine: Any) -> Deployment:
         """A deployment of it in the first precision that it knows."""
         wanted = {"runtime": self.runtime, **self.engine, **engine}
-        source = None if self.runtime == "synthetic" else {"kind": "path", "path": "/checkpoint"}
+        source = {"kind": "path", "path": "/checkpoint"} if KINDS[self.runtime].weights else None
         if "precision" in wanted:
             return Deployment.model_validate({"name": "model", "source": source, "engine": wanted})
         return self.spec(**engine, precision=next(each for each in _PRECISIONS if self.accepts(precision=each)))
 
 
 _PRECISIONS: tuple[str, ...] = get_args(Precision)
-_LORA = {"adapters": {"name": "/adapter"}}
-# Options that give requests more, and backends that differ like two engines.
-_MORE: dict[str, dict[str, Any]] = {
-    "trtllm": {"log_probs": True, "guided_decoding": True, "lora": _LORA},
-    "sglang": {"deterministic": True, "lora": _LORA},
-    "lmdeploy": {"lora": _LORA},
-    "vllm": {"lora": _LORA},
-}
-_BACKENDS = {"trtllm": ("tensorrt", "pytorch"), "lmdeploy": ("turbomind", "pytorch")}
+# Options that give requests more, where an engine has them.
+_MORE = {"log_probs": True, "guided_decoding": True, "deterministic": True, "lora": {"adapters": {"name": "/adapter"}}}
 
 
 def columns() -> list[Column]:
     """One for each runtime and backend."""
     found = []
-    for runtime in sorted(get_args(Runtime)):
-        for backend in _BACKENDS.get(runtime, ("",)):
+    for runtime in sorted(KINDS):
+        section = EngineSpec.model_fields.get(runtime)
+        fields = type(section.default).model_fields if section else {}
+        more = {name: value for name, value in _MORE.items() if name in fields}
+        # Backends differ like two engines.
+        for backend in get_args(fields["backend"].annotation) if "backend" in fields else ("",):
             options = {"backend": backend} if backend else {}
-            plain = Column(
-                f"{runtime}, {backend}" if backend else runtime, runtime, {runtime: options} if options else {}, {}
-            )
-            more = {runtime: options | _MORE.get(runtime, {})}
-            found.append(replace(plain, everything_on=more) if runtime in _MORE and plain.accepts(**more) else plain)
+            title = f"{runtime}, {backend}" if backend else runtime
+            plain = Column(title, runtime, {runtime: options} if options else {}, {})
+            most = {runtime: options | more} if more else {}
+            found.append(replace(plain, everything_on=most) if plain.accepts(**most) else plain)
     return found
 
 
@@ -112,7 +109,7 @@ def _named(feature: str) -> str:
 
 
 def _deployments(shown: list[Column]) -> Iterable[tuple[str, list[str]]]:
-    weighty = [column for column in shown if column.runtime != "synthetic"]
+    weighty = [column for column in shown if KINDS[column.runtime].weights]
 
     def row(name: str, **engine: Any) -> tuple[str, list[str]]:
         can = {column.title: column.accepts(**engine) for column in weighty}

@@ -6,8 +6,9 @@ request that asks for anything else is refused by name before prefill.
 
 from collections.abc import Callable
 
+from contract.engines.kinds import Runtime
 from contract.sampling import GUIDES
-from contract.spec import EngineSpec, Runtime
+from contract.spec import EngineSpec
 
 _CHOOSING = frozenset({"temperature", "top_k", "top_p"})
 _MIN_P = frozenset({"min_p"})

@@ -23,9 +23,9 @@ from typing import Protocol
 import msgspec
 import psutil
 
+from contract.engines.kinds import Runtime
 from contract.errors import Unavailable
 from contract.sampling import SamplingParams
-from contract.spec import Runtime
 
 MOST_CPU_S = 1  # of compiling: the engine spends as much again, and nothing else runs meanwhile
 _KILLED_CPU_S = 3  # by the kernel; the difference is for measuring

@@ -15,8 +15,9 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from contract.engines.kinds import KINDS, Runtime
 from contract.errors import DeadlineExceeded
-from contract.spec import Runtime, Streaming
+from contract.spec import Streaming
 from contract.tensors import FinishReason
 from contract.wire import EngineDelta, Opening
 from python_backend.cores import cores
@@ -38,7 +39,7 @@ def responses_per_s(policy: Streaming, runtime: Runtime) -> int:
     """How many responses a second all streams together may cost."""
     if policy.max_responses_per_s:
         return policy.max_responses_per_s
-    if runtime == "openvino":
+    if KINDS[runtime].on_cores:
         return RESPONSES_PER_ENGINE_CORE_S * cores()
     return min(RESPONSES_PER_CORE_S * cores(), MOST_RESPONSES_S)
 

@@ -118,10 +118,10 @@ def _open_to_others(spec: Deployment) -> str:
 
 
 def _old_driver(spec: Deployment) -> str:
-    if spec.engine.runtime != "trtllm":
+    if not spec.engine.image:
         return ""
     gpus, driver = find_gpus()
-    oldest = oldest_driver(spec.engine.trtllm.container.image, triton_release())
+    oldest = oldest_driver(spec.engine.image, triton_release())
     return driver_caution(driver, oldest, [gpu.name for gpu in gpus])
 
 

@@ -49,13 +49,10 @@ class Policy:
     starts: int = 5  # failed starts in a row before giving up
 
 
-DEFAULT = Policy()
-PATIENT = Policy(start_timeout_s=1200.0)  # they compile, and capture graphs of every batch size
-
-
 def policy_of(spec: Deployment) -> Policy:
     """How patient to be with a deployment's runtime."""
-    return PATIENT if spec.engine.runtime in ("vllm", "sglang", "lmdeploy") else DEFAULT
+    engine = spec.engine
+    return Policy(start_timeout_s=engine.kind.start_s + getattr(engine.options, "load_timeout_s", 0))
 
 
 class Ending(Enum):
@@ -249,8 +246,7 @@ async def _exit_at_start(server: Server, pump: asyncio.Task[None], own: Supervis
 
 async def _proof(server: Server, own: Supervision) -> Life | None:
     """None once the canary is answered, and the first time the gateway too; else the end of the server."""
-    loads = own.spec.engine.trtllm.load_timeout_s if own.spec.engine.runtime == "trtllm" else 0
-    patience_s = own.policy.start_timeout_s + loads
+    patience_s = own.policy.start_timeout_s
     deadline = time.monotonic() + patience_s
     refused = "its port does not answer"
     while time.monotonic() < deadline:

@@ -64,7 +64,7 @@ def by_deployment(spec: Deployment, gpus: str, options: Options) -> Asked:
     engine = spec.engine
     if options != Options():
         raise BuildError("a deployment has its own precision, cache, limits and layout", fix="Change them in its YAML")
-    if engine.runtime in ("openvino", "synthetic"):
+    if not engine.kind.on_gpus:
         raise BuildError(
             f"engine.runtime {engine.runtime} uses no GPU, and the plan is of GPUs",
             fix="Plan a deployment that does, or give MODEL= instead of CONFIG=",

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from contract.spec import Deployment
-from deploy.images import ON_GPUS
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,7 @@ class Case:
     @property
     def on_gpus(self) -> bool:
         """Whether the deployment needs GPUs at all."""
-        return self.spec.engine.runtime in ON_GPUS
+        return self.spec.engine.kind.on_gpus
 
     @property
     def gpus(self) -> int:

@@ -66,9 +66,9 @@ def _no_driver(case: Case, answer: Answer) -> Result:
 def _driver(case: Case, smi: Smi) -> Result:
     seen, same = f"{smi.driver}, for CUDA up to {smi.cuda}", {"driver": smi.driver, "cuda": smi.cuda}
     engine, names = case.spec.engine, [gpu.name for gpu in smi.gpus]
-    oldest = oldest_driver(engine.trtllm.container.image) if engine.runtime == "trtllm" else 0
+    oldest = oldest_driver(engine.image)
     if driver_fault(smi.driver, oldest, names):
-        todo = f"update it to {oldest} or newer, which {engine.trtllm.container.image} needs"
+        todo = f"update it to {oldest} or newer, which {engine.image} needs"
         return Result("driver", "fail", seen, todo, same)
     if caution := driver_caution(smi.driver, oldest, names):
         return Result("driver", "warn", seen, caution, same)

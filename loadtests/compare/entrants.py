@@ -8,10 +8,11 @@ from pathlib import Path
 
 import yaml
 
+from contract.engines.kinds import Runtime
 from contract.errors import ConchError, ServeError
 from contract.gpu_machine import find_gpus
 from contract.manifest import Manifest, check_engine, engines_root, load_manifest, this_machine
-from contract.spec import Deployment, Runtime, load_spec
+from contract.spec import Deployment, load_spec
 from loadtests.own_server import interpreter
 from loadtests.served import ROOT, free_ports
 

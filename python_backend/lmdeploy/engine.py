@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from contract.errors import ContextTooLong, EngineFailed, RequestError, Unavailable
-from contract.lmdeploy import VERSION
 from contract.lora import ADAPTERS
 from contract.manifest import load_manifest
 from contract.sampling import SamplingParams
@@ -70,7 +69,8 @@ class LmdeployEngine(AsyncEngine):
         Raises:
             Unavailable: LMDeploy is not here, is another one, or refuses the machine.
         """
-        check_version("lmdeploy", VERSION, "LMDeploy")
+        kind = self._spec.engine.kind
+        check_version(self.name, kind.version, kind.title)
         from lmdeploy.messages import GenerationConfig, ResponseType
 
         self._eos = load_manifest(self._engine).eos_token_ids

@@ -8,7 +8,6 @@ from typing import Any
 from contract.errors import EngineFailed, InvalidRequest, RequestError
 from contract.manifest import load_manifest
 from contract.sampling import SamplingParams
-from contract.sglang import VERSION
 from contract.sglang_calls import server_args
 from contract.spec import Deployment
 from contract.tensors import FinishReason
@@ -53,7 +52,8 @@ class SglangEngine(AsyncEngine):
         Raises:
             Unavailable: SGLang is not here, or is another one.
         """
-        check_version("sglang", VERSION, "SGLang")
+        kind = self._spec.engine.kind
+        check_version(self.name, kind.version, kind.title)
         from sglang.srt.entrypoints.engine import Engine
 
         manifest = load_manifest(self._engine)

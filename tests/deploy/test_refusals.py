@@ -11,7 +11,7 @@ import yaml
 
 from contract.errors import SpecError
 from contract.spec import Deployment, Ports
-from deploy.images import PYTHON, image_of_spec, server_image
+from deploy.images import PYTHON, server_image
 from deploy.render import prepare, render, write
 from deploy.site import Site
 from tests.deploy.cases import CODE, TORCH, cpu, gpu
@@ -68,8 +68,8 @@ def test_the_spec_names_its_own_image() -> None:
     spec = gpu("trtllm")
     section = SimpleNamespace(container=SimpleNamespace(image="nvcr.io/nvidia/tritonserver:26.05-trtllm-python-py3"))
     spec = spec.model_copy(update={"engine": spec.engine.model_copy(update={"trtllm": section})})
-    assert image_of_spec(spec).endswith(":26.05-trtllm-python-py3")
-    assert image_of_spec(cpu()) == ""
+    assert spec.engine.image.endswith(":26.05-trtllm-python-py3")
+    assert cpu().engine.image == ""
 
 
 def test_what_is_written_is_there_for_the_containers(tmp_path: Path) -> None:

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
+from contract.engines.kinds import Runtime
 from contract.errors import ConchError
-from contract.spec import Deployment, Runtime
+from contract.spec import Deployment
 from loadtests import own_server
 from loadtests.compare import doors
 from loadtests.compare.__main__ import effort_of, main, parser

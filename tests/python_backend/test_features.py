@@ -1,18 +1,16 @@
 """What engines declare is one list, in the contract's names, and the page about it is what the code says."""
 
-from typing import get_args
-
 import pytest
 
+from contract.engines.kinds import KINDS, Runtime
 from contract.sampling import feature_names
-from contract.spec import Runtime
 from python_backend.engines_page import PAGE, columns, page
 from python_backend.features import features_of
 from python_backend.openvino.engine import OpenVinoEngine
 from python_backend.synthetic.engine import SyntheticEngine
 
 
-@pytest.mark.parametrize("runtime", get_args(Runtime))
+@pytest.mark.parametrize("runtime", KINDS)
 def test_a_runtime_declares_features_that_a_request_can_ask_for(runtime: Runtime) -> None:
     of_this = [column for column in columns() if column.runtime == runtime]
     assert of_this

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from contract import lmdeploy as lmdeploy_contract
-from contract import sglang as sglang_contract
+from contract.engines.kinds import KINDS
 from contract.errors import EngineFailed, InvalidRequest, RequestError, Unavailable, UnsupportedByEngine
+from contract.lmdeploy import LmdeployOptions
 from contract.sampling import SamplingParams
+from contract.sglang import SglangOptions
 from contract.spec import Deployment
 from contract.tensors import FinishReason
 from python_backend.async_engine import AsyncEngine, check_version
@@ -60,13 +61,15 @@ LMDEPLOY: tuple[dict[str, Any], ...] = (
 
 
 def test_every_option_is_in_a_spec_here() -> None:
-    for kind, specs in ((sglang_contract.SglangOptions, SGLANG), (lmdeploy_contract.LmdeployOptions, LMDEPLOY)):
+    for kind, specs in ((SglangOptions, SGLANG), (LmdeployOptions, LMDEPLOY)):
         assert set(kind.model_fields) == {name for each in specs for name in each}
 
 
 def test_the_recordings_are_of_the_pinned_releases() -> None:
     makefile = (CODE / "Makefile").read_text()
-    for package, version in (("sglang", sglang_contract.VERSION), ("lmdeploy", lmdeploy_contract.VERSION)):
+    pinned = {name: kind.version for name, kind in KINDS.items() if kind.version}
+    assert pinned.keys() == {"sglang", "lmdeploy"}
+    for package, version in pinned.items():
         assert recorded(package)["version"] == version
         assert f"?= {package}=={version}\n" in makefile
 

@@ -10,9 +10,10 @@ import pytest
 from pydantic import BaseModel
 
 from contract.calls import Call, Member, from_json, to_json, walk
+from contract.engines.kinds import Precision
 from contract.gpus import GPUS
 from contract.sampling import GUIDE_TYPES, SamplingParams
-from contract.spec import Deployment, Precision, load_spec
+from contract.spec import Deployment, load_spec
 from contract.trtllm import GpuName, TrtllmSpec
 from contract.trtllm_api import arguments, members, misfit, unknown
 from contract.trtllm_calls import build_call, serve_call
