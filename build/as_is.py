@@ -12,8 +12,8 @@ from build.adapters import adapter_fault, adapters_key, place_adapters
 from build.builders import Replay, Script, replay_by_prefixes
 from build.tokenizer import load_fast_tokenizer
 from contract.engines.kinds import KINDS, Runtime
+from contract.engines.sglang.ktransformers import check_model
 from contract.errors import BuildError
-from contract.ktransformers import check_model
 from contract.manifest import this_machine
 from contract.spec import Deployment
 

@@ -1,4 +1,4 @@
-"""The API of the TensorRT-LLM that is really there, against the recorded one (contract/trtllm_api.json).
+"""The API of the TensorRT-LLM that is really there, against the recorded one (contract/engines/trtllm/api.json).
 
 ``make contract-dump`` runs this in NVIDIA's image. **Not yet run on the image**: nobody here has one, so the
 recording is what its published sources say. Standard library only, but for what the image has.
@@ -18,8 +18,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from contract.calls import find
-from contract.trtllm_api import REQUIRED, place, recorded, version
+from contract.engines.trtllm.api import REQUIRED, place, recorded, version
+from contract.engines.trtllm.calls import find
 
 # The arguments of an LLM are the fields of a class of their own.
 _ARGUMENTS_OF = {"TensorRtLlm": "TrtLlmArgs", "TorchLlm": "TorchLlmArgs"}
@@ -162,8 +162,8 @@ def main() -> None:
     """``python -m build.contract_dump OUT``: here if TensorRT-LLM is, else in the image."""
     out = Path(sys.argv[1]).resolve()
     from build.trtllm.container import Mounts, check_running, command, in_place
+    from contract.engines.trtllm.options import Container
     from contract.errors import ConchError
-    from contract.trtllm import Container
 
     if not in_place():
         (out.parent / "home").mkdir(parents=True, exist_ok=True)  # of the user inside

@@ -7,7 +7,7 @@ lays over TensorRT-LLM's, which has a Triton too. Standard library only.
 import tomllib
 from pathlib import Path
 
-from contract.images import LACKS
+from contract.engines.trtllm.images import LACKS
 
 SERVER = ("msgspec", "psutil", "pydantic", "pyyaml", "rich", "tritonclient", "typer")
 GATEWAY = ("backports.zstd", "httptools", "jinja2", "prometheus-client", "starlette", "uvicorn", "uvloop")

@@ -14,15 +14,15 @@ from pydantic import Field, ValidationError, model_validator
 from contract.cluster import Cluster
 from contract.cluster import faults as cluster_faults
 from contract.engines.kinds import KINDS, Kind, Precision, Runtime
+from contract.engines.lmdeploy.options import LmdeployOptions
+from contract.engines.sglang.options import SglangOptions
+from contract.engines.trtllm.options import TrtllmSpec
+from contract.engines.trtllm.rules import faults
+from contract.engines.vllm.options import VllmOptions
 from contract.errors import SpecError
 from contract.frozen import Frozen
-from contract.lmdeploy import LmdeployOptions
 from contract.lora import Lora
-from contract.sglang import SglangOptions
 from contract.spec_faults import duplicate_key, explain
-from contract.trtllm import TrtllmSpec
-from contract.trtllm_rules import faults
-from contract.vllm import VllmOptions
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 Address = Annotated[str, Field(pattern=r"^(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9][A-Za-z0-9.-]*):[0-9]{1,5}$")]  # host:port

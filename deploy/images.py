@@ -6,8 +6,8 @@ sources name the same one for the tag; where they do not, the tag alone is the p
 
 from dataclasses import dataclass, replace
 
+from contract.engines.trtllm.images import LACKS, PINNED
 from contract.errors import SpecError
-from contract.images import LACKS, PINNED
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from typing import Any
 
 from contract.address import address
 from contract.cluster import Cluster
+from contract.engines.sglang.arguments import server_args
+from contract.engines.vllm.arguments import engine_args
 from contract.manifest import engines_root
-from contract.sglang_calls import server_args
 from contract.spec import Deployment
-from contract.vllm_calls import engine_args
 from deploy.fabric import Setting, environment
 
 # What an engine does anyway is not written down.

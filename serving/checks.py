@@ -9,13 +9,13 @@ import psutil
 
 from contract.address import address, is_loopback, refuse_strangers
 from contract.driver import driver_caution
+from contract.engines.trtllm.check import mismatches
+from contract.engines.trtllm.images import oldest_driver
 from contract.errors import ServeError
 from contract.gpu_machine import find_gpus, this_gpu_machine, triton_release
-from contract.images import oldest_driver
 from contract.manifest import check_engine, engines_root, load_manifest, this_machine
 from contract.spec import Deployment
 from contract.stage import run_dir
-from contract.trtllm_check import mismatches
 from serving.rundir import read_state
 from serving.triton import find_triton
 

@@ -19,17 +19,17 @@ from build.trtllm.container import command as container_command
 from build.trtllm.fit import check_model
 from build.trtllm.inside import STAGE
 from build.trtllm.over import lay_over
-from contract.calls import to_json
+from contract.engines.trtllm.api import version
+from contract.engines.trtllm.arguments import DRAFT, WEIGHTS, build_call, serve_call
+from contract.engines.trtllm.calls import to_json
+from contract.engines.trtllm.check import wanted_options
+from contract.engines.trtllm.lora import adapted_modules
+from contract.engines.trtllm.options import Eagle, Medusa, TrtllmSpec
 from contract.errors import BuildError
 from contract.gpu_machine import FoundGpu, find_gpus
 from contract.gpus import GPUS, generation
 from contract.manifest import GpuTarget
 from contract.spec import Deployment, PathSource
-from contract.trtllm import Eagle, Medusa, TrtllmSpec
-from contract.trtllm_api import version
-from contract.trtllm_calls import DRAFT, WEIGHTS, build_call, serve_call
-from contract.trtllm_check import wanted_options
-from contract.trtllm_lora import adapted_modules
 
 PACKAGES: tuple[str, ...] = ()  # of the image; its name is in the key
 RECIPE = 1  # raised whenever build() changes what it writes

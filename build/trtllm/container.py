@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from build.trtllm.over import laid_over
+from contract.engines.trtllm.options import Container
 from contract.errors import BuildError
-from contract.trtllm import Container
 
 CODE = Path(__file__).resolve().parents[2]
 PROGRAMS = ("docker", "podman", "nerdctl")

@@ -15,13 +15,13 @@ from build.plan.caches import cache_of
 from build.plan.config import Config
 from build.plan.machines import GIB
 from build.plan.memory import CACHE_BYTES
+from contract.engines.trtllm.api import version
+from contract.engines.trtllm.arguments import quant_algo
+from contract.engines.trtllm.lora import target_fault
+from contract.engines.trtllm.options import Eagle, Medusa
 from contract.errors import BuildError
 from contract.gpus import GPUS, USABLE
 from contract.spec import Deployment
-from contract.trtllm import Eagle, Medusa
-from contract.trtllm_api import version
-from contract.trtllm_calls import quant_algo
-from contract.trtllm_lora import target_fault
 
 # Hugging Face architectures that 1.2.1 has a TensorRT network for.
 _CAUSAL = (

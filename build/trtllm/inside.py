@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from contract.calls import find, from_json, make
+from contract.engines.trtllm.calls import find, from_json, make
 from contract.launcher import forget_launcher
 
 STAGE = "@conch stage: "

@@ -8,8 +8,8 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 from build.steps import key_of
+from contract.engines.trtllm.images import LACKS
 from contract.errors import BuildError
-from contract.images import LACKS
 
 
 def laid_over(cache: Path) -> Path:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from contract.driver import driver_caution, driver_fault
-from contract.images import oldest_driver
+from contract.engines.trtllm.images import oldest_driver
 from deploy.doctor.case import Answer, Case
 from deploy.doctor.result import Result
 

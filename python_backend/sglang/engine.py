@@ -5,10 +5,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from contract.engines.sglang.arguments import server_args
 from contract.errors import EngineFailed, InvalidRequest, RequestError
 from contract.manifest import load_manifest
 from contract.sampling import SamplingParams
-from contract.sglang_calls import server_args
 from contract.spec import Deployment
 from contract.tensors import FinishReason
 from contract.wire import TopLogprob

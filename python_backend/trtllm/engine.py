@@ -15,7 +15,9 @@ from collections.abc import Coroutine
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from contract.calls import find, make
+from contract.engines.trtllm.arguments import serve_call
+from contract.engines.trtllm.calls import find, make
+from contract.engines.trtllm.lora import adapted_modules
 from contract.errors import EngineFailed, Unavailable
 from contract.launcher import forget_launcher
 from contract.lora import ADAPTERS
@@ -23,8 +25,6 @@ from contract.manifest import load_manifest
 from contract.sampling import SamplingParams
 from contract.spec import Deployment
 from contract.tensors import FinishReason
-from contract.trtllm_calls import serve_call
-from contract.trtllm_lora import adapted_modules
 from contract.wire import TopLogprob
 from python_backend.async_engine import die
 from python_backend.features import features_of

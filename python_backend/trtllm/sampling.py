@@ -1,8 +1,8 @@
-"""The contract's sampling parameters as TensorRT-LLM's, as a call (contract/calls.py)."""
+"""The contract's sampling parameters as TensorRT-LLM's, as a call (contract/engines/trtllm/calls.py)."""
 
 from typing import Any
 
-from contract.calls import Call
+from contract.engines.trtllm.calls import Call
 from contract.sampling import SamplingParams
 
 

@@ -21,13 +21,13 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.output_processor import RequestOutputCollector
 from vllm.v1.metrics.loggers import StatLoggerBase
 
+from contract.engines.vllm.arguments import engine_args
 from contract.errors import EngineFailed, InvalidRequest
 from contract.lora import ADAPTERS
 from contract.manifest import load_manifest
 from contract.sampling import SamplingParams
 from contract.spec import Deployment
 from contract.tensors import FinishReason
-from contract.vllm_calls import engine_args
 from contract.wire import TopLogprob
 from python_backend.async_engine import die
 from python_backend.features import features_of

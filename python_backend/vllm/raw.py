@@ -19,8 +19,8 @@ from vllm import SamplingParams as VllmSampling
 from vllm.inputs import TokensPrompt
 from vllm.platforms import current_platform
 
+from contract.engines.vllm.arguments import engine_args
 from contract.spec import Deployment, EngineSpec, Limits
-from contract.vllm_calls import engine_args
 
 
 def load(engine: Path, question: dict[str, Any]) -> LLM:

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from contract.engines.sglang.ktransformers import Ktransformers, check_model
 from contract.errors import SpecError
-from contract.ktransformers import Ktransformers, check_model
 from contract.spec import EngineSpec
 
 GOOD = {"weight_path": "/models/experts", "num_gpu_experts": 8, "cpuinfer": 60}

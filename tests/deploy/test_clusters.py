@@ -12,9 +12,9 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from contract.engines.vllm.arguments import engine_args
 from contract.errors import SpecError
 from contract.spec import Deployment
-from contract.vllm_calls import engine_args
 from deploy.__main__ import ROOT
 from deploy.cluster import Target, render_cluster
 from tests.deploy.cases import CODE, GOLDEN, TORCH, cpu, site

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from build.builders import builder_of
-from contract.images import PINNED
+from contract.engines.trtllm.images import PINNED
 from contract.spec import load_spec
 from deploy.images import server_image
 from tests.deploy.cases import CODE, gpu

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from openai import OpenAI
 
-from contract.images import PINNED
+from contract.engines.trtllm.images import PINNED
 from contract.spec import Deployment, load_spec
 from tests.e2e.servers import CODE, on_free_ports
 from tests.e2e.test_trtllm import config_of

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from contract.engines.kinds import KINDS
+from contract.engines.lmdeploy.options import LmdeployOptions
+from contract.engines.sglang.options import SglangOptions
 from contract.errors import EngineFailed, InvalidRequest, RequestError, Unavailable, UnsupportedByEngine
-from contract.lmdeploy import LmdeployOptions
 from contract.sampling import SamplingParams
-from contract.sglang import SglangOptions
 from contract.spec import Deployment
 from contract.tensors import FinishReason
 from python_backend.async_engine import AsyncEngine, check_version

@@ -4,10 +4,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from contract.engines.trtllm.check import mismatches, wanted_options
 from contract.gpu_machine import UNLIMITED, FoundGpu, GpuMachine
 from contract.manifest import GpuTarget, Machine, Manifest, Origin, digest, now
 from contract.spec import Deployment
-from contract.trtllm_check import mismatches, wanted_options
 from tests.trtllm.specs import spec
 
 GIB = 2**30

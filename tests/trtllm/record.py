@@ -1,4 +1,4 @@
-"""trtllm_contract.json, read from TensorRT-LLM 1.2.1's sources → contract/trtllm_api.json, what we call of it.
+"""trtllm_contract.json, read from TensorRT-LLM 1.2.1's sources → contract/engines/trtllm/api.json, what we call of it.
 
 ``python -m tests.trtllm.record PATH/TO/trtllm_contract.json``: only needed when the recording changes.
 """
@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from contract.trtllm_api import DATA
+from contract.engines.trtllm.api import DATA
 
 _PLAIN = (
     "BuildConfig",

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from build.adapters import place_adapters
-from contract.calls import make
+from contract.engines.trtllm.arguments import build_call
+from contract.engines.trtllm.calls import make
+from contract.engines.trtllm.check import wanted_options
+from contract.engines.trtllm.lora import adapted_modules
 from contract.spec import Deployment
 from contract.tensors import FinishReason
-from contract.trtllm_calls import build_call
-from contract.trtllm_check import wanted_options
-from contract.trtllm_lora import adapted_modules
 from python_backend.trtllm.engine import TrtllmEngine
 from tests.trtllm.adapters import write_adapter
 from tests.trtllm.conftest import OPENVINO

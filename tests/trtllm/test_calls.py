@@ -9,15 +9,15 @@ from typing import Any, get_args
 import pytest
 from pydantic import BaseModel
 
-from contract.calls import Call, Member, from_json, to_json, walk
 from contract.engines.kinds import Precision
+from contract.engines.trtllm.api import arguments, members, misfit, unknown
+from contract.engines.trtllm.arguments import build_call, serve_call
+from contract.engines.trtllm.calls import Call, Member, from_json, to_json, walk
+from contract.engines.trtllm.options import GpuName, TrtllmSpec
+from contract.engines.trtllm.rules import ENGINE_PRECISIONS, PYTORCH_PRECISIONS
 from contract.gpus import GPUS
 from contract.sampling import GUIDE_TYPES, SamplingParams
 from contract.spec import Deployment, load_spec
-from contract.trtllm import GpuName, TrtllmSpec
-from contract.trtllm_api import arguments, members, misfit, unknown
-from contract.trtllm_calls import build_call, serve_call
-from contract.trtllm_rules import ENGINE_PRECISIONS, PYTORCH_PRECISIONS
 from python_backend.trtllm.sampling import sampling_call
 from tests.trtllm.specs import OPTIONS, spec
 

@@ -11,8 +11,8 @@ import pytest
 from pydantic import ValidationError
 
 from build.contract_dump import differences, dump
-from contract.calls import find
-from contract.trtllm_api import recorded
+from contract.engines.trtllm.api import recorded
+from contract.engines.trtllm.calls import find
 from tests.trtllm.conftest import OPENVINO
 
 PROMPT = [504, 3575, 282, 4649, 314]  # The capital of France is

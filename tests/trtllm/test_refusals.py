@@ -7,7 +7,7 @@ import pytest
 from build.trtllm.causes import KNOWN, cause
 from build.trtllm.inside import FAILED
 from contract.driver import driver_caution, driver_fault
-from contract.images import PINNED, oldest_driver
+from contract.engines.trtllm.images import PINNED, oldest_driver
 from serving.checks import warnings
 from tests.trtllm import troubleshooting
 from tests.trtllm.mismatched import HERE, MISMATCHES, Mismatch, engine_manifest, found
@@ -72,7 +72,7 @@ def test_an_old_driver_that_will_do_is_named(tmp_path: Path, monkeypatch: pytest
 
 
 def test_an_engine_of_another_runtime(tmp_path: Path) -> None:
-    from contract.trtllm_check import mismatches
+    from contract.engines.trtllm.check import mismatches
 
     manifest = engine_manifest(spec(), "").model_copy(update={"gpu": None})
     (said,) = mismatches(tmp_path, manifest, spec(), HERE)

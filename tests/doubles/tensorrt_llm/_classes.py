@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from contract.trtllm_api import REQUIRED, arguments, recorded
+from contract.engines.trtllm.api import REQUIRED, arguments, recorded
 
 # Plain dataclasses in 1.2.1; the others are pydantic models that forbid what they do not know.
 DATACLASSES = ("SamplingParams", "QuantConfig", "GuidedDecodingParams", "LoRARequest")

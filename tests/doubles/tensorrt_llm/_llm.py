@@ -10,8 +10,8 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
+from contract.engines.trtllm.api import version
 from contract.spec import Deployment
-from contract.trtllm_api import version
 from python_backend.protocol import Engine, Output
 from tensorrt_llm import _lora
 from tensorrt_llm._classes import named

@@ -10,7 +10,7 @@ import struct
 from pathlib import Path
 from typing import Any
 
-from contract.trtllm_api import recorded
+from contract.engines.trtllm.api import recorded
 
 _WEIGHT = re.compile(r".*\.\d+\.\w+\.(\w+)\.lora_[AB]\.weight")
 _ATTENTION = ("attn_q", "attn_k", "attn_v")

@@ -13,9 +13,9 @@ from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from contract.engines.trtllm.api import recorded
 from contract.errors import from_wire
 from contract.tensors import FinishReason
-from contract.trtllm_api import recorded
 from python_backend.protocol import Output
 
 

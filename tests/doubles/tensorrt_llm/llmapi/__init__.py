@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from contract.trtllm_api import recorded
+from contract.engines.trtllm.api import recorded
 from tensorrt_llm._classes import named
 from tensorrt_llm._results import CompletionOutput, RequestError, RequestOutput
 

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from contract.calls import Call, Member
+from contract.engines.trtllm.calls import Call, Member
+from contract.engines.trtllm.options import Eagle, Lookahead, Medusa, TrtllmSpec
+from contract.engines.trtllm.rules import CALIBRATED
 from contract.lora import ADAPTERS, Lora
-from contract.trtllm import Eagle, Lookahead, Medusa, TrtllmSpec
-from contract.trtllm_rules import CALIBRATED
 
 if TYPE_CHECKING:
     from contract.spec import Deployment
@@ -54,7 +54,7 @@ def build_call(
         workspace: a folder for what is needed on the way.
         kernels: the timing cache of earlier builds; '' if there is none.
         new_kernels: where this build's goes.
-        adapted: the modules that the adapters change (contract/trtllm_lora.py).
+        adapted: the modules that the adapters change (contract/engines/trtllm/lora.py).
     """
     options = spec.engine.trtllm
     arguments = _parallel(spec) | {

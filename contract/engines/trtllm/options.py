@@ -5,8 +5,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from contract.engines.trtllm.images import PINNED
 from contract.frozen import Frozen
-from contract.images import PINNED
 from contract.lora import Lora
 
 Backend = Literal["tensorrt", "pytorch"]

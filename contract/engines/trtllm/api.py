@@ -1,7 +1,7 @@
 """The API of TensorRT-LLM 1.2.1 as recorded from its sources: what may be called, with which arguments.
 
 TensorRT-LLM cannot be installed without its GPU stack, so every argument that we ever pass is checked against
-``trtllm_api.json``. ``make contract-dump`` compares that file with a real image.
+``api.json``. ``make contract-dump`` compares that file with a real image.
 """
 
 import difflib
@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-DATA = Path(__file__).with_name("trtllm_api.json")
+DATA = Path(__file__).with_name("api.json")
 REQUIRED = "<required>"
 
 _CHECKS: dict[str, tuple[type, ...]] = {

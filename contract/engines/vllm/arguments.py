@@ -4,8 +4,8 @@ written on command lines. They must be the same, as each node makes its own plan
 from pathlib import PurePath
 from typing import Any
 
+from contract.engines.vllm.options import RANKS
 from contract.spec import Deployment
-from contract.vllm import RANKS
 
 _DTYPES = {"fp32": "float32", "bf16": "bfloat16"}
 

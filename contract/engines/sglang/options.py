@@ -4,8 +4,8 @@ from typing import Literal
 
 from pydantic import Field
 
+from contract.engines.sglang.ktransformers import Ktransformers
 from contract.frozen import Frozen
-from contract.ktransformers import Ktransformers
 from contract.lora import Lora
 
 

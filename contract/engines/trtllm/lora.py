@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from contract.engines.trtllm.api import lora_modules
 from contract.lora import ADAPTERS, Lora
-from contract.trtllm_api import lora_modules
 
 _ATTENTION = ("attn_q", "attn_k", "attn_v")  # all of them or none
 

@@ -6,10 +6,10 @@ A rule returns ``key: what is wrong and what to do``, or ''. Rules that need the
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from contract.engines.trtllm.api import misfit, unknown, version
+from contract.engines.trtllm.images import PINNED, inside, release
+from contract.engines.trtllm.options import Calibration, Extra, TrtllmSpec
 from contract.gpus import GPUS, MIN_SM, generation
-from contract.images import PINNED, inside, release
-from contract.trtllm import Calibration, Extra, TrtllmSpec
-from contract.trtllm_api import misfit, unknown, version
 
 if TYPE_CHECKING:
     from contract.spec import Deployment

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from contract.trtllm_api import place
+from contract.engines.trtllm.api import place
 
 
 @dataclass(frozen=True)

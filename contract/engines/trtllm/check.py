@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from contract.calls import Call, Member, to_json
 from contract.driver import driver_fault
+from contract.engines.trtllm.api import version
+from contract.engines.trtllm.arguments import WEIGHTS, build_call
+from contract.engines.trtllm.calls import Call, Member, to_json
+from contract.engines.trtllm.images import RELEASES, oldest_driver
 from contract.gpu_machine import UNLIMITED, GpuMachine
 from contract.gpus import OLDEST_SM, generation
-from contract.images import RELEASES, oldest_driver
 from contract.manifest import GpuTarget, Manifest, digest
 from contract.spec import Deployment
-from contract.trtllm_api import version
-from contract.trtllm_calls import WEIGHTS, build_call
 
 GIB = 2**30
 _SHM_GIB_A_GPU = 1  # NCCL's buffers between the processes of one machine

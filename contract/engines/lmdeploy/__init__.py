@@ -1,0 +1,1 @@
+"""LMDeploy: what a deployment may tell it."""

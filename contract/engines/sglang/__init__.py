@@ -1,0 +1,1 @@
+"""SGLang: what a deployment may tell it, and what it is told."""

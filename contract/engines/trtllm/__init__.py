@@ -1,0 +1,1 @@
+"""TensorRT-LLM: what a deployment may tell it, what it is told, and what cannot go together."""
