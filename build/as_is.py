@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from build.adapters import adapter_fault, adapters_key, place_adapters
-from build.builders import Replay, Script, replay_by_prefixes
+from build.replay import Replay, Script, replay_by_prefixes
 from build.tokenizer import load_fast_tokenizer
 from contract.engines.kinds import KINDS, Runtime
 from contract.engines.sglang.ktransformers import check_model
@@ -17,7 +17,7 @@ from contract.errors import BuildError
 from contract.manifest import this_machine
 from contract.spec import Deployment
 
-_ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent
 
 
 @dataclass(frozen=True)
@@ -32,13 +32,14 @@ class AsIs:
     @property
     def python(self) -> Path:
         """Where the engine is installed; this environment where it has none of its own (a container's image)."""
-        own = _ROOT / f".venv-{self.runtime}" / "bin" / "python"
-        return own if own.exists() or self.runtime == "vllm" else Path(sys.executable)
+        own = ROOT / f".venv-{self.runtime}" / "bin" / "python"
+        return own if own.exists() else Path(sys.executable)
 
     def key(self, spec: Deployment) -> tuple[Any, ...]:
         """An engine is verified on the machine that runs it, under the options that it is served with."""
-        machine, options = this_machine(), self._options(spec)
-        return machine.arch, machine.instruction_sets, options.model_dump(exclude={"lora"}), *adapters_key(options.lora)
+        machine, engine = this_machine(), spec.engine
+        options = engine.options.model_dump(exclude={"lora"}) if engine.options else {}
+        return machine.arch, machine.instruction_sets, options, *adapters_key(engine.lora)
 
     def check(self, checkpoint: Path, spec: Deployment) -> None:
         """Refuse to begin where nothing could verify the engine.
@@ -47,7 +48,7 @@ class AsIs:
             BuildError: the engine is not installed, or is another release, or cannot use an adapter.
             SpecError: the model has no experts that a CPU could compute.
         """
-        if fault := adapter_fault(self._options(spec).lora, f"engine.{self.runtime}.lora"):
+        if fault := adapter_fault(spec.engine.lora, f"engine.{self.runtime}.lora"):
             raise BuildError(fault)
         if kt := spec.engine.sglang.kt:
             check_model(kt, json.loads((checkpoint / "config.json").read_text(encoding="utf-8")))
@@ -83,24 +84,16 @@ class AsIs:
                 (folder / file.name).symlink_to(file.resolve())
             else:
                 os.link(file, folder / file.name)
-        place_adapters(self._options(spec).lora, folder)
+        place_adapters(spec.engine.lora, folder)
         if not (folder / "tokenizer.json").exists():
             load_fast_tokenizer(checkpoint).backend_tokenizer.save(str(folder / "tokenizer.json"))
 
     def replay(self, config: Path, spec: Deployment, engine: Path, script: Script) -> Replay:
-        """What the very engine that will serve says along the script.
-
-        vLLM tells the probabilities of a given text; of the others every prefix is a request of its own.
+        """What the very engine that will serve says along the script; every prefix is a request of its own.
 
         Raises:
             BuildError: it does not run the engine.
         """
-        if self.runtime == "vllm":
-            engine_spec = spec.engine.model_dump(mode="json")
-            forced = {"spec": engine_spec, "forced": script.windows}
-            greedy = {"spec": engine_spec, "prompts": script.prompts, "max_tokens": script.max_tokens}
-            said, answers = self._ask("python_backend.vllm.raw", engine, forced, greedy)
-            return Replay([dict(enumerate(row)) for row in said["top1"]], said["loss"], answers["ids"])
         told = spec.model_dump(mode="json", exclude_unset=True)
 
         def ask(prompts: list[tuple[list[int], int]]) -> list[list[int]]:
@@ -109,9 +102,6 @@ class AsIs:
             return ids
 
         return replay_by_prefixes(script, ask)
-
-    def _options(self, spec: Deployment) -> Any:
-        return getattr(spec.engine, self.runtime)
 
     def _installed(self) -> str:
         """The release that is installed; '' where none is."""
@@ -131,7 +121,7 @@ class AsIs:
             capture_output=True,
             text=True,
             check=False,
-            cwd=_ROOT,
+            cwd=ROOT,
         )
         if run.returncode:
             lines = run.stderr.strip().splitlines()

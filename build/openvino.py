@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from build.builders import Replay, Script
+from build.replay import Replay, Script
 from build.steps import quiet, reason
 from build.tokenizer import load_fast_tokenizer
 from contract.errors import BuildError

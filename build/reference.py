@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from build.builders import Replay, Script
+from build.replay import Replay, Script
 from contract.errors import ConchError, VerifyError
 
 

@@ -12,7 +12,8 @@ import math
 from pathlib import Path
 
 from build import reference
-from build.builders import Builder, Script
+from build.builders import Builder
+from build.replay import Script
 from build.steps import console
 from contract.errors import VerifyError
 from contract.manifest import Measured

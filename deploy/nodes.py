@@ -3,14 +3,17 @@
 Rank 0 is in Triton's engine stage on the head, and gets the same arguments from the same function of the contract.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
 from contract.address import address
 from contract.cluster import Cluster
-from contract.engines.sglang.arguments import server_args
-from contract.engines.vllm.arguments import engine_args
+from contract.engines.kinds import Runtime
+from contract.engines.sglang import arguments as sglang
+from contract.engines.told import Told
+from contract.engines.vllm import arguments as vllm
 from contract.manifest import engines_root
 from contract.spec import Deployment
 from deploy.fabric import Setting, environment
@@ -24,60 +27,6 @@ _DEFAULTS: dict[str, Any] = {
     "load_format": "auto",
     "grammar_backend": "xgrammar",
     "enable_prefix_caching": True,
-}
-
-_WHY = {
-    "model": "the engine that make engine published, at the same path on every node",
-    "model_path": "the engine that make engine published, at the same path on every node",
-    "trust_remote_code": "Python code in the checkpoint may run (engine.sglang.trust_remote_code)",
-    "dtype": "of weights and activations (engine.precision)",
-    "tp_size": "{tensor} GPUs share every layer: {nodes} nodes × {gpus} GPUs{staged} (engine.parallel.tensor)",
-    "pp_size": "the layers are {pipeline} stages, one behind the other (engine.parallel.pipeline)",
-    "ep_size": "{expert} groups of GPUs hold different experts (engine.parallel.expert)",
-    "context_length": "prompt and answer together, tokens (limits.max_seq_len), and six that SGLang keeps to itself",
-    "max_running_requests": "in the batch at once (limits.max_batch_size), and one for the supervisor's canary",
-    "chunked_prefill_size": "tokens of a prompt in one step (limits.max_num_tokens)",
-    "mem_fraction_static": "of each GPU, for weights and KV cache (engine.sglang.mem_fraction_static)",
-    "attention_backend": "the kernels of attention (engine.sglang.attention_backend)",
-    "quantization": "of the weights (engine.{runtime}.quantization)",
-    "kv_cache_dtype": "of the KV cache (engine.{runtime}.kv_cache_dtype)",
-    "load_format": "random weights, for measuring speed alone (engine.{runtime}.load_format)",
-    "disable_cuda_graph": "a quick start and slow tokens (engine.sglang.disable_cuda_graph)",
-    "disable_radix_cache": "prompts share no beginnings (engine.sglang.prefix_caching)",
-    "enable_deterministic_inference": "a request's seed counts (engine.sglang.deterministic)",
-    "skip_tokenizer_init": "token ids in and out: text is made in Triton's stages (engine.sglang.guided_decoding)",
-    "grammar_backend": "no answer is guided (engine.sglang.guided_decoding)",
-    "enable_lora": "requests may name an adapter (engine.sglang.lora)",
-    "lora_paths": "the adapters (engine.sglang.lora.adapters)",
-    "max_lora_rank": "of any of them (engine.sglang.lora.max_rank)",
-    "max_loras_per_batch": "all of them, and none, in one batch",
-    "kt_weight_path": "the CPU's experts, as kt-kernel converted them (engine.sglang.kt.weight_path)",
-    "kt_num_gpu_experts": "of every layer, on the GPUs; the CPU has the rest (engine.sglang.kt.num_gpu_experts)",
-    "kt_cpuinfer": "threads that compute experts (engine.sglang.kt.cpuinfer)",
-    "kt_threadpool_count": "one pool of threads for each NUMA node (engine.sglang.kt.threadpool_count)",
-    "kt_method": "how the CPU's experts are quantized (engine.sglang.kt.method)",
-    "kt_max_deferred_experts_per_token": "that may come a layer late (engine.sglang.kt.max_deferred_experts_per_token)",
-    "nnodes": "how many nodes there are (cluster.nodes)",
-    "node_rank": "which of them this is; 0 is the head, which runs Triton",
-    "dist_init_addr": "where the nodes find each other: the head and cluster.port",
-    "master_addr": "where the nodes find each other: the head",
-    "master_port": "and cluster.port on it",
-    "host": "where the engine's own HTTP server listens: on the head where it runs alone, elsewhere its health "
-    "(ports.host)",
-    "port": "and its port (ports.http)",
-    "max_model_len": "prompt and answer together, tokens (limits.max_seq_len)",
-    "max_num_seqs": "in the batch at once (limits.max_batch_size), and one for the supervisor's canary",
-    "max_num_batched_tokens": "tokens in one engine step (limits.max_num_tokens)",
-    "enforce_eager": "no compilation and no CUDA graphs (engine.vllm.enforce_eager)",
-    "enable_prefix_caching": "prompts share no beginnings (engine.vllm.prefix_caching)",
-    "tensor_parallel_size": "{tensor} GPUs share every layer: {nodes} nodes × {gpus} GPUs{staged} "
-    "(engine.parallel.tensor)",
-    "pipeline_parallel_size": "the layers are {pipeline} stages, one behind the other (engine.parallel.pipeline)",
-    "enable_expert_parallel": "GPUs hold different experts instead of a slice of each (engine.parallel.expert)",
-    "generation_config": "a request's parameters are the contract's, not the checkpoint's",
-    "gpu_memory_utilization": "of each GPU, for weights and KV cache (engine.vllm.gpu_memory_utilization)",
-    "distributed_executor_backend": "vLLM's own processes on every node (engine.vllm.distributed_executor_backend)",
-    "headless": "this node answers no requests: the head does",
 }
 
 
@@ -118,7 +67,7 @@ def place(cluster: Cluster, rank: int) -> Place:
 
 def uses_ray(spec: Deployment) -> bool:
     """Whether Ray holds the nodes together."""
-    return spec.engine.runtime == "vllm" and spec.engine.vllm.distributed_executor_backend == "ray"
+    return spec.engine.vllm.distributed_executor_backend == "ray"
 
 
 def model_path(spec: Deployment, root: PurePath) -> str:
@@ -132,20 +81,44 @@ def engine(spec: Deployment, cluster: Cluster, model: str, at: Place) -> Program
     Args:
         model: the engine's folder.
     """
-    if spec.engine.runtime == "sglang":
-        arguments = server_args(PurePosixPath(model), spec) | {"host": spec.ports.host, "port": spec.ports.http}
-        if "nnodes" in arguments:
-            arguments |= {"node_rank": at.rank, "dist_init_addr": _join(at.head, cluster.port)}
-        return Program(("python3", "-m", "sglang.launch_server"), _options(spec, cluster, arguments))
-    arguments = engine_args(PurePosixPath(model), spec)
+    return _PROGRAMS[spec.engine.runtime](spec, cluster, PurePosixPath(model), at)
+
+
+def _sglang(spec: Deployment, cluster: Cluster, model: PurePath, at: Place) -> Program:
+    told = sglang.told(model, spec) | _door(spec)
+    if "nnodes" in told:
+        told |= _instead(told, node_rank=at.rank, dist_init_addr=_join(at.head, cluster.port))
+    return Program(("python3", "-m", "sglang.launch_server"), _options(told))
+
+
+def _vllm(spec: Deployment, cluster: Cluster, model: PurePath, at: Place) -> Program:
     if uses_ray(spec):
         return Program(("ray", "start"), _ray(cluster, at))
-    if "nnodes" in arguments:
-        arguments |= {"node_rank": at.rank, "master_addr": at.head}
-    door = {"host": spec.ports.host, "port": spec.ports.http}
-    arguments |= door if at.rank == "0" else {"headless": True}
-    options = _options(spec, cluster, {name: value for name, value in arguments.items() if name != "model"})
-    return Program(("vllm", "serve"), (Option((model,), _WHY["model"]), *options))
+    told = vllm.told(model, spec)
+    path, why = told.pop("model")
+    if "nnodes" in told:
+        told |= _instead(told, node_rank=at.rank, master_addr=at.head)
+    told |= _door(spec) if at.rank == "0" else {"headless": (True, "this node answers no requests: the head does")}
+    return Program(("vllm", "serve"), (Option((path,), why), *_options(told)))
+
+
+# Of runtimes whose every node runs the engine's program; by MPI there is one for all of them.
+_PROGRAMS: dict[Runtime, Callable[[Deployment, Cluster, PurePath, Place], Program]] = {
+    "sglang": _sglang,
+    "vllm": _vllm,
+}
+
+
+def _door(spec: Deployment) -> Told:
+    why = (
+        "where the engine's own HTTP server listens: on the head where it runs alone, elsewhere its health (ports.host)"
+    )
+    return {"host": (spec.ports.host, why), "port": (spec.ports.http, "and its port (ports.http)")}
+
+
+def _instead(told: Told, **values: Any) -> Told:
+    """Other values for the same reasons."""
+    return {name: (value, told[name][1]) for name, value in values.items()}
 
 
 def ray_head(cluster: Cluster, at: Place) -> Program:
@@ -210,11 +183,11 @@ def reasons(*things: Option | Setting) -> dict[str, str]:
     return {each.words[0].partition("=")[0] if isinstance(each, Option) else each.name: each.why for each in things}
 
 
-def _options(spec: Deployment, cluster: Cluster, arguments: dict[str, Any]) -> tuple[Option, ...]:
+def _options(told: Told) -> tuple[Option, ...]:
     """Arguments of an engine's Python interface as its command line has them."""
     return tuple(
-        Option(words, _why(spec, cluster, name))
-        for name, value in arguments.items()
+        Option(words, why)
+        for name, (value, why) in told.items()
         if _DEFAULTS.get(name) != value and (words := _words(name, value))
     )
 
@@ -228,19 +201,6 @@ def _words(name: str, value: Any) -> tuple[str, ...]:
     if isinstance(value, dict):
         return (f"--{flag}", *(f"{key}={each}" for key, each in value.items()))
     return () if value is None else (f"--{flag}", str(value))
-
-
-def _why(spec: Deployment, cluster: Cluster, name: str) -> str:
-    parallel = spec.engine.parallel
-    return _WHY[name].format(
-        tensor=parallel.tensor,
-        pipeline=parallel.pipeline,
-        expert=parallel.expert,
-        nodes=len(cluster.nodes),
-        gpus=cluster.gpus_per_node,
-        staged=f" in {parallel.pipeline} stages" if parallel.pipeline > 1 else "",
-        runtime=spec.engine.runtime,
-    )
 
 
 def _join(host: str, port: int) -> str:

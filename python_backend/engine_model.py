@@ -12,6 +12,7 @@ from contract.stage import StageConfig, key_of
 from contract.tensors import ENGINE_DELTA, ENGINE_REQUEST, FinishReason
 from contract.wire import TOKENIZE, EngineDelta, EngineRequest, Opening, pack, unpack_request
 from python_backend.backchannel import AbortListener
+from python_backend.engines import make
 from python_backend.grammar.guide import with_grammar
 from python_backend.metrics import Metrics
 from python_backend.outbox import Outbox, Send
@@ -24,10 +25,8 @@ _FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
 
 def make_engine(config: StageConfig) -> Engine:
     """The engine of a deployment's runtime; only that one is imported."""
-    if config.spec.engine.runtime == "synthetic":
-        from python_backend.synthetic.engine import SyntheticEngine
-
-        return SyntheticEngine(config.spec.engine.step_ms)
+    if config.spec.engine.kind.in_stage:
+        return make(config.engine, config.spec)
     from python_backend.worker import EngineWorker
 
     return EngineWorker(config)

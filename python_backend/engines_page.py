@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from contract.engines.kinds import KINDS, Precision, Runtime
 from contract.sampling import feature_names
 from contract.spec import Deployment, EngineSpec
-from python_backend.features import features_of
+from python_backend.engines import features_of
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "engines.md"
 

@@ -18,7 +18,6 @@ from contextlib import suppress
 from hashlib import sha256
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Protocol
 
 import msgspec
 import psutil
@@ -26,6 +25,7 @@ import psutil
 from contract.engines.kinds import Runtime
 from contract.errors import Unavailable
 from contract.sampling import SamplingParams
+from python_backend.engines import folder_of
 
 MOST_CPU_S = 1  # of compiling: the engine spends as much again, and nothing else runs meanwhile
 _KILLED_CPU_S = 3  # by the kernel; the difference is for measuring
@@ -133,7 +133,7 @@ class GuideProcess:
 _WHERE = re.compile(r"^.*\.(?:cc|cpp|h|hpp):\d+:?\s*(?:Check failed: \(.*?\) is (?:true|false):?\s*)?", re.DOTALL)
 
 
-def reason(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     """Why xgrammar does not compile a guide, for the user."""
     said = str(error)
     if isinstance(error, UnicodeDecodeError):  # it quotes the guide's bytes, and stops within a character
@@ -141,25 +141,11 @@ def reason(error: Exception) -> str:
     return _WHERE.sub("", said).strip() or "it cannot be compiled"
 
 
-class _Scratch(Protocol):
-    def refusal(self, sampling: SamplingParams) -> str:
-        """Why the engine would fail on this guide; '' if it would not."""
-
-
-def _scratch(engine: Path, runtime: str) -> _Scratch:
-    """What compiles as the runtime does; only that one is imported."""
-    if runtime in ("vllm", "sglang", "lmdeploy"):
-        from python_backend.scratch import ScratchCompiler
-
-        return ScratchCompiler(engine, tags=runtime != "vllm")
-    from python_backend.openvino.scratch import ScratchPipeline
-
-    return ScratchPipeline(engine)
-
-
 def main() -> None:
     """``python -m python_backend.guides FD ENGINE RUNTIME``, started by GuideProcess."""
-    connection, scratch = Connection(int(sys.argv[1])), _scratch(Path(sys.argv[2]), sys.argv[3])
+    connection, make = Connection(int(sys.argv[1])), folder_of(sys.argv[3]).compiler
+    assert make
+    compiler = make(Path(sys.argv[2]))
     connection.send_bytes(b"ready")
     while True:
         try:
@@ -168,7 +154,11 @@ def main() -> None:
             return
         before = time.process_time()
         resource.setrlimit(resource.RLIMIT_CPU, (int(before) + _KILLED_CPU_S, resource.RLIM_INFINITY))
-        refusal = scratch.refusal(sampling)
+        refusal = ""
+        try:
+            compiler.compile(sampling)
+        except (RuntimeError, ValueError) as error:
+            refusal = _reason(error)
         took = time.process_time() - before
         if not refusal and took > MOST_CPU_S:
             refusal = f"compiling it takes {took:.1f} s of CPU, the limit is {MOST_CPU_S}"

@@ -15,8 +15,8 @@ from pathlib import Path
 from contract.errors import ConchError, from_wire
 from contract.sampling import SamplingParams
 from contract.spec import Deployment
-from python_backend.protocol import Engine, Output
-from python_backend.worker import bare_engine
+from python_backend.engines import make
+from python_backend.protocol import Output
 
 
 class Asker:
@@ -27,7 +27,7 @@ class Asker:
         self._ids: dict[int, list[int]] = {}
         self._left: set[int] = set()
         self._error = ""
-        self._engine: Engine = bare_engine(engine, spec)
+        self._engine = make(engine, spec)
         self._engine.start(self._take)
 
     def greedy(self, prompts: list[tuple[list[int], int]]) -> list[list[int]]:

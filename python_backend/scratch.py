@@ -2,40 +2,35 @@
 
 from pathlib import Path
 
-import xgrammar
-from transformers import AutoTokenizer
-
 from contract.sampling import SamplingParams
-from python_backend.guides import reason
 
 
 class ScratchCompiler:
     """Compiles guides for a model's tokenizer."""
 
-    def __init__(self, engine: Path, *, tags: bool) -> None:
+    def __init__(self, engine: Path, *, tags: bool = True) -> None:
         """
         Args:
             tags: structural tags too; vLLM checks those itself.
         """
+        import xgrammar
+        from transformers import AutoTokenizer
+
         tokenizer = AutoTokenizer.from_pretrained(engine, local_files_only=True)
         self._compiler = xgrammar.GrammarCompiler(xgrammar.TokenizerInfo.from_huggingface(tokenizer), max_threads=1)
         self._tags = tags
 
-    def refusal(self, sampling: SamplingParams) -> str:
-        """Why the engine would fail on this guide; '' if it would not."""
+    def compile(self, sampling: SamplingParams) -> None:
+        """Compile a request's guide; xgrammar raises for what it cannot."""
         text = sampling.guided_decoding_guide
-        try:
-            match sampling.guided_decoding_guide_type:
-                case "json":
-                    self._compiler.compile_json_schema(text or '{"type": "object"}')
-                case "json_schema":
-                    self._compiler.compile_json_schema(text)
-                case "regex":
-                    self._compiler.compile_regex(text)
-                case "ebnf_grammar":
-                    self._compiler.compile_grammar(text)
-                case _ if self._tags:
-                    self._compiler.compile_structural_tag(text)
-        except (RuntimeError, ValueError) as error:
-            return reason(error)
-        return ""
+        match sampling.guided_decoding_guide_type:
+            case "json":
+                self._compiler.compile_json_schema(text or '{"type": "object"}')
+            case "json_schema":
+                self._compiler.compile_json_schema(text)
+            case "regex":
+                self._compiler.compile_regex(text)
+            case "ebnf_grammar":
+                self._compiler.compile_grammar(text)
+            case _ if self._tags:
+                self._compiler.compile_structural_tag(text)

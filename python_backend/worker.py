@@ -13,7 +13,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from importlib.util import find_spec
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -22,8 +21,8 @@ import psutil
 
 from contract.errors import ConchError, Unavailable
 from contract.sampling import SamplingParams
-from contract.spec import Deployment
 from contract.stage import StageConfig
+from python_backend.engines import folder_of, make
 from python_backend.protocol import Engine, Output, Sink, Stats, failed
 
 
@@ -205,46 +204,14 @@ def serve(connection: Connection, make: Callable[[], Engine]) -> Engine | None:
 
 
 def make_engine(config: StageConfig) -> Engine:
-    """The engine of a deployment's runtime; only that one is imported."""
-    assert config.engine is not None
-    if config.spec.engine.runtime == "trtllm":
-        return bare_engine(config.engine, config.spec)
+    """The engine of a deployment, behind a gate where a guide could break it."""
+    engine = make(config.engine, config.spec)
+    if config.engine is None or folder_of(config.spec.engine.runtime).compiler is None:
+        return engine
     from python_backend.gate import GatedEngine
     from python_backend.guides import GuideProcess
 
-    guides = GuideProcess(config.engine, config.spec.engine.runtime)
-    return GatedEngine(bare_engine(config.engine, config.spec), guides)
-
-
-def bare_engine(engine: Path, spec: Deployment) -> Engine:
-    """The same without a gate before it.
-
-    Raises:
-        Unavailable: what it needs is not here.
-    """
-    match spec.engine.runtime:
-        case "trtllm":
-            from python_backend.trtllm.engine import TrtllmEngine
-
-            return TrtllmEngine(engine, spec)
-        case "vllm":
-            if not find_spec("vllm"):
-                raise Unavailable("vLLM is not installed here", fix="Run make vllm")
-            from python_backend.vllm.engine import VllmEngine
-
-            return VllmEngine(engine, spec)
-        case "sglang":
-            from python_backend.sglang.engine import SglangEngine
-
-            return SglangEngine(engine, spec)
-        case "lmdeploy":
-            from python_backend.lmdeploy.engine import LmdeployEngine
-
-            return LmdeployEngine(engine, spec)
-        case _:
-            from python_backend.openvino.engine import OpenVinoEngine
-
-            return OpenVinoEngine(engine, spec)
+    return GatedEngine(engine, GuideProcess(config.engine, config.spec.engine.runtime))
 
 
 def main() -> None:
@@ -255,8 +222,8 @@ def main() -> None:
         for child in psutil.Process().children(recursive=True):  # of an engine that failed half way
             with contextlib.suppress(psutil.Error):
                 child.kill()
-    elif config.spec.engine.runtime in ("trtllm", "sglang", "lmdeploy"):
-        engine.stop()  # they have processes of their own, which can outlive a leader that only exits
+    elif config.spec.engine.kind.own_processes:
+        engine.stop()
     os._exit(0)  # the engine's threads may be in the middle of a step that nobody waits for
 
 

@@ -8,6 +8,10 @@ from build.plan.layout import Layout
 from build.plan.machines import Machines, parse_machines
 from build.plan.memory import CACHE_BYTES, Demand
 from build.plan.quantization import own
+from contract.engines.lmdeploy.options import LmdeployOptions
+from contract.engines.sglang.options import SglangOptions
+from contract.engines.trtllm.options import TrtllmSpec
+from contract.engines.vllm.options import VllmOptions
 from contract.errors import BuildError
 from contract.spec import Deployment
 
@@ -74,18 +78,18 @@ def by_deployment(spec: Deployment, gpus: str, options: Options) -> Asked:
     layout = Layout(parallel.tensor, parallel.pipeline, parallel.expert, engine.trtllm.attention_dp)
     demand = Demand(limits.max_seq_len, limits.max_input_len, limits.max_batch_size, limits.max_num_tokens)
     precision = "" if config.quantization else engine.precision
-    if engine.runtime in ("vllm", "sglang"):
-        theirs = engine.vllm if engine.runtime == "vllm" else engine.sglang
-        demand = replace(demand, cache="fp8" if theirs.kv_cache_dtype.startswith("fp8") else "auto")
-        if theirs.quantization == "fp8" and not config.quantization:
-            precision = "fp8"
-    if engine.runtime == "vllm":
-        demand = replace(demand, usable=engine.vllm.gpu_memory_utilization)
-    elif engine.runtime == "lmdeploy":
-        demand = replace(demand, cache={0: "auto", 8: "int8", 4: "int4"}[engine.lmdeploy.quant_policy])
-    elif engine.runtime == "trtllm":
-        demand = replace(demand, cache=engine.trtllm.kv_cache.precision)
-        precision = "" if own(config).name == engine.precision else engine.precision
+    match engine.options:
+        case VllmOptions() | SglangOptions() as theirs:
+            demand = replace(demand, cache="fp8" if theirs.kv_cache_dtype.startswith("fp8") else "auto")
+            if isinstance(theirs, VllmOptions):
+                demand = replace(demand, usable=theirs.gpu_memory_utilization)
+            if theirs.quantization == "fp8" and not config.quantization:
+                precision = "fp8"
+        case LmdeployOptions(quant_policy=bits):
+            demand = replace(demand, cache={0: "auto", 8: "int8", 4: "int4"}[bits])
+        case TrtllmSpec(kv_cache=kept):
+            demand = replace(demand, cache=kept.precision)
+            precision = "" if own(config).name == engine.precision else engine.precision
     return Asked(config, _machines(gpus) if gpus else _machines_of(spec), demand, precision, layout)
 
 

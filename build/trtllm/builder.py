@@ -10,8 +10,8 @@ from typing import Any
 
 from build import interrupt
 from build.adapters import adapters_key, place_adapters
-from build.builders import Replay, Script, replay_by_prefixes
 from build.fetch import read_json, source_key
+from build.replay import Replay, Script, replay_by_prefixes
 from build.steps import console, key_of, quiet, reason
 from build.trtllm.causes import cause
 from build.trtllm.container import CODE, Mounts, check_running, find_program, in_place, targets

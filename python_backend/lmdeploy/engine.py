@@ -19,7 +19,7 @@ from contract.spec import Deployment
 from contract.tensors import FinishReason
 from contract.wire import TopLogprob
 from python_backend.async_engine import AsyncEngine, check_version
-from python_backend.features import features_of
+from python_backend.engines import features_of
 from python_backend.lmdeploy.sampling import ends_of, lmdeploy_sampling
 from python_backend.protocol import Output, Stats
 
@@ -212,3 +212,6 @@ def _failure(status: str) -> RequestError:
     if status == "OUT_OF_MEMORY":
         return EngineFailed("the KV cache is too small for this request", fix="Raise lmdeploy.cache_max_entry_count")
     return EngineFailed(f"LMDeploy ended the request: {status}")
+
+
+create = LmdeployEngine

@@ -23,7 +23,7 @@ from contract.manifest import Manifest, load_manifest
 from contract.sampling import SamplingParams
 from contract.spec import Deployment
 from contract.tensors import FinishReason
-from python_backend.features import OPENVINO
+from python_backend.openvino import FEATURES
 from python_backend.openvino.sampling import generation_config, stops_of
 from python_backend.openvino.scoring import Scorer, Scores, scoring_threads
 from python_backend.protocol import Output, Sink, Stats, failed
@@ -70,7 +70,7 @@ class OpenVinoEngine:
     """Continuous batching on the CPU."""
 
     name = "openvino"
-    features = OPENVINO
+    features = FEATURES
 
     def __init__(self, engine: Path, spec: Deployment) -> None:
         self._engine = engine
@@ -229,3 +229,6 @@ class OpenVinoEngine:
 
 def _prompts(key: int, scores: Scores) -> Output:
     return Output(key, prompt_log_probs=scores.log_probs, prompt_top_log_probs=scores.top)
+
+
+create = OpenVinoEngine

@@ -10,7 +10,6 @@ import openvino_genai as genai
 from openvino import opset13 as ops
 
 from contract.sampling import SamplingParams
-from python_backend.guides import reason
 from python_backend.openvino.sampling import guide_config
 
 ONE_TOKEN = ov.Tensor(np.ones((1, 1), dtype=np.int64))
@@ -27,16 +26,12 @@ class ScratchPipeline:
             weights = ov.Tensor(np.fromfile(path.with_suffix(".bin"), dtype=np.uint8))
             self._pipeline = genai.LLMPipeline(path.read_text(), weights, tokenizer, "CPU", ATTENTION_BACKEND="SDPA")
 
-    def refusal(self, sampling: SamplingParams) -> str:
-        """Why the engine would fail on this guide; '' if it would not."""
+    def compile(self, sampling: SamplingParams) -> None:
+        """Compile a request's guide; the pipeline raises for what it cannot."""
         config = genai.GenerationConfig()
         config.max_new_tokens = 1
         config.structured_output_config = guide_config(sampling)
-        try:
-            self._pipeline.generate(genai.TokenizedInputs(ONE_TOKEN, ONE_TOKEN), config)
-        except (RuntimeError, ValueError) as error:
-            return reason(error)
-        return ""
+        self._pipeline.generate(genai.TokenizedInputs(ONE_TOKEN, ONE_TOKEN), config)
 
 
 def _model(vocab_size: int) -> ov.Model:

@@ -1,1 +1,17 @@
 """SGLang behind the engine protocol, in its own Python environment."""
+
+from contract.sampling import GUIDES
+from contract.spec import EngineSpec
+from python_backend.features import CHOOSING, ENDING, LOG_PROBS, MIN_P, PENALTIES, SCORING
+from python_backend.scratch import ScratchCompiler
+
+compiler = ScratchCompiler
+
+
+def features(engine: EngineSpec) -> frozenset[str]:
+    """By its options."""
+    options = engine.sglang
+    found = CHOOSING | MIN_P | ENDING | PENALTIES | LOG_PROBS | SCORING | {"logit_bias"}
+    if options.guided_decoding:  # SGLang compiles guides, and knows what ends a sequence, by its tokenizer
+        found |= GUIDES | {"min_tokens"}
+    return found | {"seed"} if options.deterministic else found  # else a seed counts for nothing

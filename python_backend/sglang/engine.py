@@ -13,7 +13,7 @@ from contract.spec import Deployment
 from contract.tensors import FinishReason
 from contract.wire import TopLogprob
 from python_backend.async_engine import AsyncEngine, check_version
-from python_backend.features import features_of
+from python_backend.engines import features_of
 from python_backend.protocol import Output, Stats
 from python_backend.sglang.sampling import Ends, ends_of, sglang_sampling
 
@@ -165,3 +165,6 @@ def _refused(reason: str, sampling: SamplingParams) -> RequestError:
     if at_fault:
         return InvalidRequest(reason, field=at_fault)
     return EngineFailed(f"the engine refused the request: {reason}")
+
+
+create = SglangEngine

@@ -1,1 +1,12 @@
 """An engine without a model: it echoes the prompt at a given pace, for soaks and pipeline benches."""
+
+from contract.spec import EngineSpec
+from python_backend.features import CHOOSING, SCORING
+
+compiler = None
+FEATURES = CHOOSING | {"seed", "ignore_eos"} | SCORING
+
+
+def features(engine: EngineSpec) -> frozenset[str]:
+    """The same for all."""
+    return FEATURES

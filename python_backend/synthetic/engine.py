@@ -12,10 +12,11 @@ from itertools import pairwise
 import numpy as np
 
 from contract.sampling import SamplingParams
+from contract.spec import Deployment
 from contract.tensors import FinishReason
 from contract.wire import TopLogprob
-from python_backend.features import SYNTHETIC
 from python_backend.protocol import Output, Sink, Stats
+from python_backend.synthetic import FEATURES
 from python_backend.synthetic.tokenizer import EOS_ID
 
 
@@ -35,7 +36,7 @@ class SyntheticEngine:
     """Deterministic, weightless, and as fast as ``step_ms`` says."""
 
     name = "synthetic"
-    features = SYNTHETIC
+    features = FEATURES
 
     def __init__(self, step_ms: float) -> None:
         self._step_s = step_ms / 1000
@@ -127,3 +128,8 @@ def _score(output: Output, run: _Run) -> None:
 def _likeliest(expected: int, most: int) -> list[TopLogprob]:
     tokens = [(expected + each) % (EOS_ID + 1) for each in range(most)]
     return [TopLogprob(token, log_prob(token, expected)) for token in tokens]
+
+
+def create(engine: None, spec: Deployment) -> SyntheticEngine:
+    """At the deployment's pace."""
+    return SyntheticEngine(spec.engine.step_ms)

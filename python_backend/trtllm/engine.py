@@ -27,7 +27,7 @@ from contract.spec import Deployment
 from contract.tensors import FinishReason
 from contract.wire import TopLogprob
 from python_backend.async_engine import die
-from python_backend.features import features_of
+from python_backend.engines import features_of
 from python_backend.protocol import Output, Sink, Stats, failed
 from python_backend.trtllm.sampling import sampling_call
 
@@ -243,3 +243,6 @@ def add_log_probs(output: Output, told: list[Any], most: int) -> None:
         ranked = sorted(entry.items(), key=lambda item: -item[1].logprob)[:most]
         if most:
             output.top_log_probs.append([TopLogprob(int(other), float(value.logprob)) for other, value in ranked])
+
+
+create = TrtllmEngine

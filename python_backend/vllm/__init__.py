@@ -1,1 +1,15 @@
 """vLLM behind the engine protocol, in its own Python environment."""
+
+from functools import partial
+
+from contract.sampling import GUIDES
+from contract.spec import EngineSpec
+from python_backend.features import LOG_PROBS, MIN_P, SCORING, USUAL
+from python_backend.scratch import ScratchCompiler
+
+compiler = partial(ScratchCompiler, tags=False)  # vLLM checks those itself
+
+
+def features(engine: EngineSpec) -> frozenset[str]:
+    """All that requests can ask of any engine."""
+    return USUAL | MIN_P | {"bad_words", "logit_bias"} | LOG_PROBS | SCORING | GUIDES

@@ -30,7 +30,7 @@ from contract.spec import Deployment
 from contract.tensors import FinishReason
 from contract.wire import TopLogprob
 from python_backend.async_engine import die
-from python_backend.features import features_of
+from python_backend.engines import features_of
 from python_backend.protocol import Output, Sink, Stats, failed
 from python_backend.vllm.sampling import vllm_sampling
 
@@ -235,3 +235,6 @@ def _fail_loudly(task: "asyncio.Task[None]") -> None:
 
 def _first_line(error: Exception) -> str:
     return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+create = VllmEngine

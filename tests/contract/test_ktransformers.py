@@ -6,6 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from contract.engines.sglang.ktransformers import Ktransformers, check_model
+from contract.engines.told import values
 from contract.errors import SpecError
 from contract.spec import EngineSpec
 
@@ -20,7 +21,7 @@ def kt(**changed: Any) -> Ktransformers:
 def test_a_good_one_becomes_sglangs_arguments() -> None:
     check_model(kt(), DEEPSEEK)
     check_model(kt(num_gpu_experts=256), DEEPSEEK)
-    assert kt(max_deferred_experts_per_token=2).arguments() == {
+    assert values(kt(max_deferred_experts_per_token=2).arguments()) == {
         "kt_weight_path": "/models/experts",
         "kt_num_gpu_experts": 8,
         "kt_cpuinfer": 60,

@@ -102,6 +102,20 @@ def test_vllm_on_every_node_has_the_heads_arguments() -> None:
     assert (ours["--node-rank"], head["node_rank"]) == ("1", 0)
 
 
+@pytest.mark.parametrize("runtime", ["vllm", "sglang"])
+def test_adapters_are_every_nodes(runtime: str) -> None:
+    lora = {"adapters": {"law": "/adapters/law"}, "max_rank": 16}
+    deployment = Deployment.model_validate(over(2, runtime, {"tensor": 16}, **{runtime: {"lora": lora}}))
+    assert deployment.cluster
+    scripts = render_cluster(
+        deployment, deployment.cluster, site("large", CODE), "x", "shell", engine="docker", torch=""
+    )
+    for script in (scripts["node-0.sh"], scripts["node-1.sh"]):
+        ours = options(script)
+        assert (ours["--enable-lora"], ours["--max-lora-rank"]) == ("", "16")
+        assert f"(engine.{runtime}.lora)" in script
+
+
 def test_the_head_is_the_first_and_rank_0() -> None:
     scripts = files("vllm-ray", "shell")
     assert list(scripts) == ["node-0.sh", "node-1.sh"]

@@ -4,8 +4,8 @@ import pytest
 
 from contract.engines.kinds import KINDS, Runtime
 from contract.sampling import feature_names
+from python_backend.engines import features_of
 from python_backend.engines_page import PAGE, columns, page
-from python_backend.features import features_of
 from python_backend.openvino.engine import OpenVinoEngine
 from python_backend.synthetic.engine import SyntheticEngine
 

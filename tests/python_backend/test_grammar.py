@@ -11,10 +11,10 @@ import pytest
 
 from contract.errors import InvalidRequest, UnsupportedByEngine
 from contract.sampling import SamplingParams
-from python_backend.features import OPENVINO
 from python_backend.grammar.ebnf import literal
 from python_backend.grammar.guide import with_grammar
 from python_backend.grammar.schema import grammar_of
+from python_backend.openvino import FEATURES
 from python_backend.openvino.sampling import guide_config
 from python_backend.openvino.scratch import ONE_TOKEN, ScratchPipeline
 from tests.e2e.servers import CODE
@@ -47,7 +47,7 @@ def babbler() -> Iterator[Babbler]:
 def guided(schema: Any) -> SamplingParams:
     text = json.dumps(schema, ensure_ascii=len(str(schema)) % 2 == 0)
     asked = SamplingParams(max_tokens=9, guided_decoding_guide_type="json_schema", guided_decoding_guide=text)
-    return with_grammar(asked, OPENVINO)
+    return with_grammar(asked, FEATURES)
 
 
 @pytest.mark.parametrize("name", KEPT)
@@ -102,7 +102,7 @@ def test_blanks_come_to_an_end(babbler: Babbler) -> None:
 def test_an_expression_with_an_umlaut(babbler: Babbler, expression: str) -> None:
     asked = SamplingParams(max_tokens=9, guided_decoding_guide_type="regex", guided_decoding_guide=expression)
     for seed in range(4):
-        assert re.fullmatch(expression, babbler.says(with_grammar(asked, OPENVINO), seed))
+        assert re.fullmatch(expression, babbler.says(with_grammar(asked, FEATURES), seed))
 
 
 def test_no_hexadecimal_digit_follows_a_character_that_is_escaped() -> None:
@@ -129,7 +129,7 @@ def test_schemas_within_tags() -> None:
             "end": "</a>",
         }
         text = json.dumps({"type": TAG, "format": inner})
-        return with_grammar(SamplingParams(guided_decoding_guide_type=TAG, guided_decoding_guide=text), OPENVINO)
+        return with_grammar(SamplingParams(guided_decoding_guide_type=TAG, guided_decoding_guide=text), FEATURES)
 
     content = json.loads(tag({"type": "boolean"}).guided_decoding_guide)["format"]["content"]
     assert content == {"type": "grammar", "grammar": grammar_of('{"type": "boolean"}')}
@@ -137,4 +137,4 @@ def test_schemas_within_tags() -> None:
         tag({"not": {}})
     old = {"type": TAG, "structures": [{"begin": "<a>", "schema": {"not": {}}, "end": "</a>"}], "triggers": ["<a>"]}
     with pytest.raises(UnsupportedByEngine, match="has not"):
-        with_grammar(SamplingParams(guided_decoding_guide_type=TAG, guided_decoding_guide=json.dumps(old)), OPENVINO)
+        with_grammar(SamplingParams(guided_decoding_guide_type=TAG, guided_decoding_guide=json.dumps(old)), FEATURES)

@@ -10,7 +10,7 @@ import python_backend.engine_model
 from contract.sampling import SamplingParams
 from contract.stage import StageConfig
 from contract.tensors import FinishReason
-from python_backend.features import OPENVINO, SYNTHETIC
+from python_backend import openvino, synthetic
 from python_backend.protocol import Output, Sink, Stats
 
 SCRIPT = re.compile(r"\[\[(.+?)\]\]", re.DOTALL)
@@ -22,7 +22,7 @@ class ScriptedEngine:
     """Ids in and out are bytes."""
 
     name = "synthetic"
-    features = SYNTHETIC | OPENVINO  # a script is its own guide
+    features = synthetic.FEATURES | openvino.FEATURES  # a script is its own guide
 
     def start(self, sink: Sink) -> None:
         """Begin."""

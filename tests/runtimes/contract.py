@@ -26,7 +26,7 @@ from contract.errors import ContextTooLong, InvalidRequest, RequestError, Unsupp
 from contract.sampling import feature_names
 from contract.spec import Deployment
 from contract.tensors import FinishReason
-from python_backend.features import features_of
+from python_backend.engines import features_of
 
 FRANCE = "The capital of France is"
 PROMPTS = (FRANCE, "🙂🚀👩‍👩‍👧‍👦 Emoji, emoji: 🎉🎉🎉", "日本語の文章：今日は天気がいいですね。", "L'été à la plage — ")

@@ -19,13 +19,13 @@ from contract.sampling import SamplingParams
 from contract.spec import Deployment
 from contract.tensors import FinishReason
 from python_backend.async_engine import AsyncEngine, check_version
+from python_backend.engines import make
 from python_backend.lmdeploy import engine as lmdeploy
 from python_backend.lmdeploy.sampling import ends_of as lmdeploy_ends
 from python_backend.lmdeploy.sampling import lmdeploy_sampling
 from python_backend.protocol import Output
 from python_backend.sglang import engine as sglang
 from python_backend.sglang.sampling import ends_of, sglang_sampling
-from python_backend.worker import bare_engine
 from tests.runtimes.record import API
 
 CODE = Path(__file__).resolve().parents[2]
@@ -229,7 +229,7 @@ def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(DOUBLES))
         patch.setenv("DOUBLE_ENGINE", str(OPENVINO))
-        engine = bare_engine(OPENVINO, spec(runtime, **options))
+        engine = make(OPENVINO, spec(runtime, **options))
         assert isinstance(engine, AsyncEngine)
         made = Bench(engine)
         engine.start(made.sink)

@@ -12,7 +12,7 @@ import pytest
 from contract.sampling import SamplingParams, check_supported
 from contract.spec import Deployment
 from contract.tensors import FinishReason
-from python_backend.features import features_of
+from python_backend.engines import features_of
 from python_backend.protocol import Output
 from python_backend.trtllm.engine import TrtllmEngine, UnknownLogProbs, add_log_probs, read_stats
 from python_backend.trtllm.sampling import sampling_call
@@ -265,7 +265,7 @@ def test_without_tensorrt_llm_the_way_out_is_told(engine: Path, monkeypatch: pyt
 
 def test_an_engine_is_replayed_for_its_verification(engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Greedy answers, and the most likely token after every fourth prefix, by the builder's script in place."""
-    from build.builders import Script
+    from build.replay import Script
     from build.trtllm.builder import replay
     from tests.trtllm.conftest import DOUBLES
 

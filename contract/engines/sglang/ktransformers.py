@@ -17,12 +17,15 @@ _EXPERTS = ("n_routed_experts", "num_experts", "num_local_experts")  # what conf
 class Ktransformers(Frozen):
     """Which experts the CPU computes, and how."""
 
-    weight_path: Path  # the experts as the CPU reads them: a folder that kt-kernel's scripts convert
-    num_gpu_experts: int = Field(ge=0)  # of every layer, those that the GPUs hold
-    cpuinfer: int = Field(ge=1)  # CPU threads in all: the physical cores, less a few
-    threadpool_count: int = Field(default=2, ge=1)  # one pool of them for each NUMA node
-    method: Literal["AMXINT4", "AMXINT8", "RAWINT4", "FP8", "LLAMAFILE", "MOE_INT4", "MOE_INT8"] = "AMXINT4"
-    max_deferred_experts_per_token: int | None = Field(default=None, ge=0)  # that may come a layer late; none: none
+    # The descriptions are what stands beside the arguments of a command line.
+    weight_path: Path = Field(description="the CPU's experts, as kt-kernel converted them")  # a folder
+    num_gpu_experts: int = Field(ge=0, description="of every layer, on the GPUs; the CPU has the rest")
+    cpuinfer: int = Field(ge=1, description="threads that compute experts")  # the physical cores, less a few
+    threadpool_count: int = Field(default=2, ge=1, description="one pool of threads for each NUMA node")
+    method: Literal["AMXINT4", "AMXINT8", "RAWINT4", "FP8", "LLAMAFILE", "MOE_INT4", "MOE_INT8"] = Field(
+        default="AMXINT4", description="how the CPU's experts are quantized"
+    )
+    max_deferred_experts_per_token: int | None = Field(default=None, ge=0, description="that may come a layer late")
 
     @model_validator(mode="after")
     def _every_pool_has_a_thread(self) -> Self:
@@ -33,9 +36,12 @@ class Ktransformers(Frozen):
             )
         return self
 
-    def arguments(self) -> dict[str, Any]:
-        """As SGLang's ``ServerArgs``."""
-        return {f"kt_{name}": str(value) if isinstance(value, Path) else value for name, value in self}
+    def arguments(self) -> dict[str, tuple[Any, str]]:
+        """As SGLang's ``ServerArgs``, with their reasons."""
+        whys = {
+            name: f"{field.description} (engine.sglang.kt.{name})" for name, field in type(self).model_fields.items()
+        }
+        return {f"kt_{key}": (str(value) if isinstance(value, Path) else value, whys[key]) for key, value in self}
 
 
 def check_model(kt: Ktransformers, config: dict[str, Any]) -> None:

@@ -48,6 +48,4 @@ class GrammarCompiler:
                 raise RuntimeError("the double has no structural tags")
 
     def _compile(self, kind: str, guide: str) -> None:
-        wanted = SamplingParams(guided_decoding_guide_type=kind, guided_decoding_guide=guide)
-        if refusal := self._pipeline.refusal(wanted):
-            raise RuntimeError(refusal)
+        self._pipeline.compile(SamplingParams(guided_decoding_guide_type=kind, guided_decoding_guide=guide))
