@@ -5,7 +5,7 @@ from pathlib import Path
 
 from build.fetch import read_json, source_key
 from contract.lora import ADAPTERS, Lora
-from contract.spec import PathSource
+from contract.sections import PathSource
 
 
 def adapters_key(lora: Lora | None) -> list[tuple[str, str]]:

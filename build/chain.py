@@ -11,7 +11,8 @@ from build.builders import Builder, builder_of
 from build.steps import alive, console, exclusive, key_of, near, resumable_step, step
 from contract.errors import BuildError, VerifyError
 from contract.manifest import Manifest, engines_root
-from contract.spec import AnySource, Deployment, HubSource
+from contract.sections import AnySource, HubSource
+from contract.spec import Deployment
 
 
 def build(config: Path, spec: Deployment, root: Path) -> Path:

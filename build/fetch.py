@@ -14,7 +14,7 @@ from build.hub import snapshot
 from build.steps import console, key_of
 from contract.errors import BuildError
 from contract.manifest import digest
-from contract.spec import AnySource, HubSource, PathSource, PypiSource
+from contract.sections import AnySource, HubSource, PathSource, PypiSource
 
 RECORD = ".fetched.json"  # beside what a hub gave: from which commit, and every file's hash
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model")

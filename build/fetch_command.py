@@ -35,7 +35,8 @@ def main(
     from build.hub.snapshot import collect
     from build.steps import console, near
     from contract.errors import ConchError, SpecError
-    from contract.spec import HubSource, load_spec
+    from contract.sections import HubSource
+    from contract.spec import load_spec
 
     try:
         if model:

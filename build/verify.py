@@ -17,7 +17,8 @@ from build.replay import Script
 from build.steps import console
 from contract.errors import VerifyError
 from contract.manifest import Measured
-from contract.spec import Deployment, Verify
+from contract.sections import Verify
+from contract.spec import Deployment
 
 TEXT = Path(__file__).with_name("verify_text.txt")
 WINDOW = 256  # tokens of text a forward pass

@@ -47,8 +47,3 @@ MIN_SM = {
     "nvfp4": (100, "Blackwell"),
 }
 OLDEST_SM = 80  # what TensorRT-LLM 1.2 runs on at all
-
-
-def generation(sm: int) -> str:
-    """A compute capability as people write it."""
-    return f"sm{sm}"

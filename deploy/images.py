@@ -44,7 +44,7 @@ _VLLM_OPENAI = Image(  # no Triton in it: the one in the wheel
 _SGLANG = Image("lmsysorg/sglang:v0.5.17", packages=True, starts=True)
 _LMDEPLOY = Image("openmmlab/lmdeploy:v0.18.0-cu12.8", packages=True, starts=True)
 
-# By runtime, as contract.spec names it; the first is the default.
+# By runtime, as contract.engines.kinds names it; the first is the default.
 SERVERS: dict[str, tuple[Image, ...]] = {
     "openvino": (PYTHON,),
     "synthetic": (PYTHON,),

@@ -10,7 +10,8 @@ from contract.cluster import Cluster
 from contract.errors import SpecError
 from contract.laid_over import BUILD, GATEWAY, SERVER, WHEEL, requirements
 from contract.manifest import engines_root
-from contract.spec import HUB_CACHE, Deployment, HubSource, PathSource
+from contract.sections import HUB_CACHE, HubSource, PathSource
+from contract.spec import Deployment
 from deploy import images
 from deploy.images import Image
 from deploy.nodes import Place, engine, model_path, node_environment, place, ray_head, uses_ray

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from contract.manifest import engines_root
-from contract.spec import Deployment, PathSource
+from contract.sections import PathSource
+from contract.spec import Deployment
 from deploy.service import Mount
 
 CODE = "/conch"  # what a container needs of the project, and no more: no environment or key of the host's

@@ -13,7 +13,7 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from clients.wire import to_message
 from contract.errors import from_wire
-from contract.spec import Ports
+from contract.sections import Ports
 from contract.tensors import ENSEMBLE_ALIAS
 from loadtests.sse import StreamedResponse, request
 

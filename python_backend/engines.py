@@ -8,7 +8,8 @@ from typing import Protocol, cast
 from contract.engines.kinds import Runtime
 from contract.errors import Unavailable
 from contract.sampling import SamplingParams
-from contract.spec import Deployment, EngineSpec
+from contract.sections import EngineSpec
+from contract.spec import Deployment
 from python_backend.protocol import Engine
 
 

@@ -1,6 +1,6 @@
 """docs/engines.md from the code's own declarations: ``python -m python_backend.engines_page`` (make engines-page).
 
-What requests may ask for is python_backend/features.py's word. What a deployment may be is asked of the spec itself:
+What requests may ask for is the word of the engines' own folders. What a deployment may be is asked of the spec itself:
 each cell is a small spec that is accepted or refused.
 """
 
@@ -13,7 +13,8 @@ from pydantic import ValidationError
 
 from contract.engines.kinds import KINDS, Precision, Runtime
 from contract.sampling import feature_names
-from contract.spec import Deployment, EngineSpec
+from contract.sections import EngineSpec
+from contract.spec import Deployment
 from python_backend.engines import features_of
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "engines.md"

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from contract.engines.kinds import KINDS, Runtime
 from contract.errors import DeadlineExceeded
-from contract.spec import Streaming
+from contract.sections import Streaming
 from contract.tensors import FinishReason
 from contract.wire import EngineDelta, Opening
 from python_backend.cores import cores

@@ -30,7 +30,7 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]  # public by i
 from build.hub.remote import COMMIT, Body, Hiccup, RemoteFile, Snapshot, body_of, seconds
 from build.steps import reason, swap_link
 from contract.errors import BuildError
-from contract.spec import HUB_CACHE
+from contract.sections import HUB_CACHE
 
 TITLE = "Hugging Face"
 ENDPOINT = "HF_ENDPOINT"

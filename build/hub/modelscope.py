@@ -25,7 +25,7 @@ from modelscope_hub.errors import (
 from build.hub.remote import COMMIT, Body, Hiccup, RemoteFile, Snapshot, body_of
 from build.steps import reason
 from contract.errors import BuildError
-from contract.spec import HUB_CACHE
+from contract.sections import HUB_CACHE
 
 TITLE = "ModelScope"
 ENDPOINT = "MODELSCOPE_ENDPOINT"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal, Protocol, cast
 
 from contract.errors import BuildError
-from contract.spec import HubKind
+from contract.sections import HubKind
 
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
 _DIGEST = {"sha256": re.compile(r"[0-9a-f]{64}"), "git-sha1": re.compile(r"[0-9a-f]{40}")}

@@ -24,7 +24,7 @@ from build.hub.download import Task, download, missing
 from build.hub.remote import Hiccup, Hub, RemoteFile, Snapshot, hub_of
 from build.steps import NO_ROOM, console, exclusive
 from contract.errors import BuildError
-from contract.spec import HubSource
+from contract.sections import HubSource
 
 WORKERS = 8
 INDEX = "model.safetensors.index.json"

@@ -8,7 +8,7 @@ from typing import Any
 
 from build.fetch import check_source, peek, read_json
 from contract.errors import BuildError
-from contract.spec import AnySource, HubSource, PathSource
+from contract.sections import AnySource, HubSource, PathSource
 
 _REPO = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
 # Transformers' names of dtypes → safetensors'.

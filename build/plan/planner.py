@@ -14,7 +14,7 @@ from build.plan.quantization import Scheme, named, own
 from build.plan.roofline import Roofline, Speed
 from build.plan.traffic import Traffic, traffic_of
 from contract.errors import BuildError
-from contract.gpus import GPUS, generation
+from contract.gpus import GPUS
 
 LENGTHS = (2048, 8192, 32768, 131072)
 NIC_GBPS = 400.0  # of each GPU's network adapter, as in the vendor's eight-GPU machines since Hopper
@@ -147,11 +147,11 @@ def _scheme(config: Config, machines: Machines, precision: str) -> tuple[Scheme,
     if not precision and found.name.startswith("fp8"):
         cast = named("bf16", config.dtype)
         return cast, [
-            f"{name} is {generation(gpu.sm)} and has no FP8, which begins with sm89 (Ada, Hopper): the FP8 checkpoint "
+            f"{name} is sm{gpu.sm} and has no FP8, which begins with sm89 (Ada, Hopper): the FP8 checkpoint "
             "must be cast to BF16 first, which doubles its weights. This plan is for BF16; INT8 or AWQ need less"
         ]
     raise BuildError(
-        f"{name} is {generation(gpu.sm)} and has no {kind}, which {found.name} multiplies in",
+        f"{name} is sm{gpu.sm} and has no {kind}, which {found.name} multiplies in",
         fix=f"Use PRECISION=bf16 or int4_awq, or {', '.join(_with(found.compute))}",
     )
 
@@ -174,7 +174,7 @@ def _check_demand(load: Load, machines: Machines, demand: Demand) -> None:
     needs = {"fp8": machines.gpu.fp8, "nvfp4": machines.gpu.fp4}.get(demand.cache, 1)
     if not needs:
         raise BuildError(
-            f"{machines.name} is {generation(machines.gpu.sm)} and has no {demand.cache} for its cache",
+            f"{machines.name} is sm{machines.gpu.sm} and has no {demand.cache} for its cache",
             fix=f"Use auto, or {', '.join(_with('fp8' if demand.cache == 'fp8' else 'fp4'))}",
         )
 

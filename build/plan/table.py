@@ -12,7 +12,6 @@ from build.plan.memory import GRAPHS, cache_width, token_bytes
 from build.plan.planner import Option, Plan
 from build.plan.report import assumptions, speeds
 from build.plan.weights import Part
-from contract.gpus import generation
 
 _SHOWN = 12  # layouts; --json has all
 
@@ -57,7 +56,7 @@ def _model(plan: Plan) -> Table:
     grid.add_row(
         "GPUs",
         f"{machines.nodes} × {machines.per_node} {machines.name}: {gpu.memory_gib} GiB, {gpu.bandwidth} GB/s, "
-        f"{generation(gpu.sm)}, {fp8}, {'NVLink' if gpu.nvlink else 'PCIe'}",
+        f"sm{gpu.sm}, {fp8}, {'NVLink' if gpu.nvlink else 'PCIe'}",
     )
     return grid
 

@@ -27,9 +27,10 @@ from contract.engines.trtllm.lora import adapted_modules
 from contract.engines.trtllm.options import Eagle, Medusa, TrtllmSpec
 from contract.errors import BuildError
 from contract.gpu_machine import FoundGpu, find_gpus
-from contract.gpus import GPUS, generation
+from contract.gpus import GPUS
 from contract.manifest import GpuTarget
-from contract.spec import Deployment, PathSource
+from contract.sections import PathSource
+from contract.spec import Deployment
 
 PACKAGES: tuple[str, ...] = ()  # of the image; its name is in the key
 RECIPE = 1  # raised whenever build() changes what it writes
@@ -231,7 +232,7 @@ def _sm(options: TrtllmSpec) -> str:
             "nvidia-smi finds no GPU here, and an engine is for one kind of GPU",
             fix="Run make engine on the machine that will serve, or set engine.trtllm.backend: pytorch",
         )
-    return generation(gpu.sm)
+    return f"sm{gpu.sm}"
 
 
 def _check_gpus(spec: Deployment) -> None:
@@ -245,8 +246,7 @@ def _check_gpus(spec: Deployment) -> None:
         )
     if options.gpu and GPUS[options.gpu].sm != found[0].sm:
         raise BuildError(
-            f"engine.trtllm.gpu is {options.gpu} ({generation(GPUS[options.gpu].sm)}), here is {found[0].name} "
-            f"({generation(found[0].sm)})",
+            f"engine.trtllm.gpu is {options.gpu} (sm{GPUS[options.gpu].sm}), here is {found[0].name} (sm{found[0].sm})",
             fix="Build on such a machine, or correct engine.trtllm.gpu",
         )
     if len(found) < min(parallel.gpus, options.gpus_per_node):

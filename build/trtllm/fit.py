@@ -1,10 +1,10 @@
 """Whether TensorRT-LLM 1.2.1 can take a checkpoint as the spec wants it: a table of rules over its JSON files.
 
-Each of these fails inside the container too, but minutes later and in other words. A rule returns what is
-wrong and what to do, or ''.
+Each of these fails inside the container too, but minutes later and in other words. A rule yields what is
+wrong and what to do.
 """
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,8 +81,8 @@ def check_model(checkpoint: Path, spec: Deployment) -> None:
         BuildError: with the first reason.
     """
     model = read_model(checkpoint)
-    for rule in RULES:
-        if fault := rule(model, spec):
+    for rule in (_weights, _context, _split, _adapters, _draft, _memory):
+        for fault in rule(model, spec):
             raise BuildError(fault)
 
 
@@ -102,136 +102,99 @@ def _quantization(checkpoint: Path, config: dict[str, Any]) -> tuple[str, str]:
     return "?", method
 
 
-def _quantization_is_known(model: Model, spec: Deployment) -> str:
-    if model.quantized != "?":
-        return ""
-    return (
-        f"the checkpoint is quantized by {model.method}, which TensorRT-LLM {version()} refuses. "
-        f"Use the unquantized checkpoint with engine.precision int4_awq or fp8, one that NVIDIA's ModelOpt quantized, "
-        "or runtime vllm"
-    )
-
-
-def _architecture(model: Model, spec: Deployment) -> str:
-    if spec.engine.trtllm.backend == "pytorch" or model.architecture in ENGINE_ARCHITECTURES:
-        return ""
-    return (
-        f"TensorRT-LLM {version()} builds no engine of {model.architecture}. "
-        "Set engine.trtllm.backend: pytorch, which needs none"
-    )
-
-
-def _precision_is_the_checkpoints(model: Model, spec: Deployment) -> str:
-    wanted = spec.engine.precision
+def _weights(model: Model, spec: Deployment) -> Iterator[str]:
+    wanted, backend = spec.engine.precision, spec.engine.trtllm.backend
+    if model.quantized == "?":
+        yield (
+            f"the checkpoint is quantized by {model.method}, which TensorRT-LLM {version()} refuses. "
+            f"Use the unquantized checkpoint with engine.precision int4_awq or fp8, one that NVIDIA's ModelOpt "
+            "quantized, or runtime vllm"
+        )
+    if backend != "pytorch" and model.architecture not in ENGINE_ARCHITECTURES:
+        yield (
+            f"TensorRT-LLM {version()} builds no engine of {model.architecture}. "
+            "Set engine.trtllm.backend: pytorch, which needs none"
+        )
     if model.quantized and model.quantized != wanted:
-        return (
+        yield (
             f"the checkpoint is quantized to {model.quantized} already, engine.precision asks for {wanted}. "
             f"Set engine.precision: {model.quantized}, or use the unquantized checkpoint"
         )
-    if not model.quantized and spec.engine.trtllm.backend == "pytorch" and wanted in _WIDTH:
-        return (
+    if not model.quantized and backend == "pytorch" and wanted in _WIDTH:
+        yield (
             f"backend pytorch quantizes nothing, and the checkpoint is not in {wanted}. Use one that is "
             "(NVIDIA publishes them as …-FP8 and …-FP4), engine.precision bf16, or backend tensorrt"
         )
-    if wanted == "fp8_block" and not model.quantized:
-        return "engine.precision fp8_block is only of checkpoints that are in it already, such as DeepSeek-V3's"
-    return ""
+    if not model.quantized and wanted == "fp8_block":
+        yield "engine.precision fp8_block is only of checkpoints that are in it already, such as DeepSeek-V3's"
 
 
-def _context(model: Model, spec: Deployment) -> str:
-    known = model.number("max_position_embeddings")
-    if spec.limits.max_seq_len <= known:
-        return ""
-    return (
-        f"limits.max_seq_len is {spec.limits.max_seq_len}, the model's context is {known}. Lower limits.max_seq_len, "
-        "or use a checkpoint whose config.json scales its positions (rope_scaling)"
-    )
+def _context(model: Model, spec: Deployment) -> Iterator[str]:
+    wanted, known = spec.limits.max_seq_len, model.number("max_position_embeddings")
+    if wanted > known:
+        yield (
+            f"limits.max_seq_len is {wanted}, the model's context is {known}. Lower limits.max_seq_len, "
+            "or use a checkpoint whose config.json scales its positions (rope_scaling)"
+        )
 
 
-def _heads(model: Model, spec: Deployment) -> str:
-    heads, tensor = model.number("num_attention_heads"), spec.engine.parallel.tensor
-    if spec.engine.trtllm.attention_dp or heads % tensor == 0:
-        return ""
-    fitting = [str(each) for each in (2, 4, 8, 16, 32, 64) if heads % each == 0] or ["1"]
-    return f"engine.parallel.tensor {tensor} does not divide the model's {heads} heads. Use {', '.join(fitting)}"
-
-
-def _kv_heads(model: Model, spec: Deployment) -> str:
-    heads = model.number("num_key_value_heads", model.number("num_attention_heads"))
-    tensor = spec.engine.parallel.tensor
-    if spec.engine.trtllm.attention_dp or heads % tensor == 0 or tensor % heads == 0:
-        return ""
-    return (
-        f"engine.parallel.tensor {tensor} neither divides the model's {heads} key-value heads nor is a multiple of "
-        "them. Use a power of 2"
-    )
-
-
-def _layers(model: Model, spec: Deployment) -> str:
-    layers, pipeline = model.number("num_hidden_layers"), spec.engine.parallel.pipeline
-    if pipeline <= layers:
-        return ""
-    return f"engine.parallel.pipeline {pipeline} is more than the model's {layers} layers. Lower it"
-
-
-def _experts(model: Model, spec: Deployment) -> str:
-    expert = spec.engine.parallel.expert
+def _split(model: Model, spec: Deployment) -> Iterator[str]:
+    """Over the GPUs."""
+    parallel, whole_heads = spec.engine.parallel, spec.engine.trtllm.attention_dp
+    tensor, pipeline, expert = parallel.tensor, parallel.pipeline, parallel.expert
+    heads, layers = model.number("num_attention_heads"), model.number("num_hidden_layers")
+    if not whole_heads and heads % tensor:
+        fitting = [str(each) for each in (2, 4, 8, 16, 32, 64) if heads % each == 0] or ["1"]
+        yield f"engine.parallel.tensor {tensor} does not divide the model's {heads} heads. Use {', '.join(fitting)}"
+    kept = model.number("num_key_value_heads", heads)
+    if not whole_heads and kept % tensor and tensor % kept:
+        yield (
+            f"engine.parallel.tensor {tensor} neither divides the model's {kept} key-value heads nor is a multiple of "
+            "them. Use a power of 2"
+        )
+    if pipeline > layers:
+        yield f"engine.parallel.pipeline {pipeline} is more than the model's {layers} layers. Lower it"
     names = ("num_experts", "num_local_experts", "n_routed_experts")
     experts = next((model.number(name) for name in names if model.number(name)), 0)
-    if expert == 1 or (experts and experts % expert == 0):
-        return ""
-    if not experts:
-        return f"engine.parallel.expert is {expert}, and {model.architecture} has no experts. Leave it out"
-    return f"engine.parallel.expert {expert} does not divide the model's {experts} experts. Use 2, 4 or 8"
-
-
-def _groups(model: Model, spec: Deployment) -> str:
-    if spec.engine.precision not in ("int4_awq", "w4a8_awq") or model.quantized:
-        return ""
+    if expert > 1 and not experts:
+        yield f"engine.parallel.expert is {expert}, and {model.architecture} has no experts. Leave it out"
+    if experts % expert:
+        yield f"engine.parallel.expert {expert} does not divide the model's {experts} experts. Use 2, 4 or 8"
     width = model.number("moe_intermediate_size") or model.number("intermediate_size")
-    tensor = spec.engine.parallel.tensor // spec.engine.parallel.expert
-    if width % (tensor * _GROUP) == 0:
-        return ""
-    return (
-        f"engine.precision {spec.engine.precision} scales groups of {_GROUP} channels, and {width} channels split by "
-        f"engine.parallel.tensor {spec.engine.parallel.tensor} are no whole groups. Lower it, or use fp8"
-    )
+    grouped = spec.engine.precision in ("int4_awq", "w4a8_awq") and not model.quantized
+    if grouped and width % (tensor // expert * _GROUP):
+        yield (
+            f"engine.precision {spec.engine.precision} scales groups of {_GROUP} channels, and {width} channels split "
+            f"by engine.parallel.tensor {tensor} are no whole groups. Lower it, or use fp8"
+        )
 
 
-def _adapters(model: Model, spec: Deployment) -> str:
-    return adapter_fault(spec.engine.trtllm.lora, "engine.trtllm.lora")
-
-
-def _adapted_modules(model: Model, spec: Deployment) -> str:
+def _adapters(model: Model, spec: Deployment) -> Iterator[str]:
     lora = spec.engine.trtllm.lora
+    if fault := adapter_fault(lora, "engine.trtllm.lora"):
+        yield fault
     for name, path in (lora.adapters if lora else {}).items():
         if fault := target_fault(read_json(path.expanduser() / "adapter_config.json")):
-            return f"engine.trtllm.lora.adapters.{name} {fault}"
-    return ""
+            yield f"engine.trtllm.lora.adapters.{name} {fault}"
 
 
-def _draft(model: Model, spec: Deployment) -> str:
+def _draft(model: Model, spec: Deployment) -> Iterator[str]:
     speculative = spec.engine.trtllm.speculative
-    if not isinstance(speculative, Eagle | Medusa):
-        return ""
-    if (speculative.model.expanduser() / "config.json").exists():
-        return ""
-    return f"engine.trtllm.speculative.model: no config.json in {speculative.model}. Name the draft model's folder"
+    if isinstance(speculative, Eagle | Medusa) and not (speculative.model.expanduser() / "config.json").exists():
+        yield f"engine.trtllm.speculative.model: no config.json in {speculative.model}. Name the draft model's folder"
 
 
-def _memory(model: Model, spec: Deployment) -> str:
-    gpu, parallel = spec.engine.trtllm.gpu, spec.engine.parallel
+def _memory(model: Model, spec: Deployment) -> Iterator[str]:
+    gpu = spec.engine.trtllm.gpu
     if gpu is None or not model.total_bytes:
-        return ""
+        return
     weights, cache = sizes(model, spec)
-    room = GPUS[gpu].memory_gib * GIB * USABLE
-    if weights + cache <= room:
-        return ""
-    return (
-        f"{weights / GIB:.1f} GiB of weights in {spec.engine.precision} and {cache / GIB:.1f} GiB of cache for one "
-        f"request of {spec.limits.max_seq_len} tokens do not fit one of {parallel.gpus} × {gpu} "
-        f"({GPUS[gpu].memory_gib} GiB). Raise engine.parallel.tensor, or lower engine.precision"
-    )
+    if weights + cache > GPUS[gpu].memory_gib * GIB * USABLE:
+        yield (
+            f"{weights / GIB:.1f} GiB of weights in {spec.engine.precision} and {cache / GIB:.1f} GiB of cache for one "
+            f"request of {spec.limits.max_seq_len} tokens do not fit one of {spec.engine.parallel.gpus} × {gpu} "
+            f"({GPUS[gpu].memory_gib} GiB). Raise engine.parallel.tensor, or lower engine.precision"
+        )
 
 
 def sizes(model: Model, spec: Deployment) -> tuple[float, float]:
@@ -246,20 +209,3 @@ def sizes(model: Model, spec: Deployment) -> tuple[float, float]:
     layers = -(-model.number("num_hidden_layers") // parallel.pipeline)
     per_token = cache.numbers(parallel.tensor) * width * layers
     return weights / parallel.gpus, per_token * spec.limits.max_seq_len
-
-
-RULES: tuple[Callable[[Model, Deployment], str], ...] = (
-    _quantization_is_known,
-    _architecture,
-    _precision_is_the_checkpoints,
-    _context,
-    _heads,
-    _kv_heads,
-    _layers,
-    _experts,
-    _groups,
-    _adapters,
-    _adapted_modules,
-    _draft,
-    _memory,
-)

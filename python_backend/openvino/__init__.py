@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from contract.sampling import GUIDES
-from contract.spec import EngineSpec
+from contract.sections import EngineSpec
 from python_backend.engines import Compiler
 from python_backend.features import MIN_P, SCORING, USUAL
 

@@ -10,7 +10,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedToken
 
 from contract.errors import ContextTooLong, InvalidRequest, UnsupportedByEngine
 from contract.sampling import SamplingParams
-from contract.spec import Limits
+from contract.sections import Limits
 from contract.wire import EngineRequest, Tokenized
 from python_backend.preprocess.chat import for_template
 from python_backend.preprocess.control_tokens import ControlTokens

@@ -1,7 +1,7 @@
 """SGLang behind the engine protocol, in its own Python environment."""
 
 from contract.sampling import GUIDES
-from contract.spec import EngineSpec
+from contract.sections import EngineSpec
 from python_backend.features import CHOOSING, ENDING, LOG_PROBS, MIN_P, PENALTIES, SCORING
 from python_backend.scratch import ScratchCompiler
 

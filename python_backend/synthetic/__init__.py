@@ -1,6 +1,6 @@
 """An engine without a model: it echoes the prompt at a given pace, for soaks and pipeline benches."""
 
-from contract.spec import EngineSpec
+from contract.sections import EngineSpec
 from python_backend.features import CHOOSING, SCORING
 
 compiler = None

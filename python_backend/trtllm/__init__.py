@@ -1,7 +1,7 @@
 """TensorRT-LLM's LLM API behind the engine protocol, for engines and for its PyTorch path alike."""
 
 from contract.sampling import GUIDES
-from contract.spec import EngineSpec
+from contract.sections import EngineSpec
 from python_backend.features import CHOOSING, ENDING, LOG_PROBS, MIN_P, USUAL
 
 compiler = None  # nothing here compiles as it does

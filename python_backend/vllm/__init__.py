@@ -3,7 +3,7 @@
 from functools import partial
 
 from contract.sampling import GUIDES
-from contract.spec import EngineSpec
+from contract.sections import EngineSpec
 from python_backend.features import LOG_PROBS, MIN_P, SCORING, USUAL
 from python_backend.scratch import ScratchCompiler
 

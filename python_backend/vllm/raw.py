@@ -20,7 +20,8 @@ from vllm.inputs import TokensPrompt
 from vllm.platforms import current_platform
 
 from contract.engines.vllm.arguments import engine_args
-from contract.spec import Deployment, EngineSpec, Limits
+from contract.sections import EngineSpec, Limits
+from contract.spec import Deployment
 
 
 def load(engine: Path, question: dict[str, Any]) -> LLM:

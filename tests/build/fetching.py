@@ -16,7 +16,7 @@ from modelscope_hub.config import set_default_config
 from build.hub import download, huggingface, modelscope
 from build.hub.snapshot import Fetched, collect
 from contract.errors import BuildError
-from contract.spec import HubKind, HubSource
+from contract.sections import HubKind, HubSource
 from tests.build.conftest import CODE
 from tests.build.hub import Faults, hub
 

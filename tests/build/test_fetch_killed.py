@@ -8,7 +8,7 @@ from random import Random
 import pytest
 
 from build.hub.download import PARTIAL
-from contract.spec import HubKind
+from contract.sections import HubKind
 from tests.build.fetching import REPO, Command, check_exact, write_repository
 from tests.build.hub import Faults, hub
 

@@ -12,7 +12,7 @@ import pytest
 from build.fetch import fetch
 from contract.errors import BuildError
 from contract.manifest import digest
-from contract.spec import PypiSource
+from contract.sections import PypiSource
 from tests import tiny
 from tests.build.conftest import Site, make_site, refused
 from tests.build.gguf_file import write_gguf

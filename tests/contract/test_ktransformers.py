@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from contract.engines.sglang.ktransformers import Ktransformers, check_model
 from contract.engines.told import values
 from contract.errors import SpecError
-from contract.spec import EngineSpec
+from contract.sections import EngineSpec
 
 GOOD = {"weight_path": "/models/experts", "num_gpu_experts": 8, "cpuinfer": 60}
 DEEPSEEK = {"architectures": ["DeepseekV3ForCausalLM"], "n_routed_experts": 256}

@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from contract.spec import Deployment, HubSource, Parallel
+from contract.sections import HubSource, Parallel
+from contract.spec import Deployment
 from deploy.render import render
 from deploy.service import ContainerEngine
 from deploy.site import Site

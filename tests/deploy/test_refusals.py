@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from contract.errors import SpecError
-from contract.spec import Deployment, Ports
+from contract.sections import Ports
+from contract.spec import Deployment
 from deploy.images import PYTHON, server_image
 from deploy.render import prepare, render, write
 from deploy.site import Site

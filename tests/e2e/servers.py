@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from build.repository import write_repository
-from contract.spec import Deployment, Streaming, load_spec
+from contract.sections import Streaming
+from contract.spec import Deployment, load_spec
 from loadtests.served import free_ports
 from serving.supervisor import PROGRAM, Running, running
 

@@ -11,7 +11,7 @@ from clients import http
 from clients.grpc import Client
 from clients.request import joined
 from contract.errors import Overloaded
-from contract.spec import Streaming
+from contract.sections import Streaming
 from serving.supervisor import Running
 from tests.e2e.servers import metric, synthetic
 from tests.serving.stream import until

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from backports import zstd
 
-from contract.spec import Gateway
+from contract.sections import Gateway
 from loadtests.served import free_ports
 from serving.supervisor import Running
 from tests.e2e.servers import CODE

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
 from contract.errors import InvalidRequest, UnsupportedByEngine
-from contract.spec import Limits
+from contract.sections import Limits
 from gateway.parsers import ToolCallArguments, ToolCallStart, parser_for
 from python_backend.preprocess.inputs import read_prompt
 from python_backend.preprocess.tokenize import PromptTokenizer

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 
 from contract.errors import InvalidRequest
 from contract.sampling import SamplingParams
-from contract.spec import Limits
+from contract.sections import Limits
 from python_backend.preprocess.control_tokens import ControlTokens
 from python_backend.preprocess.inputs import Prompt
 from python_backend.preprocess.tokenize import PromptTokenizer

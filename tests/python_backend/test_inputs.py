@@ -13,7 +13,7 @@ from contract.errors import InvalidRequest
 from contract.inputs_page import PAGE, page
 from contract.nvidia import ALL_INPUT_BY_NAME, ALL_INPUTS, NOT_SERVED, TOKENS
 from contract.sampling import SamplingParams
-from contract.spec import Limits
+from contract.sections import Limits
 from contract.tensors import INPUT_BY_NAME, Decision, Tensor
 from python_backend.preprocess.inputs import Prompt, read_prompt
 from python_backend.preprocess.tokenize import PromptTokenizer

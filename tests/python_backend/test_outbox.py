@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contract.errors import DeadlineExceeded, EngineFailed, from_wire
-from contract.spec import Streaming
+from contract.sections import Streaming
 from contract.tensors import FinishReason
 from contract.wire import Delivery, EngineDelta, Opening
 from python_backend import outbox

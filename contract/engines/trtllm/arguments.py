@@ -2,15 +2,13 @@
 
 from collections.abc import Sequence
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from contract.engines.trtllm.calls import Call, Member
 from contract.engines.trtllm.options import Eagle, Lookahead, Medusa, TrtllmSpec
 from contract.engines.trtllm.rules import CALIBRATED
 from contract.lora import ADAPTERS, Lora
-
-if TYPE_CHECKING:
-    from contract.spec import Deployment
+from contract.spec import Deployment
 
 # What lies in an engine folder beside the tokenizer and the manifest.
 WEIGHTS = "trtllm"  # the engine, or the checkpoint of backend pytorch
@@ -37,7 +35,7 @@ def quant_algo(precision: str) -> str:
 
 
 def build_call(
-    spec: "Deployment",
+    spec: Deployment,
     *,
     checkpoint: str,
     folder: PurePosixPath,
@@ -73,7 +71,7 @@ def build_call(
     return Call("TensorRtLlm", arguments | _adapted(spec, folder, adapted) | options.extra.llm)
 
 
-def serve_call(spec: "Deployment", folder: PurePosixPath, adapted: Sequence[str] = ()) -> Call:
+def serve_call(spec: Deployment, folder: PurePosixPath, adapted: Sequence[str] = ()) -> Call:
     """What serves an engine folder; ``adapted`` as for :func:`build_call`."""
     options, limits = spec.engine.trtllm, spec.limits
     arguments = _parallel(spec) | {
@@ -108,12 +106,12 @@ def serve_call(spec: "Deployment", folder: PurePosixPath, adapted: Sequence[str]
     return Call(name, arguments | _adapted(spec, folder, adapted) | options.extra.llm)
 
 
-def batch_size(spec: "Deployment") -> int:
+def batch_size(spec: Deployment) -> int:
     """Requests in a batch: those of the spec, and one for the supervisor's canary."""
     return spec.limits.max_batch_size + 1
 
 
-def _parallel(spec: "Deployment") -> dict[str, Any]:
+def _parallel(spec: Deployment) -> dict[str, Any]:
     parallel = spec.engine.parallel
     arguments: dict[str, Any] = {
         "tensor_parallel_size": parallel.tensor,
@@ -126,16 +124,16 @@ def _parallel(spec: "Deployment") -> dict[str, Any]:
     return arguments
 
 
-def _dtype(spec: "Deployment") -> str:
+def _dtype(spec: Deployment) -> str:
     return _DTYPE.get(spec.engine.precision, "auto")
 
 
-def _calibrates(spec: "Deployment") -> bool:
+def _calibrates(spec: Deployment) -> bool:
     return spec.engine.precision in CALIBRATED or spec.engine.trtllm.kv_cache.precision in ("fp8", "int8")
 
 
 def _build_config(
-    spec: "Deployment", folder: PurePosixPath, kernels: str, new_kernels: str, adapted: Sequence[str]
+    spec: Deployment, folder: PurePosixPath, kernels: str, new_kernels: str, adapted: Sequence[str]
 ) -> Call:
     options, limits = spec.engine.trtllm, spec.limits
     arguments: dict[str, Any] = {
@@ -158,7 +156,7 @@ def _build_config(
     return Call("BuildConfig", arguments | options.extra.build)
 
 
-def _plugins(spec: "Deployment") -> Call:
+def _plugins(spec: Deployment) -> Call:
     options = spec.engine.trtllm
     arguments: dict[str, Any] = {
         "multiple_profiles": options.multiple_profiles,
@@ -172,7 +170,7 @@ def _plugins(spec: "Deployment") -> Call:
     return Call("PluginConfig", arguments | options.extra.plugin)
 
 
-def _quant_config(spec: "Deployment") -> Call:
+def _quant_config(spec: Deployment) -> Call:
     arguments: dict[str, Any] = {}
     if algo := quant_algo(spec.engine.precision):
         arguments["quant_algo"] = Member("QuantAlgo", algo)
@@ -223,7 +221,7 @@ def _lora_config(lora: Lora, folder: PurePosixPath, adapted: Sequence[str]) -> C
     return Call("LoraConfig", arguments)
 
 
-def _adapted(spec: "Deployment", folder: PurePosixPath, adapted: Sequence[str]) -> dict[str, Any]:
+def _adapted(spec: Deployment, folder: PurePosixPath, adapted: Sequence[str]) -> dict[str, Any]:
     """LoRA and speculation, which the build and the server are both told."""
     options = spec.engine.trtllm
     arguments: dict[str, Any] = {}

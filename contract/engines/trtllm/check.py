@@ -1,10 +1,10 @@
 """An engine of TensorRT-LLM against the machine that wants to serve it: a table of what must agree.
 
 TensorRT says little when these do not, or hangs (docs/troubleshooting.md): so everything is compared before
-any weight is read. A rule returns what does not fit and the way out, or ''.
+any weight is read. A rule yields what does not fit and the way out.
 """
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -15,7 +15,7 @@ from contract.engines.trtllm.arguments import WEIGHTS, build_call
 from contract.engines.trtllm.calls import Call, Member, to_json
 from contract.engines.trtllm.images import RELEASES, oldest_driver
 from contract.gpu_machine import UNLIMITED, GpuMachine
-from contract.gpus import OLDEST_SM, generation
+from contract.gpus import OLDEST_SM
 from contract.manifest import GpuTarget, Manifest, digest
 from contract.spec import Deployment
 
@@ -51,7 +51,8 @@ def mismatches(engine: Path, manifest: Manifest, spec: Deployment, machine: GpuM
     if manifest.gpu is None:
         return [f"{engine} was not built for a GPU. {_REBUILD}"]
     case = Case(engine, manifest, manifest.gpu, spec, machine)
-    return [fault for rule in RULES for fault in [rule(case)] if fault]
+    rules = (_driver, _software, _gpus, _split, _options, _container)
+    return [fault for rule in rules for fault in rule(case)]
 
 
 def built_in(call: Call) -> dict[str, Any]:
@@ -78,205 +79,117 @@ def wanted_options(spec: Deployment) -> dict[str, Any]:
     return built_in(build_call(spec, checkpoint="", folder=PurePosixPath(), workspace="", kernels="", new_kernels=""))
 
 
-def _installed(case: Case) -> str:
-    if case.machine.tensorrt_llm:
-        return ""
-    return f"TensorRT-LLM is not installed here. Serve it inside {case.spec.engine.trtllm.container.image}"
-
-
-def _release(case: Case) -> str:
-    found = case.machine.tensorrt_llm
-    if not found or found == version():
-        return ""
-    return (
-        f"TensorRT-LLM here is {found}, this project speaks to {version()}. "
-        f"Use {case.spec.engine.trtllm.container.image}"
-    )
-
-
-def _backend(case: Case) -> str:
-    wanted = case.spec.engine.trtllm.backend
-    if case.gpu.backend == wanted:
-        return ""
-    return f"{case.engine} is of backend {case.gpu.backend}, engine.trtllm.backend asks for {wanted}. {_REBUILD}"
-
-
-def _tensorrt_llm(case: Case) -> str:
-    built, found = case.manifest.built_with.get("tensorrt_llm", ""), case.machine.tensorrt_llm
-    if case.gpu.backend != "tensorrt" or not found or built == found:
-        return ""
-    return f"the engine was built by TensorRT-LLM {built}, here is {found}. {_REBUILD}"
-
-
-def _tensorrt(case: Case) -> str:
-    built, found = case.manifest.built_with.get("tensorrt", ""), case.machine.tensorrt
-    if case.gpu.backend != "tensorrt" or not case.machine.tensorrt_llm or built == found:
-        return ""
-    return f"the engine was built by TensorRT {built}, here is {found or 'none'}. {_REBUILD}"
-
-
-def _label(case: Case) -> str:
-    label, found = case.machine.triton_release, case.machine.tensorrt
-    listed = RELEASES.get(label)
-    if not listed or not listed.tensorrt or not found or listed.tensorrt == found:
-        return ""
-    return (
-        f"this container calls itself {label}, which has TensorRT {listed.tensorrt}, and TensorRT inside is {found}. "
-        "Pull the image anew, and pin it by its digest"
-    )
-
-
-def _driver(case: Case) -> str:
+def _driver(case: Case) -> Iterator[str]:
     machine = case.machine
-    oldest = oldest_driver(case.spec.engine.trtllm.container.image, machine.triton_release)
-    return driver_fault(machine.driver, oldest, [gpu.name for gpu in machine.gpus])
+    if not machine.gpus:
+        yield "nvidia-smi finds no GPU. Install the driver, and start the container with --gpus all"
+    oldest = oldest_driver(case.spec.engine.image, machine.triton_release)
+    if fault := driver_fault(machine.driver, oldest, [gpu.name for gpu in machine.gpus]):
+        yield fault
 
 
-def _gpus(case: Case) -> str:
-    if case.machine.gpus:
-        return ""
-    return "nvidia-smi finds no GPU. Install the driver, and start the container with --gpus all"
+def _software(case: Case) -> Iterator[str]:
+    machine, engine, built = case.machine, case.spec.engine, case.manifest.built_with
+    listed = RELEASES.get(machine.triton_release)
+    if listed and listed.tensorrt and machine.tensorrt and listed.tensorrt != machine.tensorrt:
+        yield (
+            f"this container calls itself {machine.triton_release}, which has TensorRT {listed.tensorrt}, and TensorRT "
+            f"inside is {machine.tensorrt}. Pull the image anew, and pin it by its digest"
+        )
+    found = machine.tensorrt_llm
+    if found and found != version():
+        yield f"TensorRT-LLM here is {found}, this project speaks to {version()}. Use {engine.image}"
+    wanted = engine.trtllm.backend
+    if case.gpu.backend != wanted:
+        yield f"{case.engine} is of backend {case.gpu.backend}, engine.trtllm.backend asks for {wanted}. {_REBUILD}"
+    if case.gpu.backend != "tensorrt" or not found:
+        return
+    if (by := built.get("tensorrt_llm", "")) != found:
+        yield f"the engine was built by TensorRT-LLM {by}, here is {found}. {_REBUILD}"
+    if (by := built.get("tensorrt", "")) != machine.tensorrt:
+        yield f"the engine was built by TensorRT {by}, here is {machine.tensorrt or 'none'}. {_REBUILD}"
 
 
-def _count(case: Case) -> str:
-    parallel, found = case.spec.engine.parallel, len(case.machine.gpus)
+def _gpus(case: Case) -> Iterator[str]:
+    if not case.machine.gpus:
+        return
+    gpus, parallel = case.machine.gpus, case.spec.engine.parallel
+    first = gpus[0]
+    if first.sm < OLDEST_SM:
+        yield f"{first.name} is sm{first.sm}, TensorRT-LLM needs sm{OLDEST_SM} or newer. Use another GPU"
+    elif case.gpu.backend == "tensorrt" and first.sm != case.gpu.sm:
+        yield (
+            f"the engine was built for sm{case.gpu.sm} ({case.gpu.name}), {first.name} is sm{first.sm}. "
+            "Run make engine on this machine"
+        )
     wanted = min(parallel.gpus, case.spec.engine.trtllm.gpus_per_node)
-    if not found or found >= wanted:
-        return ""
-    return (
-        f"engine.parallel asks for {wanted} GPUs a machine, here are {found}. "
-        "Show the container more (--gpus, CUDA_VISIBLE_DEVICES), or lower engine.parallel and run make engine"
-    )
-
-
-def _same(case: Case) -> str:
-    names = sorted({gpu.name for gpu in case.machine.gpus})
-    if len(names) < 2 or case.spec.engine.parallel.gpus == 1:
-        return ""
-    return (
-        f"the GPUs are not alike: {', '.join(names)}. "
-        "Set CUDA_VISIBLE_DEVICES to the UUIDs (nvidia-smi -L) of those of one kind"
-    )
-
-
-def _capability(case: Case) -> str:
-    if not case.machine.gpus:
-        return ""
-    found = case.machine.gpus[0]
-    if found.sm < OLDEST_SM:
-        return (
-            f"{found.name} is {generation(found.sm)}, TensorRT-LLM needs {generation(OLDEST_SM)} or newer. "
-            "Use another GPU"
+    if len(gpus) < wanted:
+        yield (
+            f"engine.parallel asks for {wanted} GPUs a machine, here are {len(gpus)}. "
+            "Show the container more (--gpus, CUDA_VISIBLE_DEVICES), or lower engine.parallel and run make engine"
         )
-    if case.gpu.backend == "tensorrt" and found.sm != case.gpu.sm:
-        return (
-            f"the engine was built for {generation(case.gpu.sm)} ({case.gpu.name}), {found.name} is "
-            f"{generation(found.sm)}. Run make engine on this machine"
+    names = sorted({gpu.name for gpu in gpus})
+    if len(names) > 1 and parallel.gpus > 1:
+        yield (
+            f"the GPUs are not alike: {', '.join(names)}. "
+            "Set CUDA_VISIBLE_DEVICES to the UUIDs (nvidia-smi -L) of those of one kind"
         )
-    return ""
+    smallest = min(gpu.memory_gib for gpu in gpus)
+    if smallest and smallest < case.gpu.memory_gib:
+        yield (
+            f"the engine was built for GPUs of {case.gpu.memory_gib} GiB, the smallest here has {smallest}. "
+            "Use such GPUs, or more of these with a higher engine.parallel.tensor"
+        )
 
 
-def _memory(case: Case) -> str:
-    if not case.machine.gpus:
-        return ""
-    found = min(gpu.memory_gib for gpu in case.machine.gpus)
-    if not found or found >= case.gpu.memory_gib:
-        return ""
-    return (
-        f"the engine was built for GPUs of {case.gpu.memory_gib} GiB, the smallest here has {found}. "
-        "Use such GPUs, or more of these with a higher engine.parallel.tensor"
-    )
+def _split(case: Case) -> Iterator[str]:
+    wanted, gpu = case.spec.engine.parallel, case.gpu
+    if gpu.backend != "tensorrt":
+        return
+    if (gpu.tensor, gpu.pipeline, gpu.expert) != (wanted.tensor, wanted.pipeline, wanted.expert):
+        yield (
+            f"the engine is split tensor {gpu.tensor}, pipeline {gpu.pipeline}, expert {gpu.expert}; engine.parallel "
+            f"asks for {wanted.tensor}, {wanted.pipeline}, {wanted.expert}. {_REBUILD}"
+        )
+    named = {f"{WEIGHTS}/rank{rank}.engine" for rank in range(gpu.tensor * gpu.pipeline)}
+    if missing := sorted(named - case.manifest.files.keys()):
+        yield f"{case.engine} lacks {', '.join(missing)}. {_REBUILD}"
 
 
-def _parallel(case: Case) -> str:
-    wanted = case.spec.engine.parallel
-    built = (case.gpu.tensor, case.gpu.pipeline, case.gpu.expert)
-    if case.gpu.backend != "tensorrt" or built == (wanted.tensor, wanted.pipeline, wanted.expert):
-        return ""
-    return (
-        f"the engine is split tensor {built[0]}, pipeline {built[1]}, expert {built[2]}; engine.parallel asks for "
-        f"{wanted.tensor}, {wanted.pipeline}, {wanted.expert}. {_REBUILD}"
-    )
-
-
-def _ranks(case: Case) -> str:
-    if case.gpu.backend != "tensorrt":
-        return ""
-    named = {f"{WEIGHTS}/rank{rank}.engine" for rank in range(case.gpu.tensor * case.gpu.pipeline)}
-    missing = sorted(named - case.manifest.files.keys())
-    return f"{case.engine} lacks {', '.join(missing)}. {_REBUILD}" if missing else ""
-
-
-def _options(case: Case) -> str:
-    wanted = wanted_options(case.spec)
-    if case.gpu.backend != "tensorrt" or case.spec.engine.trtllm.backend != "tensorrt":
-        return ""
-    # Parallelism has a rule of its own.
-    names = sorted(name for name in wanted.keys() | case.gpu.options.keys() if "parallel" not in name)
-    differing = [
-        f"{name} is {case.gpu.options.get(name)}, the config asks for {wanted.get(name)}"
-        for name in names
-        if case.gpu.options.get(name) != wanted.get(name)
-    ]
-    return f"built into the engine otherwise: {'; '.join(differing)}. {_REBUILD}" if differing else ""
-
-
-def _tokenizer(case: Case) -> str:
-    built = case.manifest.origin.tokenizer_sha256 if case.manifest.origin else ""
+def _options(case: Case) -> Iterator[str]:
+    if case.gpu.backend == case.spec.engine.trtllm.backend == "tensorrt":
+        wanted, built = wanted_options(case.spec), case.gpu.options
+        differing = [
+            f"{name} is {built.get(name)}, the config asks for {wanted.get(name)}"
+            for name in sorted(wanted.keys() | built.keys())
+            if built.get(name) != wanted.get(name) and "parallel" not in name  # which has a rule of its own
+        ]
+        if differing:
+            yield f"built into the engine otherwise: {'; '.join(differing)}. {_REBUILD}"
+    tokenizer = case.manifest.origin.tokenizer_sha256 if case.manifest.origin else ""
     path = case.engine / "tokenizer.json"
-    if not built or not path.exists() or digest(path) == built:
-        return ""
-    return f"{path} is not the tokenizer that the engine was built with. Run make engine again"
+    if tokenizer and path.exists() and digest(path) != tokenizer:
+        yield f"{path} is not the tokenizer that the engine was built with. Run make engine again"
 
 
-def _shm(case: Case) -> str:
-    gpus = min(case.spec.engine.parallel.gpus, case.spec.engine.trtllm.gpus_per_node)
-    needed = gpus * _SHM_GIB_A_GPU * GIB
-    if gpus == 1 or case.machine.shm_bytes >= needed:
-        return ""
-    return (
-        f"shared memory (/dev/shm) has {case.machine.shm_bytes // 2**20} MiB, {gpus} GPUs need {needed // 2**20}. "
-        f"Start the container with --ipc=host or --shm-size={needed // GIB}g"
-    )
-
-
-def _memlock(case: Case) -> str:
-    if case.spec.engine.parallel.gpus == 1 or case.machine.memlock_bytes == UNLIMITED:
-        return ""
-    return (
-        f"locked memory is limited to {case.machine.memlock_bytes // 1024} KiB, and GPUs register theirs. "
-        "Start the container with --ulimit memlock=-1"
-    )
-
-
-def _launch(case: Case) -> str:
-    gpus, per_node = case.spec.engine.parallel.gpus, case.spec.engine.trtllm.gpus_per_node
-    if gpus <= per_node or case.machine.launched:
-        return ""
-    return (
-        f"{gpus} GPUs are {gpus // per_node} machines, and this process was not started on all of them. "
-        "Start it by what make deploy writes with TARGET=slurm or TARGET=shell"
-    )
-
-
-RULES: tuple[Callable[[Case], str], ...] = (
-    _gpus,
-    _driver,
-    _label,
-    _release,
-    _backend,
-    _tensorrt_llm,
-    _tensorrt,
-    _capability,
-    _count,
-    _same,
-    _memory,
-    _parallel,
-    _ranks,
-    _options,
-    _tokenizer,
-    _shm,
-    _memlock,
-    _launch,
-    _installed,
-)
+def _container(case: Case) -> Iterator[str]:
+    gpus, node, machine = case.spec.engine.parallel.gpus, case.spec.engine.trtllm.gpus_per_node, case.machine
+    here = min(gpus, node)
+    needed = here * _SHM_GIB_A_GPU * GIB
+    if here > 1 and machine.shm_bytes < needed:
+        yield (
+            f"shared memory (/dev/shm) has {machine.shm_bytes // 2**20} MiB, {here} GPUs need {needed // 2**20}. "
+            f"Start the container with --ipc=host or --shm-size={needed // GIB}g"
+        )
+    if gpus > 1 and machine.memlock_bytes != UNLIMITED:
+        yield (
+            f"locked memory is limited to {machine.memlock_bytes // 1024} KiB, and GPUs register theirs. "
+            "Start the container with --ulimit memlock=-1"
+        )
+    if gpus > node and not machine.launched:
+        yield (
+            f"{gpus} GPUs are {gpus // node} machines, and this process was not started on all of them. "
+            "Start it by what make deploy writes with TARGET=slurm or TARGET=shell"
+        )
+    if not machine.tensorrt_llm:
+        yield f"TensorRT-LLM is not installed here. Serve it inside {case.spec.engine.image}"

@@ -1,18 +1,15 @@
-"""What of ``engine`` cannot go together with runtime trtllm: a table of rules over the spec alone.
+"""What of ``engine`` cannot go together with runtime trtllm: rules over the spec alone.
 
-A rule returns ``key: what is wrong and what to do``, or ''. Rules that need the checkpoint are in build/trtllm/fit.py.
+Each yields ``key: what is wrong and what to do``. Rules that need the checkpoint are in build/trtllm/fit.py.
 """
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 from contract.engines.trtllm.api import misfit, unknown, version
 from contract.engines.trtllm.images import PINNED, inside, release
-from contract.engines.trtllm.options import Calibration, Extra, TrtllmSpec
-from contract.gpus import GPUS, MIN_SM, generation
-
-if TYPE_CHECKING:
-    from contract.spec import Deployment
+from contract.engines.trtllm.options import Calibration, TrtllmSpec
+from contract.gpus import GPUS, MIN_SM
+from contract.sections import Limits, Sections
 
 # What may be asked of the weights; an engine is quantized while it is built, pytorch takes them as they are.
 ENGINE_PRECISIONS = ("bf16", "fp16", "int8", "int4", "int4_awq", "int8_sq", "w4a8_awq", "fp8", "fp8_rowwise", "nvfp4")
@@ -71,181 +68,129 @@ _OURS = {
 }
 
 
-def faults(spec: "Deployment") -> list[str]:
+def faults(spec: Sections) -> Iterator[str]:
     """Everything that cannot go together, one line a fault."""
     options = spec.engine.trtllm
-    return [fault for rule in RULES for fault in [rule(spec, options)] if fault]
+    if spec.engine.runtime != "trtllm":
+        if options != TrtllmSpec():
+            yield f"{HERE}: is of runtime trtllm, and engine.runtime is {spec.engine.runtime}"
+        return
+    for rule in (_precision, _cache, _steps, _of_the_backend, _speculation, _calibration, _machines, _extra):
+        yield from rule(spec, options)
 
 
-def _precision(spec: "Deployment", options: TrtllmSpec) -> str:
-    known = ENGINE_PRECISIONS if options.backend == "tensorrt" else PYTORCH_PRECISIONS
-    if spec.engine.precision in known:
-        return ""
-    other = PYTORCH_PRECISIONS if options.backend == "tensorrt" else ENGINE_PRECISIONS
-    way_out = ""
-    if spec.engine.precision in other:
-        way_out = f", or backend {'pytorch' if options.backend == 'tensorrt' else 'tensorrt'}"
-    return (
-        f"engine.precision: {spec.engine.precision} is none of TensorRT-LLM's for backend {options.backend}. "
-        f"Use {', '.join(known)}{way_out}"
-    )
+def _precision(spec: Sections, options: TrtllmSpec) -> Iterator[str]:
+    wanted, backends = spec.engine.precision, {"tensorrt": ENGINE_PRECISIONS, "pytorch": PYTORCH_PRECISIONS}
+    known = backends.pop(options.backend)
+    if wanted not in known:
+        way_out = "".join(f", or backend {other}" for other, precisions in backends.items() if wanted in precisions)
+        yield (
+            f"engine.precision: {wanted} is none of TensorRT-LLM's for backend {options.backend}. "
+            f"Use {', '.join(known)}{way_out}"
+        )
+    yield from _too_old("engine.precision", wanted, "bf16 or int4_awq", options)
 
 
-def _gpu_precision(spec: "Deployment", options: TrtllmSpec) -> str:
-    return _too_old("engine.precision", spec.engine.precision, options)
+def _too_old(key: str, precision: str, instead: str, options: TrtllmSpec) -> Iterator[str]:
+    sm, names = MIN_SM.get(precision, (0, ""))
+    if options.gpu and GPUS[options.gpu].sm < sm:
+        yield (
+            f"{key}: {precision} needs sm{sm} or newer ({names}), gpu {options.gpu} is sm{GPUS[options.gpu].sm}. "
+            f"Use {instead}, or other GPUs"
+        )
 
 
-def _gpu_cache(spec: "Deployment", options: TrtllmSpec) -> str:
-    return _too_old(f"{HERE}.kv_cache.precision", options.kv_cache.precision, options)
-
-
-def _too_old(key: str, precision: str, options: TrtllmSpec) -> str:
-    if options.gpu is None or precision not in MIN_SM:
-        return ""
-    sm, names = MIN_SM[precision]
-    if GPUS[options.gpu].sm >= sm:
-        return ""
-    return (
-        f"{key}: {precision} needs {generation(sm)} or newer ({names}), gpu {options.gpu} is "
-        f"{generation(GPUS[options.gpu].sm)}. Use {'auto' if 'cache' in key else 'bf16 or int4_awq'}, or other GPUs"
-    )
-
-
-def _cache_precision(spec: "Deployment", options: TrtllmSpec) -> str:
-    wanted = options.kv_cache.precision
+def _cache(spec: Sections, options: TrtllmSpec) -> Iterator[str]:
+    key, wanted = f"{HERE}.kv_cache.precision", options.kv_cache.precision
+    yield from _too_old(key, wanted, "auto", options)
     if options.backend == "tensorrt" and wanted == "nvfp4":
-        return f"{HERE}.kv_cache.precision: {version()} cannot build nvfp4 into an engine. Use fp8, or backend pytorch"
+        yield f"{key}: {version()} cannot build nvfp4 into an engine. Use fp8, or backend pytorch"
     if options.backend == "pytorch" and wanted == "int8":
-        return f"{HERE}.kv_cache.precision: int8 is of engines only. Use fp8, or backend tensorrt"
-    return ""
+        yield f"{key}: int8 is of engines only. Use fp8, or backend tensorrt"
+    if wanted == "int8" and spec.engine.precision in ("fp8", "nvfp4", "w4a8_awq"):
+        yield f"{key}: int8 contradicts engine.precision {spec.engine.precision}. Use fp8"
 
 
-def _cache_int8_with_fp8(spec: "Deployment", options: TrtllmSpec) -> str:
-    if options.kv_cache.precision == "int8" and spec.engine.precision in ("fp8", "nvfp4", "w4a8_awq"):
-        return f"{HERE}.kv_cache.precision: int8 contradicts engine.precision {spec.engine.precision}. Use fp8"
-    return ""
-
-
-def _step_holds_the_prompt(spec: "Deployment", options: TrtllmSpec) -> str:
-    limits = spec.limits
-    if options.chunked_context or limits.max_num_tokens >= limits.max_input_len:
-        return ""
-    return (
-        f"limits.max_num_tokens: {limits.max_num_tokens} is below limits.max_input_len ({limits.max_input_len}), and "
-        "without chunked_context a prompt is one step. Raise it, or set engine.trtllm.chunked_context: true"
-    )
-
-
-def _step_holds_the_batch(spec: "Deployment", options: TrtllmSpec) -> str:
-    limits = spec.limits
-    if limits.max_num_tokens >= limits.max_batch_size:
-        return ""
-    return (
-        f"limits.max_num_tokens: {limits.max_num_tokens} is below limits.max_batch_size ({limits.max_batch_size}), and "
-        "each request of a step has one token at least. Raise it"
-    )
-
-
-def _step_holds_a_block(spec: "Deployment", options: TrtllmSpec) -> str:
-    block = options.kv_cache.tokens_per_block
-    if options.chunked_context and spec.limits.max_num_tokens < block:
-        return (
-            f"limits.max_num_tokens: {spec.limits.max_num_tokens} is below kv_cache.tokens_per_block ({block}), and "
+def _steps(spec: Sections, options: TrtllmSpec) -> Iterator[str]:
+    limits, block = spec.limits, options.kv_cache.tokens_per_block
+    step = limits.max_num_tokens
+    if not options.chunked_context and step < limits.max_input_len:
+        yield (
+            f"limits.max_num_tokens: {step} is below limits.max_input_len ({limits.max_input_len}), and "
+            "without chunked_context a prompt is one step. Raise it, or set engine.trtllm.chunked_context: true"
+        )
+    if step < limits.max_batch_size:
+        yield (
+            f"limits.max_num_tokens: {step} is below limits.max_batch_size ({limits.max_batch_size}), and "
+            "each request of a step has one token at least. Raise it"
+        )
+    if options.chunked_context and step < block:
+        yield (
+            f"limits.max_num_tokens: {step} is below kv_cache.tokens_per_block ({block}), and "
             "a piece of a prompt is a block at least. Raise it"
         )
-    return ""
+    if block & (block - 1):
+        yield f"{HERE}.kv_cache.tokens_per_block: must be a power of 2, got {block}. 32 is usual"
 
 
-def _block_is_a_power(spec: "Deployment", options: TrtllmSpec) -> str:
-    block = options.kv_cache.tokens_per_block
-    if block & (block - 1) == 0:
-        return ""
-    return f"{HERE}.kv_cache.tokens_per_block: must be a power of 2, got {block}. 32 is usual"
-
-
-def _engines_only(spec: "Deployment", options: TrtllmSpec) -> str:
+def _of_the_backend(spec: Sections, options: TrtllmSpec) -> Iterator[str]:
     if options.backend == "tensorrt":
-        return ""
+        if options.attention_dp:
+            yield f"{HERE}.attention_dp: is of backend pytorch only. Leave it out"
+        return
     default = TrtllmSpec()
     engines_own = ("multiple_profiles", "fast_build", "calibration")
     given = {name for name in engines_own if getattr(options, name) != getattr(default, name)}
     given |= {f"extra.{name}" for name in ("build", "plugin", "quant", "calibration") if getattr(options.extra, name)}
     if given:
-        return f"{HERE}.{min(given)}: is of engines only, and backend pytorch builds none. Leave it out"
-    return ""
+        yield f"{HERE}.{min(given)}: is of engines only, and backend pytorch builds none. Leave it out"
 
 
-def _pytorch_only(spec: "Deployment", options: TrtllmSpec) -> str:
-    if options.backend == "tensorrt" and options.attention_dp:
-        return f"{HERE}.attention_dp: is of backend pytorch only. Leave it out"
-    return ""
-
-
-def _speculation(spec: "Deployment", options: TrtllmSpec) -> str:
+def _speculation(spec: Sections, options: TrtllmSpec) -> Iterator[str]:
     kind = options.speculative.kind if options.speculative else ""
     if options.backend == "pytorch" and kind in ("lookahead", "medusa"):
-        return f"{HERE}.speculative: {kind} is of engines only. Use eagle, or backend tensorrt"
-    if kind and options.log_probs:
-        return f"{HERE}.log_probs: cannot be had with speculative {kind}. Leave one of them out"
-    return ""
+        yield f"{HERE}.speculative: {kind} is of engines only. Use eagle, or backend tensorrt"
+    elif kind and options.log_probs:
+        yield f"{HERE}.log_probs: cannot be had with speculative {kind}. Leave one of them out"
 
 
-def _calibration(spec: "Deployment", options: TrtllmSpec) -> str:
-    if options.calibration == Calibration() or options.backend == "pytorch":
-        return ""
-    if spec.engine.precision in CALIBRATED or options.kv_cache.precision in ("fp8", "int8"):
-        return ""
-    return f"{HERE}.calibration: engine.precision {spec.engine.precision} needs none. Leave it out"
-
-
-def _offline_calibration(spec: "Deployment", options: TrtllmSpec) -> str:
+def _calibration(spec: Sections, options: TrtllmSpec) -> Iterator[str]:
+    if options.backend == "pytorch":
+        return
+    wanted = options.calibration
     needed = spec.engine.precision in CALIBRATED or options.kv_cache.precision in ("fp8", "int8")
-    offline = not options.container.network
-    if options.backend == "tensorrt" and needed and offline and not options.calibration.dataset.startswith(("/", "~")):
-        return (
-            f"{HERE}.calibration.dataset: {options.calibration.dataset} comes over the network, and "
+    if not needed and wanted != Calibration():
+        yield f"{HERE}.calibration: engine.precision {spec.engine.precision} needs none. Leave it out"
+    if needed and not options.container.network and not wanted.dataset.startswith(("/", "~")):
+        yield (
+            f"{HERE}.calibration.dataset: {wanted.dataset} comes over the network, and "
             "container.network is false. Name a folder that holds it"
         )
-    return ""
 
 
-def _image(spec: "Deployment", options: TrtllmSpec) -> str:
+def _machines(spec: Sections, options: TrtllmSpec) -> Iterator[str]:
     image = options.container.image
     found = inside(image)
-    if found is None or found.tensorrt_llm == version():
-        return ""
-    return (
-        f"{HERE}.container.image: {release(image)} has TensorRT-LLM {found.tensorrt_llm}, and this project speaks to "
-        f"{version()}. Use {PINNED}"
-    )
+    if found and found.tensorrt_llm != version():
+        yield (
+            f"{HERE}.container.image: {release(image)} has TensorRT-LLM {found.tensorrt_llm}, and this project speaks "
+            f"to {version()}. Use {PINNED}"
+        )
+    gpus, node = spec.engine.parallel.gpus, options.gpus_per_node
+    if gpus > node and gpus % node:
+        yield f"engine.parallel: {gpus} GPUs are no whole number of nodes of {node} (gpus_per_node). Fill every node"
+    if spec.limits.kv_cache_gib != Limits().kv_cache_gib:
+        yield "limits.kv_cache_gib: is of the CPU's engine. Use engine.trtllm.kv_cache.memory_fraction"
 
 
-def _nodes(spec: "Deployment", options: TrtllmSpec) -> str:
-    gpus, per_node = spec.engine.parallel.gpus, options.gpus_per_node
-    if gpus <= per_node or gpus % per_node == 0:
-        return ""
-    return f"engine.parallel: {gpus} GPUs are no whole number of nodes of {per_node} (gpus_per_node). Fill every node"
-
-
-def _cpu_cache(spec: "Deployment", options: TrtllmSpec) -> str:
-    if spec.limits.kv_cache_gib != type(spec.limits)().kv_cache_gib:
-        return "limits.kv_cache_gib: is of the CPU's engine. Use engine.trtllm.kv_cache.memory_fraction"
-    return ""
-
-
-def _extra(spec: "Deployment", options: TrtllmSpec) -> str:
-    calls = extra_calls(options)
-    for section in Extra.model_fields:
+def _extra(spec: Sections, options: TrtllmSpec) -> Iterator[str]:
+    """The first that is not to be passed on."""
+    for section, call in extra_calls(options).items():
         for name, value in getattr(options.extra, section).items():
-            wrong = unknown(calls[section], name)
-            if wrong:
-                return f"{HERE}.extra.{section}.{name}: {wrong}"
-            if name in _OURS[section]:
-                return f"{HERE}.extra.{section}.{name}: is what {_OURS[section][name]} sets. Use that"
-            wrong = misfit(calls[section], name, value)
-            if wrong:
-                return f"{HERE}.extra.{section}.{name}: {wrong}"
-    return ""
+            ours = f"is what {_OURS[section][name]} sets. Use that" if name in _OURS[section] else ""
+            if wrong := unknown(call, name) or ours or misfit(call, name, value):
+                yield f"{HERE}.extra.{section}.{name}: {wrong}"
+                return
 
 
 def extra_calls(options: TrtllmSpec) -> dict[str, str]:
@@ -259,25 +204,3 @@ def extra_calls(options: TrtllmSpec) -> dict[str, str]:
         "quant": "QuantConfig",
         "calibration": "CalibConfig",
     }
-
-
-RULES: tuple[Callable[["Deployment", TrtllmSpec], str], ...] = (
-    _precision,
-    _gpu_precision,
-    _gpu_cache,
-    _cache_precision,
-    _cache_int8_with_fp8,
-    _step_holds_the_prompt,
-    _step_holds_the_batch,
-    _step_holds_a_block,
-    _block_is_a_power,
-    _engines_only,
-    _pytorch_only,
-    _speculation,
-    _calibration,
-    _offline_calibration,
-    _image,
-    _nodes,
-    _cpu_cache,
-    _extra,
-)
