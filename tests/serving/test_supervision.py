@@ -11,7 +11,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from contract.spec import Deployment
 from serving import process
+from serving.life import policy_of
 from serving.rundir import Phase, State, read_state
 from serving.triton import Launch
 from tests.serving.conftest import Site, Start, make_site, state_when
@@ -38,6 +40,20 @@ def run(site: Site, *behaviour: str, **policy: object) -> subprocess.CompletedPr
 
 def is_ready(state: State) -> bool:
     return state.phase is Phase.READY
+
+
+@pytest.mark.parametrize(
+    ("engine", "start_s"),
+    [
+        ({"runtime": "openvino"}, 120),
+        ({"runtime": "vllm"}, 1200),
+        ({"runtime": "trtllm", "precision": "bf16", "trtllm": {"load_timeout_s": 900}}, 120 + 900),
+    ],
+)
+def test_a_start_may_take_as_long_as_the_engine_does(engine: dict[str, object], start_s: float) -> None:
+    source = {"kind": "path", "path": "/checkpoint"}
+    spec = Deployment.model_validate({"name": "model", "source": source, "engine": engine})
+    assert policy_of(spec).start_timeout_s == start_s
 
 
 def test_exits_with_the_servers_code(standin: Site, start: Start) -> None:
