@@ -22,7 +22,7 @@ import psutil
 from contract.errors import ConchError, Unavailable
 from contract.sampling import SamplingParams
 from contract.stage import StageConfig
-from python_backend.engines import folder_of, make
+from python_backend import engines
 from python_backend.protocol import Engine, Output, Sink, Stats, failed
 
 
@@ -203,10 +203,10 @@ def serve(connection: Connection, make: Callable[[], Engine]) -> Engine | None:
     return engine
 
 
-def make_engine(config: StageConfig) -> Engine:
+def gated(config: StageConfig) -> Engine:
     """The engine of a deployment, behind a gate where a guide could break it."""
-    engine = make(config.engine, config.spec)
-    if config.engine is None or folder_of(config.spec.engine.runtime).compiler is None:
+    engine = engines.make(config.engine, config.spec)
+    if config.engine is None or engines.folder_of(config.spec.engine.runtime).compiler is None:
         return engine
     from python_backend.gate import GatedEngine
     from python_backend.guides import GuideProcess
@@ -217,7 +217,7 @@ def make_engine(config: StageConfig) -> Engine:
 def main() -> None:
     """``python -m python_backend.worker FD CONFIG``, started by EngineWorker."""
     config = StageConfig.from_json(sys.argv[2])
-    engine = serve(Connection(int(sys.argv[1])), lambda: make_engine(config))
+    engine = serve(Connection(int(sys.argv[1])), lambda: gated(config))
     if engine is None:
         for child in psutil.Process().children(recursive=True):  # of an engine that failed half way
             with contextlib.suppress(psutil.Error):
