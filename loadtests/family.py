@@ -1,5 +1,6 @@
 """The processes of a running deployment by what they are: whom a kill hits, and whose memory a soak watches."""
 
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 import psutil
@@ -39,6 +40,25 @@ def replaced(supervisor_pid: int, name: str, pid: int) -> bool:
     """Whether another process is in a killed one's place."""
     family = family_of(supervisor_pid)
     return name in family and family[name].pid != pid
+
+
+def with_words(*words: str) -> Callable[[], list[psutil.Process]]:
+    """The processes of this machine whose command line has all of these words, whenever it is asked."""
+
+    def find() -> list[psutil.Process]:
+        found = []
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                if all(word in process.cmdline() for word in words):
+                    found.append(process)
+        return found
+
+    return find
+
+
+def cpu_s(processes: Iterable[psutil.Process]) -> float:
+    """CPU time that they have used so far."""
+    return sum(sum(process.cpu_times()[:2]) for process in processes)
 
 
 def memory_mib(family: Family) -> dict[str, float]:

@@ -7,29 +7,29 @@ import argparse
 import json
 import os
 import random
-import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
-import psutil
 import yaml
 
-from contract.errors import ConchError, ServeError
 from contract.spec import load_spec
-from loadtests.family import family_of
+from loadtests.command import ended
+from loadtests.family import cpu_s, family_of
 from loadtests.fleet import Fleet
 from loadtests.lean import Order
 from loadtests.served import ROOT, free_ports, served, state_of
+from loadtests.timelines import tokens, whole
 
 STREAMS, PROMPT_TOKENS, TOKENS = 16, 64, 128
 
 
-def main() -> None:
+def main(arguments: Sequence[str]) -> int:
     """Run it and print the JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("config", type=Path, nargs="?", default=ROOT / "configs" / "smollm2-135m.yaml")
     parser.add_argument("--seconds", type=float, default=40.0)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     data = yaml.safe_load(options.config.read_text())
     ports = dict(zip(("http", "grpc", "metrics", "gateway"), free_ports(4), strict=True))
     config = ROOT / ".conch" / "filter-cost.yaml"
@@ -41,31 +41,22 @@ def main() -> None:
     order = Order("grpc", spec.ports.host, spec.ports.grpc, spec.name, requests, STREAMS, options.seconds)
     with served(config):
         process = family_of(int(state_of(spec)["supervisor_pid"]))["filter"]
-        before, began = _cpu_s(process), time.monotonic()
-        lines = Fleet(order, 1).wait().timelines
-        took, used = time.monotonic() - began, _cpu_s(process) - before
-    if failed := [line.error for line in lines if line.error]:
-        raise ServeError(f"{len(failed)} requests failed: {failed[0]}")
+        before, began = cpu_s([process]), time.monotonic()
+        lines = whole(Fleet(order, 1).wait().timelines)
+        took, used = time.monotonic() - began, cpu_s([process]) - before
     responses = sum(len(line.deltas) for line in lines)
-    tokens = sum(count for line in lines for _, count in line.deltas)
     report = {
         "config": options.config.name,
         "streams": STREAMS,
         "cores": os.cpu_count(),
-        "tokens_per_s": round(tokens / took),
+        "tokens_per_s": round(tokens(lines) / took),
         "responses_per_s": round(responses / took),
         "filter_cpu_us_per_response": round(1e6 * used / responses, 1),
         "filter_share_of_machine": round(used / took / (os.cpu_count() or 1), 4),
     }
     print(json.dumps(report, indent=1))
-
-
-def _cpu_s(process: psutil.Process) -> float:
-    return sum(process.cpu_times()[:2])
+    return 0
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except ConchError as refusal:
-        sys.exit(str(refusal))
+    ended(main)

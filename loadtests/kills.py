@@ -8,18 +8,16 @@ import argparse
 import asyncio
 import json
 import os
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from contract.errors import ConchError
-from contract.manifest import this_machine
 from contract.spec import Deployment, load_spec
+from loadtests.command import ended, head, write
 from loadtests.family import GATEWAY, GUARD, SUPERVISOR, family_of, replaced
 from loadtests.left import Left, left_by, look
 from loadtests.served import ROOT, served, state_of, up
@@ -174,14 +172,14 @@ def report(blows: Iterable[Blow]) -> dict[str, Any]:
     }
 
 
-def main() -> int:
+def main(arguments: Sequence[str]) -> int:
     """Kill a server of its own; 0 when nothing was found."""
     parser = argparse.ArgumentParser(prog="make kills", description=__doc__)
     parser.add_argument("--config", type=Path, default=ROOT / "configs" / "synthetic.yaml")
     parser.add_argument("--times", type=int, default=10)
     parser.add_argument("--healthy-s", type=float, default=_HEALTHY_S, help="before each kill")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "kills.json")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     config = options.config.resolve()
     spec = load_spec(config)
     with tempfile.TemporaryDirectory() as temporary:
@@ -194,20 +192,16 @@ def main() -> int:
             )
         left = look(spec, ROOT, None, prefix).everything
     told = {
-        "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "machine": {**this_machine().model_dump(), "cores": os.cpu_count()},
+        **head(),
         "streams": STREAMS,
         "tokens": TOKENS,
         "kills": report(blows),
         "left_in_the_end": left,
     }
-    options.out.write_text(json.dumps(told, indent=1) + "\n")
+    write(options.out, told)
     print(json.dumps(told, indent=1))
     return 1 if left or any(blow.faults for blow in blows) else 0
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except ConchError as refusal:
-        sys.exit(str(refusal))
+    ended(main)

@@ -7,22 +7,21 @@ come at four times that rate, on a schedule that waits for nobody. What counts a
 import argparse
 import asyncio
 import json
-import os
-import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
-import psutil
-
-from contract.errors import ConchError
-from contract.manifest import this_machine
 from contract.spec import Deployment, load_spec
+from loadtests.command import ended, head, kept
+from loadtests.family import memory_mib, with_words
 from loadtests.served import ROOT, served
 from loadtests.sse import request
 
 ANSWER_TOKENS = 200
 TIMES = 4
+PEAK_S = 30.0
 RAMP_S = 5.0  # of each phase, not counted
 
 
@@ -113,45 +112,34 @@ async def open_(spec: Deployment, rate: float, seconds: float) -> Phase:
 
 def gateway_memory_mib() -> float:
     """Resident memory of the gateway of the server that runs."""
-    return sum(
-        process.memory_info().rss / 2**20
-        for process in psutil.process_iter(["cmdline"])
-        if "gateway" in (process.info["cmdline"] or [])
-    )
+    return round(sum(memory_mib({str(each.pid): each for each in with_words("-m", "gateway")()}).values()), 1)
 
 
-def main() -> int:
+def main(arguments: Sequence[str]) -> int:
     """Measure, write the JSON; 0 when the overload cost nobody but those refused."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", type=Path, default=ROOT / "configs" / "synthetic.yaml")
     parser.add_argument("--seconds", type=float, default=120)
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "overload.json")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     spec = load_spec(options.config)
-    with served(options.config.resolve()):
-        room = spec.gateway.max_requests or spec.limits.max_batch_size
-        peak = asyncio.run(closed(spec, room, 30))
+    phases: dict[str, Any] = {}
+    report = {**head(), "answer_tokens": ANSWER_TOKENS, "seconds": options.seconds}
+    with served(options.config.resolve()), kept(options.out, report, phases):
+        users = spec.gateway.max_requests or spec.limits.max_batch_size
+        print(f"the capacity: {users} users for {PEAK_S:g} s", flush=True)
+        peak = asyncio.run(closed(spec, users, PEAK_S))
+        report["peak"] = phases["peak"] = asdict(peak)
+        print(f"{phases['peak']}\n{TIMES} times that for {options.seconds:g} s", flush=True)
         before = gateway_memory_mib()
         flood = asyncio.run(open_(spec, TIMES * peak.goodput_per_s, options.seconds))
-        after = gateway_memory_mib()
-    report = {
-        "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "machine": {**this_machine().model_dump(), "cores": os.cpu_count()},
-        "answer_tokens": ANSWER_TOKENS,
-        "seconds": options.seconds,
-        "peak": asdict(peak),
-        "overload": asdict(flood),
-        "goodput_share_of_peak": round(flood.goodput_per_s / peak.goodput_per_s, 3),
-        "gateway_memory_mib": [round(before, 1), round(after, 1)],
-    }
-    options.out.write_text(json.dumps(report, indent=1) + "\n")
+        report["overload"] = asdict(flood)
+        report["goodput_share_of_peak"] = round(flood.goodput_per_s / peak.goodput_per_s, 3)
+        report["gateway_memory_mib"] = [before, gateway_memory_mib()]
     print(json.dumps(report, indent=1))
     clean = set(flood.outcomes) <= {"answered", "429"}
     return 0 if clean and flood.goodput_per_s >= 0.9 * peak.goodput_per_s else 1
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except ConchError as refusal:
-        sys.exit(str(refusal))
+    ended(main)

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from contract.errors import ServeError
+from loadtests.command import ended
 from loadtests.compare.effort import QUICK, Effort
 from loadtests.compare.entrants import gathered
 from loadtests.compare.record import Record
 from loadtests.compare.report import write
 from loadtests.compare.run import Comparison
-from loadtests.load.__main__ import ended
 from loadtests.load.slo import objectives
 
 # option → field of Effort
@@ -49,6 +49,9 @@ def parser() -> argparse.ArgumentParser:
     parsed.add_argument("--slo", help=f"what the capacity holds; default {usual.slo}")
     parsed.add_argument("--step-seconds", type=float, help=f"of load at one rate; default {usual.step_s:g}")
     parsed.add_argument("--capacity-seconds", type=float, help=f"for one search; 0: none; default {usual.capacity_s:g}")
+    parsed.add_argument(
+        "--beside", action="store_true", help="each engine alone and ours at once, in turns; memory for two"
+    )
     parsed.add_argument("--clients", type=int, help="processes that send; more than 1 where there are many cores")
     parsed.add_argument("--out", type=Path, default=Path(".conch/compare"), help="folder of compare.html, compare.json")
     return parsed
@@ -69,7 +72,7 @@ def effort_of(options: argparse.Namespace) -> Effort:
         if option != "slo" and min(numbers) <= 0 and not (option == "capacity-seconds" and value == 0):
             raise ServeError(f"--{option} must be above 0, got {_words(numbers)}")
         chosen[field] = tuple(sorted({*value})) if isinstance(value, list) else value
-    effort = replace(QUICK if options.quick else Effort(), **chosen)
+    effort = replace(QUICK if options.quick else Effort(), beside=options.beside, **chosen)
     objectives(effort.slo)  # refuses what cannot be read
     if 1 not in effort.streams:
         effort = replace(effort, streams=(1, *effort.streams))  # one stream is always among them

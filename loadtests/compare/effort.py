@@ -22,6 +22,7 @@ class Effort:
     step_s: float = 12.0  # of load at one rate
     capacity_s: float = 150.0  # for the whole search of a capacity; 0: none
     clients: int = 1  # processes that send
+    beside: bool = False  # an engine alone and in our ensemble at once, in turns; not one after the other
 
     def measured(self) -> dict[str, object]:
         """What a figure depends on."""

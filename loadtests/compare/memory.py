@@ -1,24 +1,23 @@
 """What an engine that has worked holds: the host's memory, shared pages counted once, and the GPU's."""
 
 import os
-import subprocess
 from contextlib import suppress
 from typing import Any
 
 import psutil
 
+from loadtests.command import nvidia_smi
 from loadtests.compare.doors import Door
 
 
 def memory(door: Door) -> dict[str, Any]:
     """Of all processes behind a door."""
     held = {"host_mib": round(sum(_pss(process) for process in _family(door)) / 2**20, 1)}
-    with suppress(OSError, ValueError, IndexError):
-        query = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
-        if only := os.environ.get("CUDA_VISIBLE_DEVICES"):
-            query.append(f"--id={only}")
-        said = subprocess.run(query, capture_output=True, text=True, check=False).stdout
-        held["gpu_mib"] = float(sum(int(line) for line in said.splitlines()))
+    with suppress(ValueError):
+        only = os.environ.get("CUDA_VISIBLE_DEVICES")
+        which = [f"--id={only}"] if only else []
+        if said := nvidia_smi("memory.used", "--format=csv,noheader,nounits", *which):
+            held["gpu_mib"] = float(sum(map(int, said.splitlines())))
     return held
 
 

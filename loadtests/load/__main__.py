@@ -4,18 +4,17 @@ What follows a ``--`` goes to Locust as it is, so every option of Locust's works
 """
 
 import argparse
-import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, NoReturn
+from typing import IO
 
 from contract.address import reachable
-from contract.errors import ConchError
 from contract.spec import Deployment, load_spec
+from loadtests.command import ended
 from loadtests.load.fault import LoadError
 from loadtests.load.options import add_arguments, plan_of
 from loadtests.served import ROOT, free_ports, served
@@ -182,17 +181,6 @@ def _told(options: argparse.Namespace) -> list[str]:
 def _listens(spec: Deployment) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex((reachable(spec.ports.host), spec.ports.grpc)) == 0
-
-
-def ended(main: Callable[[Sequence[str]], int]) -> NoReturn:
-    """Run a command of ours as a process, to its exit code; SIGTERM and Ctrl-C end what it started."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except ConchError as refusal:
-        sys.exit(str(refusal))
-    except KeyboardInterrupt:
-        sys.exit(128 + signal.SIGINT)
 
 
 if __name__ == "__main__":

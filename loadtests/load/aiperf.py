@@ -24,8 +24,9 @@ from rich.table import Table
 from contract.errors import ServeError
 from contract.manifest import engines_root
 from contract.spec import load_spec
+from loadtests.command import ended
 from loadtests.load import metrics
-from loadtests.load.__main__ import aimed, ended, locust, parsed, parser, up
+from loadtests.load.__main__ import aimed, locust, parsed, parser, up
 from loadtests.load.options import Plan, plan_of
 from loadtests.load.rows import Row, read_rows
 from loadtests.load.streams.openai import OpenAI

@@ -12,7 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from loadtests.load.__main__ import aimed, ended, locust, parsed, parser, up
+from loadtests.command import ended
+from loadtests.load.__main__ import aimed, locust, parsed, parser, up
 from loadtests.load.charts import Line, chart
 from loadtests.load.fault import LoadError
 from loadtests.load.options import Plan, plan_of
