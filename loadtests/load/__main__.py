@@ -16,7 +16,7 @@ from contract.address import reachable
 from contract.spec import Deployment, load_spec
 from loadtests.command import ended
 from loadtests.load.fault import LoadError
-from loadtests.load.options import add_arguments, plan_of
+from loadtests.load.options import NAMES, add_arguments, flag, plan_of
 from loadtests.served import ROOT, free_ports, served
 
 LOCUSTFILE = Path(__file__).with_name("locustfile.py")
@@ -166,15 +166,13 @@ def metrics_urls(spec: Deployment) -> list[str]:
 
 def _told(options: argparse.Namespace) -> list[str]:
     """Our options as Locust's command line takes them."""
-    known = argparse.ArgumentParser(add_help=False)
-    add_arguments(known)
     told = ["--host", options.host]
-    for action in known._actions:
-        value = getattr(options, action.dest)
-        if isinstance(action, argparse._StoreTrueAction):
-            told += [action.option_strings[0]] if value else []
-        elif value != "":
-            told.append(f"{action.option_strings[0]}={value}")
+    for name in NAMES:
+        value = getattr(options, name)
+        if value is True:
+            told.append(flag(name))
+        elif value is not False and value != "":
+            told.append(f"{flag(name)}={value}")
     return told
 
 
