@@ -4,11 +4,10 @@ import json
 import os
 import platform
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence, Sized
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -22,19 +21,6 @@ def head() -> dict[str, Any]:
         "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "machine": {**this_machine().model_dump(), "cores": os.cpu_count(), "kernel": platform.release()},
     }
-
-
-def nvidia_smi(query: str, *how: str) -> str:
-    """What it says; nothing where there is none."""
-    command = ["nvidia-smi", f"--query-gpu={query}", *how]
-    with suppress(OSError):
-        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-    return ""
-
-
-def gpus() -> str:
-    """A line for each."""
-    return nvidia_smi("name,driver_version,memory.total", "--format=csv,noheader")
 
 
 def write(path: Path, report: dict[str, Any]) -> None:

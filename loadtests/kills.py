@@ -105,7 +105,7 @@ async def _away(site: Site, victim: str, pid: int, doors: Doors) -> str:
 async def _crowd(spec: Deployment, doors: Doors) -> tuple[list[Story], list[asyncio.Task[Story]]]:
     """Streams that are all under way."""
     asks = [
-        ask(Way.GRPC if number % 2 else Way.CHAT, f"stream {number} of the crowd. ", TOKENS, spec.name)
+        ask(Way.GRPC if number % 2 else Way.CHAT, f"stream {number} of the crowd. ", TOKENS, spec)
         for number in range(STREAMS)
     ]
     stories = [Story(each, time.monotonic()) for each in asks]

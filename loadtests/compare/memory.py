@@ -1,24 +1,18 @@
 """What an engine that has worked holds: the host's memory, shared pages counted once, and the GPU's."""
 
-import os
 from contextlib import suppress
 from typing import Any
 
 import psutil
 
-from loadtests.command import nvidia_smi
 from loadtests.compare.doors import Door
+from loadtests.gpu import gpu_memory_mib
 
 
 def memory(door: Door) -> dict[str, Any]:
     """Of all processes behind a door."""
-    held = {"host_mib": round(sum(_pss(process) for process in _family(door)) / 2**20, 1)}
-    with suppress(ValueError):
-        only = os.environ.get("CUDA_VISIBLE_DEVICES")
-        which = [f"--id={only}"] if only else []
-        if said := nvidia_smi("memory.used", "--format=csv,noheader,nounits", *which):
-            held["gpu_mib"] = float(sum(map(int, said.splitlines())))
-    return held
+    host = round(sum(_pss(process) for process in _family(door)) / 2**20, 1)
+    return {"host_mib": host, **gpu_memory_mib()}
 
 
 def _family(door: Door) -> list[psutil.Process]:

@@ -6,13 +6,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from loadtests.command import gpus, head
+from loadtests.command import head
 from loadtests.compare.doors import ALONE
 from loadtests.compare.entrants import Entrant, Excluded
 from loadtests.compare.page import page
 from loadtests.compare.record import Cell
 from loadtests.compare.run import START, Comparison
 from loadtests.compare.table import rows
+from loadtests.gpu import gpus
 from loadtests.load.surroundings import packages
 
 
