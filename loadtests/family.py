@@ -7,7 +7,8 @@ import psutil
 
 SUPERVISOR, SERVER, GATEWAY = "supervisor", "tritonserver", "gateway"
 GUARD = "'s guard"  # ends a process of the supervisor's, and all that it started, when the supervisor dies
-_BESIDE = {GATEWAY: "gateway", "filter": "serving.filter"}  # what runs beside the server, and its module
+# What runs beside the server, or an engine beside its stage, and its module.
+_BESIDE = {GATEWAY: "gateway", "filter": "serving.filter", "worker": "python_backend.worker"}
 
 Family = dict[str, psutil.Process]
 

@@ -16,10 +16,10 @@ import psutil
 
 from contract.spec import Deployment, load_spec
 from loadtests.command import ended, head, kept
-from loadtests.family import SERVER, SUPERVISOR, cpu_s, family_of
+from loadtests.family import GUARD, cpu_s, family_of
 from loadtests.fleet import Fleet
 from loadtests.lean import Order
-from loadtests.served import ROOT, served
+from loadtests.served import ROOT, served, state_of
 from loadtests.timelines import in_window, itl_and_gaps, quantiles, tokens, ttft, whole
 
 PROMPT_TOKENS = 32
@@ -27,11 +27,10 @@ ANSWER_TOKENS = 1024
 RAMP_S = 4.0  # not counted: every stream's first tokens
 
 
-def processes(server_pid: int) -> dict[str, psutil.Process]:
-    """The server's processes by what they are: Triton itself, its stages, an engine's worker."""
-    family = family_of(server_pid)
-    server = family.pop(SUPERVISOR)  # of this family it is the head
-    return {SERVER: server, **{name.rpartition("_")[2] or name: each for name, each in family.items()}}
+def processes(supervisor_pid: int) -> dict[str, psutil.Process]:
+    """A deployment's processes by what they are: Triton, its stages, an engine's worker, what runs beside them."""
+    family = family_of(supervisor_pid)
+    return {name.rpartition("_")[2]: each for name, each in family.items() if not name.endswith(GUARD)}
 
 
 def cpu_of(found: dict[str, psutil.Process]) -> dict[str, float]:
@@ -39,7 +38,7 @@ def cpu_of(found: dict[str, psutil.Process]) -> dict[str, float]:
     return {name: cpu_s([process]) for name, process in found.items()}
 
 
-def measure(spec: Deployment, server_pid: int, streams: int, seconds: float, clients: int) -> dict[str, Any]:
+def measure(spec: Deployment, streams: int, seconds: float, clients: int) -> dict[str, Any]:
     """One load, and what it cost while it was steady."""
     rng = random.Random(7)
     requests = [
@@ -50,7 +49,7 @@ def measure(spec: Deployment, server_pid: int, streams: int, seconds: float, cli
     fleet = Fleet(order, clients)
     begins = fleet.start_at + RAMP_S
     time.sleep(max(0.0, begins - time.time()))
-    found = processes(server_pid)
+    found = processes(int(state_of(spec)["supervisor_pid"]))
     before = cpu_of(found)
     time.sleep(seconds)
     ends, after = time.time(), cpu_of(found)
@@ -65,7 +64,9 @@ def measure(spec: Deployment, server_pid: int, streams: int, seconds: float, cli
         "tokens_per_response": round(came / responses, 1),
         **itl_and_gaps(lines),
         "ttft_ms": quantiles(ttft(lines)),
-        "wrong_texts": sum(each.text != _echo(requests, each.text) for each in lines),
+        "wrong_texts": sum(each.text != _echo(requests, each.text) for each in lines)
+        if spec.engine.runtime == "synthetic"
+        else None,
         "cpu_s_per_million_tokens": {
             **{name: round(1e6 * each / came, 2) for name, each in used.items()},
             "clients": round(1e6 * load.cpu_s / tokens(lines), 2),
@@ -103,9 +104,9 @@ def main(arguments: Sequence[str]) -> int:
         "clients": options.clients,
         "results": results,
     }
-    with served(config) as server_pid, kept(options.out, report, results):
+    with served(config), kept(options.out, report, results):
         for streams in options.streams:
-            results.append(measure(spec, server_pid, streams, options.seconds, options.clients))
+            results.append(measure(spec, streams, options.seconds, options.clients))
             print(json.dumps(results[-1], indent=1), flush=True)
     return 0
 
