@@ -9,7 +9,7 @@ import argparse
 import random
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ from contract.manifest import Manifest, engines_root, load_manifest
 from contract.spec import load_spec
 from contract.tensors import ENSEMBLE_ALIAS
 from loadtests.command import ended, head, kept
-from loadtests.fleet import Requests, asker
+from loadtests.fleet import Asker, asker
 from loadtests.lean import Timeline
 from loadtests.raw_engine import RawEngine
 from loadtests.served import ROOT, served
@@ -30,8 +30,6 @@ from loadtests.timelines import itl, speed, tokens_per_response, ttft, whole
 
 STREAMS = (1, 4, 16, 32)
 PROMPT_TOKENS = 32
-
-Ways = Mapping[str, Callable[[Requests, int], list[Timeline]]]
 
 
 @dataclass(frozen=True)
@@ -57,7 +55,7 @@ def figures(rounds: Sequence[list[Timeline]]) -> Figures:
     )
 
 
-def bench(ways: Ways, manifest: Manifest, options: argparse.Namespace, more: dict[str, Any]) -> None:
+def bench(ways: Mapping[str, Asker], manifest: Manifest, options: argparse.Namespace, more: dict[str, Any]) -> None:
     """Every way at every number of streams, each round shown as it ends; the JSON, and a table."""
     rng = random.Random(7)
     results: dict[int, dict[str, Any]] = {}

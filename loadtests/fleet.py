@@ -16,6 +16,7 @@ from loadtests.served import ROOT
 START_S = 2.0  # for every process to be at its mark
 
 Requests = list[dict[str, Any]]  # prompt: ids, max_tokens, ignore_eos
+Asker = Callable[[Requests, int], list[Timeline]]  # with so many in flight
 
 
 @dataclass(frozen=True)
@@ -67,9 +68,7 @@ class Fleet:
         return Load(timelines, cpu_s)
 
 
-def asker(
-    way: str, host: str, port: int, model: str, clients: int = 1, *, connected: bool = False
-) -> Callable[[Requests, int], list[Timeline]]:
+def asker(way: str, host: str, port: int, model: str, clients: int = 1, *, connected: bool = False) -> Asker:
     """How to ask a server with so many requests in flight: from this process, or from several."""
 
     def ask(requests: Requests, streams: int) -> list[Timeline]:

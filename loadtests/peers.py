@@ -6,7 +6,7 @@ canary a busy vLLM would starve, is stopped while vLLM runs.
 """
 
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import psutil
@@ -17,7 +17,7 @@ from contract.spec import Deployment, load_spec
 from loadtests import own_server
 from loadtests.bench import bench, parser
 from loadtests.command import ended
-from loadtests.fleet import Requests, asker
+from loadtests.fleet import Asker, Requests, asker
 from loadtests.lean import Timeline
 from loadtests.served import ROOT, served
 
@@ -34,9 +34,7 @@ def stopped(processes: list[psutil.Process]) -> Iterator[None]:
             process.resume()
 
 
-def _alone(
-    ask: Callable[[Requests, int], list[Timeline]], idle: list[psutil.Process]
-) -> Callable[[Requests, int], list[Timeline]]:
+def _alone(ask: Asker, idle: list[psutil.Process]) -> Asker:
     def asked(requests: Requests, streams: int) -> list[Timeline]:
         with stopped(idle):
             return ask(requests, streams)
@@ -45,8 +43,9 @@ def _alone(
 
 
 def _in_vllm(spec: Deployment) -> Deployment:
-    """The same deployment, its engine in vLLM."""
+    """The same deployment in vLLM, which takes whole prompts in a step, as it does unless it is told otherwise."""
     data = spec.model_dump(mode="json", include={"name", "source", "limits"})
+    data["limits"]["max_num_tokens"] = spec.limits.max_seq_len
     return Deployment.model_validate(data | {"engine": {"runtime": "vllm", "precision": "fp32"}})
 
 

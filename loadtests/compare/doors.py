@@ -15,8 +15,7 @@ from contract.errors import ConchError, ServeError
 from loadtests import own_server
 from loadtests.compare.entrants import Entrant
 from loadtests.family import with_words
-from loadtests.fleet import Requests, asker
-from loadtests.lean import Timeline
+from loadtests.fleet import Asker, asker
 from loadtests.load.fault import StreamFault
 from loadtests.load.rows import Row
 from loadtests.load.streams.openai import OpenAI
@@ -40,7 +39,7 @@ class Door:
 
     way: str
     command: str  # what started it
-    ask: Callable[[Requests, int], list[Timeline]]  # with so many in flight
+    ask: Asker
     chat: Callable[[str, dict[str, Any]], str]  # one question whose answer must follow a JSON schema
     load: tuple[str, str, str] | None  # transport, host and model for loadtests.load; none: it has no address
     roots: Callable[[], list[psutil.Process]]  # whose memory it uses

@@ -16,6 +16,7 @@ from contract.stage import run_dir
 from loadtests.bench import bench, parser
 from loadtests.fleet import Requests
 from loadtests.lean import Timeline
+from loadtests.overload import Answer, phase
 from loadtests.served import ROOT
 from tests.e2e.servers import on_free_ports
 
@@ -103,3 +104,11 @@ def test_ctrl_c_ends_a_run_and_its_server(tmp_path: Path) -> None:
     assert report["cut"]
     assert [each["streams"] for each in report["results"]] == [1]
     assert not (run_dir(ROOT, spec.name) / "state.json").exists()
+
+
+def test_what_counts_of_an_overload() -> None:
+    answers = [Answer("answered", at) for at in (104.9, 105.0, 114.9, 115.0)]
+    refusals = [Answer("429", 106.0, 2), Answer("429", 107.0, 1), Answer("TimeoutError", 108.0)]
+    seen = phase([*answers, *refusals], 100.0, 15.0)
+    assert (seen.offered, seen.outcomes) == (7, {"answered": 4, "429": 2, "TimeoutError": 1})
+    assert (seen.goodput_per_s, seen.retry_after_s) == (0.2, [1, 2])
