@@ -47,6 +47,7 @@ def kept(path: Path, report: dict[str, Any], filled: Sized) -> Iterator[None]:
 
 def ended(main: Callable[[Sequence[str]], int]) -> NoReturn:
     """Run a command of ours as a process, to its exit code; SIGTERM and Ctrl-C end what it started."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would ignore it
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         sys.exit(main(sys.argv[1:]))

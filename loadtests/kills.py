@@ -10,14 +10,14 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from contract.spec import Deployment, load_spec
-from loadtests.command import ended, head, write
+from loadtests.command import ended, head, kept
 from loadtests.family import GATEWAY, GUARD, SUPERVISOR, family_of, replaced
 from loadtests.left import Left, left_by, look
 from loadtests.served import ROOT, served, state_of, up
@@ -141,18 +141,17 @@ def _judge(blow: Blow, stories: Iterable[Story]) -> None:
             blow.faults.append(f"{story.ask.way} {end} {story.code} {story.said!r} after {story.pieces} pieces")
 
 
-async def rounds(site: Site, times: int, healthy_s: float, show: Callable[[str], None] = print) -> list[Blow]:
+async def rounds(site: Site, times: int, healthy_s: float) -> AsyncIterator[Blow]:
     """Kill everyone so many times, each when the deployment has been well for so long."""
-    blows = []
     for number in range(times):
         for victim in sorted(family_of(site.pid())):
             await asyncio.sleep(0 if victim.endswith(GUARD) else healthy_s)
             blow = await strike(site, victim)
-            blows.append(blow)
-            show(f"{number + 1}/{times} {victim}: {blow.told} told, {blow.whole} whole, back after {blow.back_s:g} s")
-            for fault in blow.faults:
-                show(f"    {fault}")
-    return blows
+            print(
+                f"{number + 1}/{times} {victim}: {blow.told} told, {blow.whole} whole, back after {blow.back_s:g} s",
+                *blow.faults, sep="\n    ", flush=True,
+            )  # fmt: skip
+            yield blow
 
 
 def report(blows: Iterable[Blow]) -> dict[str, Any]:
@@ -182,25 +181,23 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     config = options.config.resolve()
     spec = load_spec(config)
-    with tempfile.TemporaryDirectory() as temporary:
+    blows: list[Blow] = []
+    told: dict[str, Any] = {**head(), "streams": STREAMS, "tokens": TOKENS}
+
+    async def struck(site: Site) -> None:
+        async for blow in rounds(site, options.times, options.healthy_s):
+            blows.append(blow)
+            told["kills"] = report(blows)
+
+    with tempfile.TemporaryDirectory() as temporary, kept(options.out, told, blows):
         os.environ["TMPDIR"] = tempfile.tempdir = temporary  # of all that is started here
         with served(config):
             site = Site(spec, ROOT, lambda: up(config))
             prefix = look(spec, ROOT, site.pid()).prefix
-            blows = asyncio.run(
-                rounds(site, options.times, options.healthy_s, show=lambda line: print(line, flush=True))
-            )
-        left = look(spec, ROOT, None, prefix).everything
-    told = {
-        **head(),
-        "streams": STREAMS,
-        "tokens": TOKENS,
-        "kills": report(blows),
-        "left_in_the_end": left,
-    }
-    write(options.out, told)
+            asyncio.run(struck(site))
+        told["left_in_the_end"] = look(spec, ROOT, None, prefix).everything
     print(json.dumps(told, indent=1))
-    return 1 if left or any(blow.faults for blow in blows) else 0
+    return 1 if told["left_in_the_end"] or any(blow.faults for blow in blows) else 0
 
 
 if __name__ == "__main__":

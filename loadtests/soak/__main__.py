@@ -41,9 +41,8 @@ def main(arguments: Sequence[str]) -> int:
 
     if progress.tally.requests:
         print(f"going on after {progress.tally.requests} requests in {progress.parts} parts ({kept})", flush=True)
-    fault = ""
-    for number in (signal.SIGINT, signal.SIGTERM):  # a shell's background job would ignore the first
-        signal.signal(number, signal.default_int_handler)
+    fault, cut = "", {}
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends a part as Ctrl-C does
     with served(options.config.resolve()):
         kills = Kills(spec, int(state_of(spec)["supervisor_pid"]))
         part = Part(spec, kills, progress, enough, save, show=lambda line: print(line, flush=True))
@@ -53,10 +52,11 @@ def main(arguments: Sequence[str]) -> int:
             fault = str(error)
         except KeyboardInterrupt:
             print("interrupted: what was found is kept", flush=True)
+            cut = {"cut": True}
         save()
     if fault:
         progress.tally.faults.append(fault)
-    report = {**head(), **progress.report()}
+    report = {**head(), **progress.report(), **cut}
     print(json.dumps(report, indent=1))
     if options.requests and progress.tally.undisturbed < wanted and not fault:
         print(f"{wanted - progress.tally.undisturbed} requests to go: the same command goes on")
