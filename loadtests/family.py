@@ -1,12 +1,14 @@
 """The processes of a running deployment by what they are: whom a kill hits, and whose memory a soak watches."""
 
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 import psutil
 
 SUPERVISOR, SERVER, GATEWAY = "supervisor", "tritonserver", "gateway"
 GUARD = "'s guard"  # ends a process of the supervisor's, and all that it started, when the supervisor dies
-_BESIDE = {GATEWAY: "gateway", "filter": "serving.filter"}  # what runs beside the server, and its module
+# What runs beside the server, or an engine beside its stage, and its module.
+_BESIDE = {GATEWAY: "gateway", "filter": "serving.filter", "worker": "python_backend.worker"}
 
 Family = dict[str, psutil.Process]
 
@@ -39,6 +41,25 @@ def replaced(supervisor_pid: int, name: str, pid: int) -> bool:
     """Whether another process is in a killed one's place."""
     family = family_of(supervisor_pid)
     return name in family and family[name].pid != pid
+
+
+def with_words(*words: str) -> Callable[[], list[psutil.Process]]:
+    """The processes of this machine whose command line has all of these words, whenever it is asked."""
+
+    def find() -> list[psutil.Process]:
+        found = []
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                if all(word in process.cmdline() for word in words):
+                    found.append(process)
+        return found
+
+    return find
+
+
+def cpu_s(processes: Iterable[psutil.Process]) -> float:
+    """CPU time that they have used so far."""
+    return sum(sum(process.cpu_times()[:2]) for process in processes)
 
 
 def memory_mib(family: Family) -> dict[str, float]:

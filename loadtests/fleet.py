@@ -1,17 +1,22 @@
 """Several lean clients at once (loadtests/lean.py), each a process: one alone is too slow to load a GPU's server."""
 
+import asyncio
 import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from contract.errors import ServeError
-from loadtests.lean import Order, Timeline
+from loadtests.lean import Order, Timeline, run
 from loadtests.served import ROOT
 
 START_S = 2.0  # for every process to be at its mark
+
+Requests = list[dict[str, Any]]  # prompt: ids, max_tokens, ignore_eos
+Asker = Callable[[Requests, int], list[Timeline]]  # with so many in flight
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,6 @@ class Fleet:
                 order,
                 requests=order.requests[number::processes],
                 streams=len(range(number, streams, processes)),
-                seed=order.seed + number,
                 start_at=self.start_at,
             )
             client = subprocess.Popen(
@@ -64,14 +68,13 @@ class Fleet:
         return Load(timelines, cpu_s)
 
 
-def in_window(timelines: Iterable[Timeline], begins: float, ends: float) -> tuple[int, int]:
-    """(tokens, responses) that arrived within a time."""
-    counts = [count for each in timelines for now, count in each.deltas if begins <= now < ends]
-    return sum(counts), len(counts)
+def asker(way: str, host: str, port: int, model: str, clients: int = 1, *, connected: bool = False) -> Asker:
+    """How to ask a server with so many requests in flight: from this process, or from several."""
 
+    def ask(requests: Requests, streams: int) -> list[Timeline]:
+        order = Order(way, host, port, model, requests, streams, connected=connected)
+        if min(streams, clients) == 1:
+            return asyncio.run(run(order))
+        return Fleet(order, clients).wait().timelines
 
-def gaps(timelines: Iterable[Timeline]) -> Iterable[tuple[float, int]]:
-    """(time between two responses of a stream, tokens that the second brought)."""
-    for each in timelines:
-        for (before, _), (after, count) in zip(each.deltas, each.deltas[1:], strict=False):
-            yield after - before, count
+    return ask

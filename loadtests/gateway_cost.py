@@ -6,45 +6,41 @@ does. The same bursts straight to the ensemble tell the first token's part of th
 
 import argparse
 import json
-import os
-import platform
 import random
 import statistics
-import sys
-import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import psutil
 import yaml
 
-from contract.errors import ConchError, ServeError
-from contract.manifest import this_machine
 from contract.spec import Deployment, load_spec
+from loadtests.command import ended, head, kept
+from loadtests.family import cpu_s, with_words
 from loadtests.fleet import Fleet
 from loadtests.lean import Order, Timeline
-from loadtests.meter import family
 from loadtests.served import ROOT, served
+from loadtests.timelines import ttft, whole
 
 STREAMS, PROMPT_TOKENS, LONG = 64, 512, 256
 
 
 def measure(spec: Deployment, config: Path, answer_tokens: int, rounds: int) -> dict[str, Any]:
     """Bursts through the gateway, and straight to the ensemble in turn."""
-    doors = family("-m", "gateway", str(config))()
+    doors = with_words("-m", "gateway", str(config))()
     used, lines, straight = 0.0, [], []
     for number in range(rounds):
-        before = _cpu_s(doors)
+        before = cpu_s(doors)
         lines += _burst(spec, "openai", answer_tokens, number)
-        used += _cpu_s(doors) - before
+        used += cpu_s(doors) - before
         straight += _burst(spec, "grpc", answer_tokens, number)
     return {
         "answer_tokens": answer_tokens,
         "requests": len(lines),
         "chunks_per_request": round(sum(len(each.deltas) for each in lines) / len(lines), 1),
         "gateway_cpu_ms_per_request": round(1000 * used / len(lines), 2),
-        "ttft_p50_ms": round(_ttft_ms(lines), 1),
-        "ensemble_ttft_p50_ms": round(_ttft_ms(straight), 1),
+        "ttft_p50_ms": round(1000 * statistics.median(ttft(lines)), 1),
+        "ensemble_ttft_p50_ms": round(1000 * statistics.median(ttft(straight)), 1),
     }
 
 
@@ -56,52 +52,34 @@ def _burst(spec: Deployment, way: str, answer_tokens: int, number: int) -> list[
     ]
     ports = spec.ports
     order = Order(way, ports.host, ports.gateway if way == "openai" else ports.grpc, spec.name, requests)
-    lines = Fleet(order, 1).wait().timelines
-    if failed := [each.error for each in lines if each.error]:
-        raise ServeError(f"{way}: {len(failed)} requests failed: {failed[0]}")
-    return lines
+    return whole(Fleet(order, 1).wait().timelines, way)
 
 
-def _cpu_s(processes: list[psutil.Process]) -> float:
-    return sum(sum(process.cpu_times()[:2]) for process in processes)
-
-
-def _ttft_ms(lines: list[Timeline]) -> float:
-    return 1000 * statistics.median(each.deltas[0][0] - each.sent for each in lines)
-
-
-def main() -> None:
+def main(arguments: Sequence[str]) -> int:
     """Run it and write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "bench-gateway.json")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     data = yaml.safe_load((ROOT / "configs" / "pipeline.yaml").read_text())
     config = ROOT / ".conch" / "bench-gateway.yaml"
     config.parent.mkdir(exist_ok=True)
     config.write_text(yaml.safe_dump(data | {"name": "bench-gateway", "gateway": {"max_queue_size": STREAMS}}))
     spec = load_spec(config)
-    with served(config):
+    results: list[dict[str, Any]] = []
+    report = {**head(), "streams": STREAMS, "prompt_tokens": PROMPT_TOKENS, "results": results}
+    with served(config), kept(options.out, report, results):
         measure(spec, config, 1, 1)  # warms up
-        results = [measure(spec, config, 1, options.rounds), measure(spec, config, LONG, max(1, options.rounds // 3))]
-    one, long = results
-    chunk_ms = (long["gateway_cpu_ms_per_request"] - one["gateway_cpu_ms_per_request"]) / (
-        long["chunks_per_request"] - one["chunks_per_request"]
-    )
-    report = {
-        "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "machine": {**this_machine().model_dump(), "cores": os.cpu_count(), "kernel": platform.release()},
-        "streams": STREAMS,
-        "prompt_tokens": PROMPT_TOKENS,
-        "gateway_cpu_ms_per_chunk": round(chunk_ms, 3),
-        "results": results,
-    }
-    options.out.write_text(json.dumps(report, indent=1) + "\n")
-    print(json.dumps(report, indent=1))
+        for answer_tokens, rounds in ((1, options.rounds), (LONG, max(1, options.rounds // 3))):
+            results.append(measure(spec, config, answer_tokens, rounds))
+            print(json.dumps(results[-1], indent=1), flush=True)
+        cost, chunks = (
+            [each[name] for each in results] for name in ("gateway_cpu_ms_per_request", "chunks_per_request")
+        )
+        report["gateway_cpu_ms_per_chunk"] = round((cost[1] - cost[0]) / (chunks[1] - chunks[0]), 3)
+    print(f"gateway_cpu_ms_per_chunk: {report['gateway_cpu_ms_per_chunk']}")
+    return 0
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except ConchError as refusal:
-        sys.exit(str(refusal))
+    ended(main)

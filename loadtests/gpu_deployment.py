@@ -1,56 +1,29 @@
 """What is measured on a GPU machine without a network: a shape of random weights or a checkpoint, without make engine.
 
 ``python -m loadtests.gpu_deployment --shape llama-8b --runtime sglang`` puts it in an engine's place and prints its
-config, for loadtests.compare; loadtests.gpu_bench does so itself. Nothing here is verified: the shape has nothing to
-verify, and the checkpoint's texts are compared by who measures.
+config, for loadtests.compare. Nothing here is verified: the shape has nothing to verify, and the checkpoint's texts are
+compared by who measures.
 """
 
 import argparse
 import json
-import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from contract.errors import ConchError
+from contract.errors import ServeError
 from contract.manifest import MANIFEST, Manifest, engines_root, now, this_machine
-from contract.spec import Deployment, load_spec
+from contract.spec import load_spec
+from loadtests.command import ended
 from loadtests.served import ROOT
 from loadtests.shapes import SHAPES, write_shape, write_weights
 
-PORTS = ("http", "grpc", "metrics", "gateway")
 _DUMMY = {"vllm", "sglang"}  # they make random weights themselves
 # How each says which part of the GPU it may take.
 _MEMORY = {"vllm": "gpu_memory_utilization", "sglang": "mem_fraction_static", "lmdeploy": "cache_max_entry_count"}
-
-
-def deployment(options: argparse.Namespace) -> tuple[Deployment, Path, Path, int]:
-    """gpu_bench's: vLLM with a shape of random weights, or a checkpoint, its engine in its place."""
-    name = f"bench-{options.shape or options.checkpoint.name}".lower()
-    engine = {
-        "runtime": "vllm",
-        "precision": options.precision,
-        "vllm": {
-            "load_format": "dummy" if options.shape else "auto",
-            "enforce_eager": options.eager,
-            "gpu_memory_utilization": options.memory,
-        },
-    }
-    limits = {
-        "max_seq_len": options.context,
-        "max_input_len": options.context - 16,
-        "max_batch_size": max(*options.streams, options.soak_streams if "soak" in options.phases else 1, 1),
-        "max_queue_size": 512,
-        "max_num_tokens": options.batched_tokens,
-    }
-    others = {
-        "streaming": {"max_responses_per_s": options.responses},
-        "ports": {name: options.ports + at for at, name in enumerate(PORTS)},
-    }
-    folder = _placed(name, options.shape, options.checkpoint)
-    return _written(name, folder, {"engine": engine, "limits": limits, **others})
 
 
 def _placed(name: str, shape: str | None, checkpoint: Path | None) -> Path:
@@ -67,8 +40,8 @@ def _placed(name: str, shape: str | None, checkpoint: Path | None) -> Path:
     return engine
 
 
-def _written(name: str, engine: Path, sections: dict[str, Any]) -> tuple[Deployment, Path, Path, int]:
-    """The config and the manifest of an engine that is in its place."""
+def _written(name: str, engine: Path, sections: dict[str, Any]) -> Path:
+    """The config of an engine that is in its place; its manifest too."""
     model = json.loads((engine / "config.json").read_text())
     eos = model["eos_token_id"]
     data = {
@@ -101,10 +74,10 @@ def _written(name: str, engine: Path, sections: dict[str, Any]) -> tuple[Deploym
     (engine / MANIFEST).write_text(manifest.model_dump_json(indent=1))
     with suppress(FileExistsError):
         (engine.parent / "current").symlink_to("bench")
-    return spec, config, engine, model["vocab_size"]
+    return config
 
 
-def main() -> None:
+def main(arguments: Sequence[str]) -> int:
     """Place one deployment and print its config."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     which = parser.add_mutually_exclusive_group(required=True)
@@ -117,7 +90,7 @@ def main() -> None:
     parser.add_argument("--context", type=int, default=4096)
     parser.add_argument("--batched-tokens", type=int, default=8192)
     parser.add_argument("--memory", type=float, default=0.85, help="of the GPU, or of what the weights leave")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     more: dict[str, Any] = json.loads(options.options)
     backend = f"-{more['backend']}" if "backend" in more else ""
     name = f"bench-{options.shape or options.checkpoint.name}-{options.runtime}{backend}".lower()
@@ -126,7 +99,10 @@ def main() -> None:
     if options.shape and options.runtime in _DUMMY:
         own["load_format"] = "dummy"
     elif options.shape:
-        write_weights(engine)
+        try:
+            write_weights(engine)
+        except ImportError as missing:
+            raise ServeError(str(missing)) from None
     sections = {
         "engine": {"runtime": options.runtime, "precision": options.precision, options.runtime: own},
         "limits": {
@@ -138,11 +114,9 @@ def main() -> None:
         },
         "verify": {"reference": "none" if options.shape else "cpu"},
     }
-    print(_written(name, engine, sections)[1])
+    print(_written(name, engine, sections))
+    return 0
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (ConchError, ImportError) as refusal:
-        sys.exit(str(refusal))
+    ended(main)

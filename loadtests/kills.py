@@ -8,18 +8,16 @@ import argparse
 import asyncio
 import json
 import os
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from contract.errors import ConchError
-from contract.manifest import this_machine
 from contract.spec import Deployment, load_spec
+from loadtests.command import ended, head, kept
 from loadtests.family import GATEWAY, GUARD, SUPERVISOR, family_of, replaced
 from loadtests.left import Left, left_by, look
 from loadtests.served import ROOT, served, state_of, up
@@ -107,7 +105,7 @@ async def _away(site: Site, victim: str, pid: int, doors: Doors) -> str:
 async def _crowd(spec: Deployment, doors: Doors) -> tuple[list[Story], list[asyncio.Task[Story]]]:
     """Streams that are all under way."""
     asks = [
-        ask(Way.GRPC if number % 2 else Way.CHAT, f"stream {number} of the crowd. ", TOKENS, spec.name)
+        ask(Way.GRPC if number % 2 else Way.CHAT, f"stream {number} of the crowd. ", TOKENS, spec)
         for number in range(STREAMS)
     ]
     stories = [Story(each, time.monotonic()) for each in asks]
@@ -143,18 +141,17 @@ def _judge(blow: Blow, stories: Iterable[Story]) -> None:
             blow.faults.append(f"{story.ask.way} {end} {story.code} {story.said!r} after {story.pieces} pieces")
 
 
-async def rounds(site: Site, times: int, healthy_s: float, show: Callable[[str], None] = print) -> list[Blow]:
+async def rounds(site: Site, times: int, healthy_s: float) -> AsyncIterator[Blow]:
     """Kill everyone so many times, each when the deployment has been well for so long."""
-    blows = []
     for number in range(times):
         for victim in sorted(family_of(site.pid())):
             await asyncio.sleep(0 if victim.endswith(GUARD) else healthy_s)
             blow = await strike(site, victim)
-            blows.append(blow)
-            show(f"{number + 1}/{times} {victim}: {blow.told} told, {blow.whole} whole, back after {blow.back_s:g} s")
-            for fault in blow.faults:
-                show(f"    {fault}")
-    return blows
+            print(
+                f"{number + 1}/{times} {victim}: {blow.told} told, {blow.whole} whole, back after {blow.back_s:g} s",
+                *blow.faults, sep="\n    ", flush=True,
+            )  # fmt: skip
+            yield blow
 
 
 def report(blows: Iterable[Blow]) -> dict[str, Any]:
@@ -174,40 +171,34 @@ def report(blows: Iterable[Blow]) -> dict[str, Any]:
     }
 
 
-def main() -> int:
+def main(arguments: Sequence[str]) -> int:
     """Kill a server of its own; 0 when nothing was found."""
     parser = argparse.ArgumentParser(prog="make kills", description=__doc__)
     parser.add_argument("--config", type=Path, default=ROOT / "configs" / "synthetic.yaml")
     parser.add_argument("--times", type=int, default=10)
     parser.add_argument("--healthy-s", type=float, default=_HEALTHY_S, help="before each kill")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "kills.json")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     config = options.config.resolve()
     spec = load_spec(config)
-    with tempfile.TemporaryDirectory() as temporary:
+    blows: list[Blow] = []
+    told: dict[str, Any] = {**head(), "streams": STREAMS, "tokens": TOKENS}
+
+    async def struck(site: Site) -> None:
+        async for blow in rounds(site, options.times, options.healthy_s):
+            blows.append(blow)
+            told["kills"] = report(blows)
+
+    with tempfile.TemporaryDirectory() as temporary, kept(options.out, told, blows):
         os.environ["TMPDIR"] = tempfile.tempdir = temporary  # of all that is started here
         with served(config):
             site = Site(spec, ROOT, lambda: up(config))
             prefix = look(spec, ROOT, site.pid()).prefix
-            blows = asyncio.run(
-                rounds(site, options.times, options.healthy_s, show=lambda line: print(line, flush=True))
-            )
-        left = look(spec, ROOT, None, prefix).everything
-    told = {
-        "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "machine": {**this_machine().model_dump(), "cores": os.cpu_count()},
-        "streams": STREAMS,
-        "tokens": TOKENS,
-        "kills": report(blows),
-        "left_in_the_end": left,
-    }
-    options.out.write_text(json.dumps(told, indent=1) + "\n")
+            asyncio.run(struck(site))
+        told["left_in_the_end"] = look(spec, ROOT, None, prefix).everything
     print(json.dumps(told, indent=1))
-    return 1 if left or any(blow.faults for blow in blows) else 0
+    return 1 if told["left_in_the_end"] or any(blow.faults for blow in blows) else 0
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except ConchError as refusal:
-        sys.exit(str(refusal))
+    ended(main)

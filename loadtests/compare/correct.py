@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from loadtests.compare.doors import Door, whole
+from loadtests.compare.doors import Door
 from loadtests.compare.reference import Reference
+from loadtests.timelines import whole
 
 _RECALL_TOKENS = 12
 _CUT = "\ufffd"  # the half of a character that its last token began
@@ -13,7 +14,7 @@ def greedy(door: Door, reference: Reference) -> dict[str, Any]:
     """The share of greedy tokens before the first difference; one request at a time, as a batch changes sums."""
     length = len(reference.greedy[0])
     requests = [{"prompt": prompt, "max_tokens": length} for prompt in reference.prompts]
-    answers = whole(requests, door.ask, 1)
+    answers = whole(door.ask(requests, 1))
     agreed = [_agreed(reference, ids, answer.text) for ids, answer in zip(reference.greedy, answers, strict=True)]
     return {
         "agreement": round(sum(agreed) / (length * len(agreed)), 4),
@@ -26,7 +27,7 @@ def top1(door: Door, reference: Reference) -> dict[str, Any]:
     """Teacher forcing through the front: after each prefix, is the one token that comes the reference's?"""
     told = [(each, reference.text([each.token])) for each in reference.positions]
     clear = [(each, text) for each, text in told if text and _CUT not in text]
-    answers = whole([{"prompt": each.prompt, "max_tokens": 1} for each, _ in clear], door.ask, 1)
+    answers = whole(door.ask([{"prompt": each.prompt, "max_tokens": 1} for each, _ in clear], 1))
     # A text that begins with a space may come without it: SentencePiece's decoders differ there.
     same = sum(answer.text.lstrip() == text.lstrip() for answer, (_, text) in zip(answers, clear, strict=True))
     return {"agreement": round(same / len(clear), 4), "positions": len(clear)}
@@ -35,7 +36,7 @@ def top1(door: Door, reference: Reference) -> dict[str, Any]:
 def recall(door: Door, reference: Reference) -> dict[str, Any]:
     """How many of the hidden numbers come back, by the length of the context."""
     places = reference.hidden
-    answers = whole([{"prompt": each.prompt, "max_tokens": _RECALL_TOKENS} for each in places], door.ask, 1)
+    answers = whole(door.ask([{"prompt": each.prompt, "max_tokens": _RECALL_TOKENS} for each in places], 1))
     found = {length: [0, 0, 0] for length in sorted({each.tokens for each in places})}
     for place, answer, theirs in zip(places, answers, reference.recalled, strict=True):
         counts = found[place.tokens]

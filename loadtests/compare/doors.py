@@ -1,36 +1,32 @@
 """The ways to ask one engine: its own server or its bare process, our ensemble, our gateway. All are asked alike."""
 
-import asyncio
 import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import psutil
-from tokenizers import Tokenizer
 
 from clients.grpc import Client
 from contract.errors import ConchError, ServeError
 from loadtests import own_server
-from loadtests.bench import RawEngine
 from loadtests.compare.entrants import Entrant
-from loadtests.fleet import Fleet
-from loadtests.lean import Order, Timeline, run
+from loadtests.family import with_words
+from loadtests.fleet import Asker, asker
 from loadtests.load.fault import StreamFault
 from loadtests.load.rows import Row
 from loadtests.load.streams.openai import OpenAI
 from loadtests.load.streams.target import Target, clock_from
 from loadtests.load.workload import Ask
-from loadtests.meter import family
+from loadtests.raw_engine import RawEngine
 from loadtests.served import free_ports, served
+from loadtests.timelines import whole
 
 ALONE, ENSEMBLE, GATEWAY = "alone", "ensemble", "gateway"
 _CHAT_S = 120.0  # that a chat may take
-
-Requests = list[dict[str, Any]]  # prompt: ids, max_tokens, ignore_eos: as loadtests/lean.py takes them
 
 
 class Absent(ConchError):
@@ -39,57 +35,50 @@ class Absent(ConchError):
 
 @dataclass(frozen=True)
 class Door:
-    """One way to ask."""
+    """One way to ask an engine that runs now."""
 
     way: str
-    command: str  # what starts it
-    ask: Callable[[Requests, int], list[Timeline]]  # with so many in flight
+    command: str  # what started it
+    ask: Asker
     chat: Callable[[str, dict[str, Any]], str]  # one question whose answer must follow a JSON schema
     load: tuple[str, str, str] | None  # transport, host and model for loadtests.load; none: it has no address
     roots: Callable[[], list[psutil.Process]]  # whose memory it uses
-
-
-@dataclass(frozen=True)
-class Visit:
-    """An engine that runs now."""
-
-    start_s: float  # from its command to the first token
-    doors: tuple[Door, ...]
+    start_s: float = 0.0  # from its command to the first token
 
 
 @contextmanager
-def alone(entrant: Entrant, clients: int, log: Path) -> Iterator[Visit]:
+def alone(entrant: Entrant, clients: int, log: Path) -> Iterator[tuple[Door, ...]]:
     """The engine without us.
 
     Raises:
         Absent: it has no way to be run so.
         ServeError: it does not start.
     """
-    if entrant.spec.engine.runtime == "openvino":
-        with _raw(entrant) as visit:
-            yield visit
+    runtime = entrant.spec.engine.runtime
+    if runtime == "openvino":
+        with _raw(entrant) as doors:
+            yield doors
         return
-    if entrant.engine is None or not own_server.known(entrant.spec.engine.runtime):
-        raise Absent(f"runtime {entrant.spec.engine.runtime} has no server of its own here")
+    if entrant.engine is None or not own_server.known(runtime):
+        raise Absent(f"runtime {runtime} has no server of its own here")
     port = free_ports(1)[0]
-    command = own_server.command(entrant.engine, entrant.spec, port)
+    command = " ".join(own_server.command(entrant.engine, entrant.spec, port))
     begun = time.monotonic()
     with own_server.own_server(entrant.engine, entrant.spec, port, log) as process:
-        way = own_server.LEAN_WAY.get(entrant.spec.engine.runtime, "openai")
-        url = f"http://127.0.0.1:{port}"
-        door = Door(
+        model, way = own_server.MODEL, own_server.LEAN_WAY.get(runtime, "openai")
+        door = _openai(
             ALONE,
-            " ".join(command),
-            _asker(way, "127.0.0.1", port, own_server.MODEL, clients),
-            _openai_chat(url, own_server.MODEL),
-            ("openai-text", url, own_server.MODEL),
+            command,
+            ("127.0.0.1", port, model),
             lambda: [psutil.Process(process.pid)],
+            clients=clients,
+            lean_way=way,
         )
-        yield _started(door, begun, entrant)
+        yield (_started(door, begun, entrant),)
 
 
 @contextmanager
-def ours(entrant: Entrant, clients: int) -> Iterator[Visit]:
+def ours(entrant: Entrant, clients: int) -> Iterator[tuple[Door, ...]]:
     """The engine in our ensemble, and the gateway before it.
 
     Raises:
@@ -100,93 +89,67 @@ def ours(entrant: Entrant, clients: int) -> Iterator[Visit]:
     begun = time.monotonic()
     with served(entrant.served) as server_pid:
         address = f"{ports.host}:{ports.grpc}"
-        door = Door(
+        ensemble = Door(
             ENSEMBLE,
             command,
-            _asker("grpc", ports.host, ports.grpc, spec.name, clients),
+            asker("grpc", ports.host, ports.grpc, spec.name, clients),
             _grpc_chat(address),
             ("triton-grpc", address, spec.name),
             lambda: [psutil.Process(server_pid)],
         )
-        visit = _started(door, begun, entrant)
-        url = f"http://{spec.gateway.host}:{ports.gateway}"
-        gateway = family("gateway", str(entrant.served.resolve()))
-        through_it = Door(
-            GATEWAY,
-            command,
-            _asker("openai", spec.gateway.host, ports.gateway, spec.name, clients),
-            _openai_chat(url, spec.name),
-            ("openai-text", url, spec.name),
-            lambda: [psutil.Process(server_pid), *gateway()],
-        )
-        yield Visit(visit.start_s, (door, through_it) if spec.gateway.enabled else (door,))
+        ensemble = _started(ensemble, begun, entrant)
+        door = with_words("gateway", str(entrant.served.resolve()))
+        where = (spec.gateway.host, ports.gateway, spec.name)
+        gateway = _openai(GATEWAY, command, where, lambda: [psutil.Process(server_pid), *door()], clients=clients)
+        yield (ensemble, replace(gateway, start_s=ensemble.start_s)) if spec.gateway.enabled else (ensemble,)
 
 
 @contextmanager
-def _raw(entrant: Entrant) -> Iterator[Visit]:
-    """OpenVINO GenAI has no server: its bare pipeline, stepped in a loop."""
-    assert entrant.engine is not None
-    begun = time.monotonic()
-    tokenizer = Tokenizer.from_file(str(entrant.engine / "tokenizer.json"))
-    with closing(RawEngine(entrant.served, entrant.engine)) as raw:
-
-        def burst(requests: Requests) -> list[Timeline]:
-            sent = time.time()
-            answer = raw.answers([each["prompt"] for each in requests], requests[0]["max_tokens"])
-            return [
-                Timeline(
-                    sent, [(sent + at, 1) for at in times], tokenizer.decode(ids, skip_special_tokens=True), "length"
-                )
-                for ids, times in zip(answer["ids"], answer["times"], strict=True)
-            ]
-
-        def ask(requests: Requests, streams: int) -> list[Timeline]:
-            bursts = [requests[at : at + streams] for at in range(0, len(requests), streams)]
-            return [timeline for each in bursts for timeline in burst(each)]
-
-        def chat(question: str, schema: dict[str, Any]) -> str:
-            raise Absent("the bare pipeline takes token ids and no schema")
-
-        door = Door(
-            ALONE,
-            f"python -m python_backend.openvino.raw {entrant.config} engines/{entrant.name}/current",
-            ask,
-            chat,
-            None,
-            lambda: [psutil.Process(raw.pid)],
-        )
-        yield _started(door, begun, entrant)
-
-
-def _started(door: Door, begun: float, entrant: Entrant) -> Visit:
-    """The start is over with the first token."""
-    whole([{"prompt": [entrant.tokens[0]], "max_tokens": 1}], door.ask, 1)
-    return Visit(round(time.monotonic() - begun, 2), (door,))
-
-
-def whole(requests: Requests, ask: Callable[[Requests, int], list[Timeline]], streams: int) -> list[Timeline]:
-    """Answers that all came.
+def beside(entrant: Entrant, clients: int, log: Path) -> Iterator[tuple[Door, ...]]:
+    """Both at once, to be asked in turns: what the machine does to one it does to the other.
 
     Raises:
-        ServeError: one did not.
+        Absent: as :func:`alone`.
+        ServeError: one does not start, maybe for want of memory: each takes the config's share.
     """
-    lines = ask(requests, streams)
-    failed = [each.error or "no token came" for each in lines if each.error or not each.deltas]
-    if failed:
-        raise ServeError(f"{len(failed)} of {len(requests)} requests failed: {failed[0]}")
-    return lines
+    with alone(entrant, clients, log) as first, ours(entrant, clients) as second:
+        yield first + second
 
 
-def _asker(way: str, host: str, port: int, model: str, clients: int) -> Callable[[Requests, int], list[Timeline]]:
-    """From this process, or from several."""
+@contextmanager
+def _raw(entrant: Entrant) -> Iterator[tuple[Door, ...]]:
+    assert entrant.engine is not None
 
-    def ask(requests: Requests, streams: int) -> list[Timeline]:
-        order = Order(way, host, port, model, requests, streams)
-        if min(streams, clients) == 1:
-            return asyncio.run(run(order))
-        return Fleet(order, clients).wait().timelines
+    def chat(question: str, schema: dict[str, Any]) -> str:
+        raise Absent("the bare pipeline takes token ids and no schema")
 
-    return ask
+    begun = time.monotonic()
+    command = f"python -m python_backend.openvino.raw {entrant.config} engines/{entrant.name}/current"
+    with closing(RawEngine(entrant.served, entrant.engine)) as raw:
+        door = Door(ALONE, command, raw.ask, chat, None, lambda: [psutil.Process(raw.pid)])
+        yield (_started(door, begun, entrant),)
+
+
+def _started(door: Door, begun: float, entrant: Entrant) -> Door:
+    """The start is over with the first token."""
+    whole(door.ask([{"prompt": [entrant.tokens[0]], "max_tokens": 1}], 1))
+    return replace(door, start_s=round(time.monotonic() - begun, 2))
+
+
+def _openai(
+    way: str,
+    command: str,
+    where: tuple[str, int, str],
+    roots: Callable[[], list[psutil.Process]],
+    *,
+    clients: int,
+    lean_way: str = "openai",
+) -> Door:
+    """A server that speaks OpenAI's API, at a host and a port, with a model."""
+    host, port, model = where
+    url = f"http://{host}:{port}"
+    ask = asker(lean_way, host, port, model, clients)
+    return Door(way, command, ask, _openai_chat(url, model), ("openai-text", url, model), roots)
 
 
 def _openai_chat(url: str, model: str) -> Callable[[str, dict[str, Any]], str]:

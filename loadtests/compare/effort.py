@@ -1,27 +1,34 @@
 """How much is measured and for how long: what the options of ``make compare`` come to."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
+
+
+def _option(default: object, about: str, name: str = "") -> Any:
+    """A field that ``make compare`` has an option for, of this name or of its own."""
+    return field(default=default, metadata={"about": about, "name": name})
 
 
 @dataclass(frozen=True)
 class Effort:
     """One for the whole comparison, so that every engine gets the same."""
 
-    rounds: int = 2  # each starts every server anew, in turn
-    seconds: float = 8.0  # that a timed cell lasts at least
-    input_tokens: int = 64
-    output_tokens: int = 64
-    streams: tuple[int, ...] = (1, 4, 16)  # at once
-    prompts: tuple[int, ...] = (32, 128, 512, 1024)  # lengths for TTFT, as far as the deployment takes them
+    rounds: int = _option(2, "of all servers, each started anew, in turn")
+    seconds: float = _option(8.0, "that a timed cell lasts at least")
+    input_tokens: int = _option(64, "prompt tokens", "input")
+    output_tokens: int = _option(64, "answer tokens", "output")
+    streams: tuple[int, ...] = _option((1, 4, 16), "at once")
+    prompts: tuple[int, ...] = _option((32, 128, 512, 1024), "lengths for TTFT, as far as the deployment takes them")
     windows: int = 96  # positions of teacher forcing
     greedy: int = 8  # prompts whose greedy answer is compared
     greedy_tokens: int = 32  # of each answer
-    recall: tuple[int, ...] = (256, 512, 1024)  # lengths of the context that hides something
+    recall: tuple[int, ...] = _option((256, 512, 1024), "lengths of the context that hides something")
     schemas: int = 8
-    slo: str = "ttft<500ms,tpot<60ms"
-    step_s: float = 12.0  # of load at one rate
-    capacity_s: float = 150.0  # for the whole search of a capacity; 0: none
-    clients: int = 1  # processes that send
+    slo: str = _option("ttft<500ms,tpot<60ms", "what the capacity holds")
+    step_s: float = _option(12.0, "of load at one rate", "step-seconds")
+    capacity_s: float = _option(150.0, "for one search; 0: none", "capacity-seconds")
+    clients: int = _option(1, "processes that send; more than 1 where there are many cores")
+    beside: bool = _option(False, "each engine alone and in our ensemble at once, in turns; memory for two")
 
     def measured(self) -> dict[str, object]:
         """What a figure depends on."""

@@ -1,25 +1,18 @@
 """What an engine that has worked holds: the host's memory, shared pages counted once, and the GPU's."""
 
-import os
-import subprocess
 from contextlib import suppress
 from typing import Any
 
 import psutil
 
 from loadtests.compare.doors import Door
+from loadtests.gpu import gpu_memory_mib
 
 
 def memory(door: Door) -> dict[str, Any]:
     """Of all processes behind a door."""
-    held = {"host_mib": round(sum(_pss(process) for process in _family(door)) / 2**20, 1)}
-    with suppress(OSError, ValueError, IndexError):
-        query = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
-        if only := os.environ.get("CUDA_VISIBLE_DEVICES"):
-            query.append(f"--id={only}")
-        said = subprocess.run(query, capture_output=True, text=True, check=False).stdout
-        held["gpu_mib"] = float(sum(int(line) for line in said.splitlines()))
-    return held
+    host = round(sum(_pss(process) for process in _family(door)) / 2**20, 1)
+    return {"host_mib": host, **gpu_memory_mib()}
 
 
 def _family(door: Door) -> list[psutil.Process]:

@@ -1,22 +1,19 @@
 """compare.json and compare.html from what the record has by now; written anew after each cell."""
 
 import json
-import os
 import platform
-import subprocess
-import time
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from contract.manifest import this_machine
+from loadtests.command import head
 from loadtests.compare.doors import ALONE
 from loadtests.compare.entrants import Entrant, Excluded
 from loadtests.compare.page import page
 from loadtests.compare.record import Cell
 from loadtests.compare.run import START, Comparison
 from loadtests.compare.table import rows
+from loadtests.gpu import gpus
 from loadtests.load.surroundings import packages
 
 
@@ -24,13 +21,13 @@ def write(
     comparison: Comparison, excluded: list[Excluded], folder: Path, command: str, *, finished: bool
 ) -> dict[str, Any]:
     """Both files; returns what the JSON says."""
-    table = rows(_cells(comparison))
+    about, table = head(), rows(_cells(comparison))
     report: dict[str, Any] = {
         "format": 1,
-        "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "when": about["when"],
         "command": command,
         "finished": finished,
-        "machine": _machine(),
+        "machine": {**about["machine"], "gpu": gpus(), "python": platform.python_version(), "packages": packages()},
         "effort": asdict(comparison.effort),
         "engines": [_engine(each, comparison.entrants) for each in comparison.entrants],
         "excluded": [asdict(each) for each in excluded],
@@ -106,21 +103,6 @@ def _missing(table: list[dict[str, Any]]) -> list[dict[str, Any]]:
         {"engine": engine, "way": way, "reason": reason, "measures": measures}
         for (engine, way, reason), measures in found.items()
     ]
-
-
-def _machine() -> dict[str, Any]:
-    gpu = ""
-    with suppress(OSError):
-        query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
-        gpu = subprocess.run(query, capture_output=True, text=True, check=False).stdout.strip()
-    return {
-        **this_machine().model_dump(),
-        "cores": os.cpu_count(),
-        "kernel": platform.release(),
-        "gpu": gpu,
-        "python": platform.python_version(),
-        "packages": packages(),
-    }
 
 
 def _replace(path: Path, text: str) -> None:

@@ -16,7 +16,7 @@ import psutil
 from contract.errors import ConchError
 from contract.manifest import this_machine
 from loadtests.compare import correct, doors, rates, speed
-from loadtests.compare.doors import ALONE, ENSEMBLE, GATEWAY, Absent, Door, Visit
+from loadtests.compare.doors import ALONE, ENSEMBLE, GATEWAY, Absent, Door
 from loadtests.compare.effort import Effort
 from loadtests.compare.entrants import Entrant
 from loadtests.compare.memory import memory
@@ -35,7 +35,7 @@ class Stop:
 
     entrant: Entrant
     ways: tuple[str, ...]
-    open: Callable[[], AbstractContextManager[Visit]]
+    open: Callable[[], AbstractContextManager[tuple[Door, ...]]]
 
 
 class Comparison:
@@ -90,10 +90,13 @@ class Comparison:
 
     def _stops(self, entrant: Entrant) -> list[Stop]:
         log = self._folder / f"{entrant.name}-{ALONE}.log"
-        gateway = (GATEWAY,) if entrant.spec.gateway.enabled else ()
+        clients = self.effort.clients
+        ours = (ENSEMBLE, GATEWAY) if entrant.spec.gateway.enabled else (ENSEMBLE,)
+        if self.effort.beside:
+            return [Stop(entrant, (ALONE, *ours), lambda: doors.beside(entrant, clients, log))]
         return [
-            Stop(entrant, (ALONE,), lambda: doors.alone(entrant, self.effort.clients, log)),
-            Stop(entrant, (ENSEMBLE, *gateway), lambda: doors.ours(entrant, self.effort.clients)),
+            Stop(entrant, (ALONE,), lambda: doors.alone(entrant, clients, log)),
+            Stop(entrant, ours, lambda: doors.ours(entrant, clients)),
         ]
 
     def _visit(self, stop: Stop, number: int) -> None:
@@ -107,8 +110,8 @@ class Comparison:
             print(f"{stop.entrant.name}, {' and '.join(stop.ways)}, round {number + 1}: kept from before", flush=True)
             return
         try:
-            with stop.open() as visit:
-                self._measure(stop.entrant, visit, number, wanted)
+            with stop.open() as open_doors:
+                self._measure(stop.entrant, {door.way: door for door in open_doors}, number, wanted)
         except Absent as reason:
             for way, measure in wanted:
                 self._keep(stop.entrant, way, number, measure, absent=str(reason))
@@ -117,14 +120,8 @@ class Comparison:
                 if self.key(stop.entrant, way, number, measure) not in self._kept:
                     self._keep(stop.entrant, way, number, measure, failed=str(fault) or repr(fault))
 
-    def _measure(self, entrant: Entrant, visit: Visit, number: int, wanted: list[tuple[str, str]]) -> None:
-        by_way = {door.way: door for door in visit.doors}
+    def _measure(self, entrant: Entrant, by_way: dict[str, Door], number: int, wanted: list[tuple[str, str]]) -> None:
         for way, measure in wanted:
-            if measure == START:
-                self._keep(
-                    entrant, way, number, START, result={"seconds": visit.start_s, "command": by_way[way].command}
-                )
-                continue
             try:
                 result = self._one(entrant, by_way[way], number, measure)
             except Absent as reason:
@@ -138,6 +135,8 @@ class Comparison:
         kind, _, count = measure.partition("-")
         fresh = speed.Fresh(entrant, door.way, number, measure)
         match kind:
+            case "start":
+                return {"seconds": door.start_s, "command": door.command}
             case "burst":
                 return speed.burst(door, fresh, self.effort, int(count))
             case "ttft":

@@ -6,11 +6,12 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from loadtests.compare.doors import Door, Requests, whole
+from loadtests.compare.doors import Door
 from loadtests.compare.effort import Effort
 from loadtests.compare.entrants import Entrant
+from loadtests.fleet import Requests
 from loadtests.lean import Timeline
-from loadtests.pipeline import itl, quantiles
+from loadtests.timelines import itl_and_gaps, quantiles, speed, tokens_per_response, ttft, whole
 
 _FEWEST, _MOST = 3, 40  # times that a burst is repeated
 _TEXT_TOKENS = 8  # of an answer, so that there is text: a token of a random prompt's may be half a character
@@ -32,14 +33,18 @@ class Fresh:
 
 def burst(door: Door, fresh: Fresh, effort: Effort, streams: int) -> dict[str, Any]:
     """So many streams at once, again and again for as long as a cell lasts; the first burst warms up."""
-    whole(fresh.requests(streams, effort.input_tokens, 8), door.ask, streams)
-    loads = list(_while(effort.seconds, lambda: _burst(door, fresh, effort, streams)))
+
+    def once(max_tokens: int = effort.output_tokens) -> list[Timeline]:
+        return whole(door.ask(fresh.requests(streams, effort.input_tokens, max_tokens), streams))
+
+    once(8)
+    loads = list(_while(effort.seconds, once))
     lines = [line for load in loads for line in load]
     return {
-        "tokens_per_s": round(statistics.median(_speed(load) for load in loads), 1),
-        "ttft_ms": quantiles([line.deltas[0][0] - line.sent for line in lines]),
-        **itl(lines),
-        "tokens_per_response": round(_tokens(lines) / sum(len(line.deltas) for line in lines), 2),
+        "tokens_per_s": round(statistics.median(map(speed, loads)), 1),
+        "ttft_ms": quantiles(ttft(lines)),
+        **itl_and_gaps(lines),
+        "tokens_per_response": tokens_per_response(lines),
         "bursts": len(loads),
     }
 
@@ -51,17 +56,11 @@ def first_token(door: Door, fresh: Fresh, effort: Effort, entrant: Entrant) -> d
     for length in lengths:
 
         def once(length: int = length) -> list[Timeline]:
-            return whole(fresh.requests(1, length, _TEXT_TOKENS), door.ask, 1)
+            return whole(door.ask(fresh.requests(1, length, _TEXT_TOKENS), 1))
 
-        times = [
-            line.deltas[0][0] - line.sent for lines in _while(effort.seconds / len(lengths), once) for line in lines
-        ]
+        times = [taken for lines in _while(effort.seconds / len(lengths), once) for taken in ttft(lines)]
         found[length] = {"ms": quantiles(times)["p50"], "prompts": len(times)}
     return {"by_length": found}
-
-
-def _burst(door: Door, fresh: Fresh, effort: Effort, streams: int) -> list[Timeline]:
-    return whole(fresh.requests(streams, effort.input_tokens, effort.output_tokens), door.ask, streams)
 
 
 def _while(seconds: float, once: Callable[[], list[Timeline]]) -> Iterator[list[Timeline]]:
@@ -71,12 +70,3 @@ def _while(seconds: float, once: Callable[[], list[Timeline]]) -> Iterator[list[
         if number >= _FEWEST and time.monotonic() > ends:
             return
         yield once()
-
-
-def _speed(lines: list[Timeline]) -> float:
-    took = max(line.deltas[-1][0] for line in lines) - min(line.sent for line in lines)
-    return _tokens(lines) / took
-
-
-def _tokens(lines: list[Timeline]) -> int:
-    return sum(count for line in lines for _, count in line.deltas)

@@ -7,8 +7,6 @@ from typing import Any
 from loadtests.compare.doors import ALONE
 from loadtests.compare.record import Cell
 
-NO_RESULT = "not measured yet"
-
 
 def rows(comparison_cells: dict[tuple[str, str], list[Cell]]) -> list[dict[str, Any]]:
     """Every row; what is missing in it is in its ``reasons``.

@@ -4,20 +4,19 @@ What follows a ``--`` goes to Locust as it is, so every option of Locust's works
 """
 
 import argparse
-import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, NoReturn
+from typing import IO
 
 from contract.address import reachable
-from contract.errors import ConchError
 from contract.spec import Deployment, load_spec
+from loadtests.command import ended
 from loadtests.load.fault import LoadError
-from loadtests.load.options import add_arguments, plan_of
+from loadtests.load.options import NAMES, add_arguments, flag, plan_of
 from loadtests.served import ROOT, free_ports, served
 
 LOCUSTFILE = Path(__file__).with_name("locustfile.py")
@@ -167,32 +166,19 @@ def metrics_urls(spec: Deployment) -> list[str]:
 
 def _told(options: argparse.Namespace) -> list[str]:
     """Our options as Locust's command line takes them."""
-    known = argparse.ArgumentParser(add_help=False)
-    add_arguments(known)
     told = ["--host", options.host]
-    for action in known._actions:
-        value = getattr(options, action.dest)
-        if isinstance(action, argparse._StoreTrueAction):
-            told += [action.option_strings[0]] if value else []
-        elif value != "":
-            told.append(f"{action.option_strings[0]}={value}")
+    for name in NAMES:
+        value = getattr(options, name)
+        if value is True:
+            told.append(flag(name))
+        elif value is not False and value != "":
+            told.append(f"{flag(name)}={value}")
     return told
 
 
 def _listens(spec: Deployment) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex((reachable(spec.ports.host), spec.ports.grpc)) == 0
-
-
-def ended(main: Callable[[Sequence[str]], int]) -> NoReturn:
-    """Run a command of ours as a process, to its exit code; SIGTERM and Ctrl-C end what it started."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except ConchError as refusal:
-        sys.exit(str(refusal))
-    except KeyboardInterrupt:
-        sys.exit(128 + signal.SIGINT)
 
 
 if __name__ == "__main__":

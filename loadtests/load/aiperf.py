@@ -10,7 +10,6 @@ groups its tokens by load.
 import argparse
 import json
 import subprocess
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -24,8 +23,9 @@ from rich.table import Table
 from contract.errors import ServeError
 from contract.manifest import engines_root
 from contract.spec import load_spec
+from loadtests.command import ended, head, kept
 from loadtests.load import metrics
-from loadtests.load.__main__ import aimed, ended, locust, parsed, parser, up
+from loadtests.load.__main__ import aimed, locust, parsed, parser, up
 from loadtests.load.options import Plan, plan_of
 from loadtests.load.rows import Row, read_rows
 from loadtests.load.streams.openai import OpenAI
@@ -89,14 +89,8 @@ def taken(rows: Sequence[Row], begins: float, records: Sequence[dict[str, Any]])
     high = min(max(starts), begins + max(row.sent for row in rows))
     mine = [row for row in rows if low <= begins + row.sent <= high]
     other = [record["metrics"] for record, at in zip(records, starts, strict=True) if low <= at <= high]
-    ours = {
-        "TTFT": [1000 * value for row in mine if (value := metrics.ttft(row)) is not None],
-        "TPOT": [1000 * value for row in mine if (value := metrics.tpot(row)) is not None],
-        "ITL": [1000 * gap for row in mine for gap in metrics.itl(row)],
-        "E2E": [1000 * value for row in mine if (value := metrics.e2e(row)) is not None],
-    }
     theirs = {name: [value for each in other for value in _flat(each[tag]["value"])] for name, tag in COMPARED.items()}
-    return ours, theirs
+    return metrics.latencies_ms(mine), theirs
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -110,41 +104,39 @@ def main(arguments: Sequence[str]) -> int:
     aimed(options)
     # It counts nothing with it, as the server's counts are used, and does not start without one.
     tokenizer = (engines_root(ROOT, load_spec(options.config).name) / "current").resolve()
-    out = ROOT / options.out
     pooled: tuple[Values, Values] = ({name: [] for name in COMPARED}, {name: [] for name in COMPARED})
-    with up(options.config):
+    version = subprocess.run([PROGRAM, "--version"], capture_output=True, text=True, check=False).stdout.strip()
+    asked = {name: getattr(options, name) for name in ("seconds", "arrivals", "answer_tokens", "rounds")}
+    report: dict[str, Any] = {"aiperf": version, "when": head()["when"], "rate_per_s": options.rate, **asked}
+    with up(options.config), kept(options.json, report, pooled[0]["TTFT"]):
         for number in range(1, options.rounds + 1):
-            asked = argparse.Namespace(**vars(options) | {"seed": number, "out": str(out / f"{number}-locust")})
-            plan = plan_of(asked)
-            folder = out / f"{number}-aiperf"
-            folder.mkdir(parents=True, exist_ok=True)
-            asked.seconds = plan.seconds + _STARTS_S  # aiperf takes so long to start: both are to overlap
-            with aiperf(plan, tokenizer, folder) as records:
-                if locust(asked, rest, log=out / "locust.log"):
-                    raise ServeError(f"the load test failed: {(out / 'locust.log').read_text()[-1500:]}")
-            said = json.loads((Path(asked.out) / "report.json").read_text())
-            rows = list(read_rows(Path(asked.out) / "rows.jsonl"))
-            lines = [json.loads(line) for line in records.read_text().splitlines()]
-            for pool, values in zip(pooled, taken(rows, said["summary"]["load"]["begins"], lines), strict=True):
+            for pool, values in zip(pooled, _round(options, rest, number, tokenizer), strict=True):
                 for name in COMPARED:
                     pool[name] += values[name]
-            print(f"round {number}: {_medians(pooled)}", flush=True)
-    report = {
-        "aiperf": subprocess.run([PROGRAM, "--version"], capture_output=True, text=True, check=False).stdout.strip(),
-        "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "rate_per_s": options.rate,
-        "seconds": options.seconds,
-        "arrivals": options.arrivals,
-        "answer_tokens": options.answer_tokens,
-        "rounds": options.rounds,
-        "requests": {"conch": len(pooled[0]["TTFT"]), "aiperf": len(pooled[1]["TTFT"])},
-        "medians_ms": _medians(pooled),
-        "surroundings": surroundings(options.config),
-    }
-    options.json.write_text(json.dumps(report, indent=1) + "\n")
+            report["requests"] = {"conch": len(pooled[0]["TTFT"]), "aiperf": len(pooled[1]["TTFT"])}
+            report["medians_ms"] = _medians(pooled)
+            print(f"round {number}: {report['medians_ms']}", flush=True)
+        report["surroundings"] = surroundings(options.config)
     _show(report["medians_ms"])
     agree = [abs(report["medians_ms"][name]["differs_percent"]) <= WITHIN_PERCENT for name in ("TTFT", "TPOT")]
     return 0 if all(agree) else 1
+
+
+def _round(options: argparse.Namespace, rest: Sequence[str], number: int, tokenizer: Path) -> tuple[Values, Values]:
+    """Both at once, with a seed of the round's own."""
+    out = ROOT / options.out
+    asked = argparse.Namespace(**vars(options) | {"seed": number, "out": str(out / f"{number}-locust")})
+    plan = plan_of(asked)
+    folder = out / f"{number}-aiperf"
+    folder.mkdir(parents=True, exist_ok=True)
+    asked.seconds = plan.seconds + _STARTS_S  # aiperf takes so long to start: both are to overlap
+    with aiperf(plan, tokenizer, folder) as records:
+        if locust(asked, rest, log=out / "locust.log"):
+            raise ServeError(f"the load test failed: {(out / 'locust.log').read_text()[-1500:]}")
+    said = json.loads((Path(asked.out) / "report.json").read_text())
+    rows = list(read_rows(Path(asked.out) / "rows.jsonl"))
+    lines = [json.loads(line) for line in records.read_text().splitlines()]
+    return taken(rows, said["summary"]["load"]["begins"], lines)
 
 
 def _medians(pooled: tuple[Values, Values]) -> dict[str, dict[str, float]]:

@@ -12,7 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from loadtests.load.__main__ import aimed, ended, locust, parsed, parser, up
+from loadtests.command import ended, write
+from loadtests.load.__main__ import aimed, locust, parsed, parser, up
 from loadtests.load.charts import Line, chart
 from loadtests.load.fault import LoadError
 from loadtests.load.options import Plan, plan_of
@@ -143,7 +144,7 @@ def main(arguments: Sequence[str]) -> int:
         "steps": [asdict(step) for step in steps],
         "surroundings": surroundings(plan.deployment),
     }
-    (out / "capacity.json").write_text(json.dumps(report, indent=1, allow_nan=False) + "\n")
+    write(out / "capacity.json", report)
     page = {
         "report": report,
         "charts": _charts(steps, plan),

@@ -92,7 +92,7 @@ class Director:
         _fresh(plan.out)
         known: dict[str, str] = {}
         stream = plan.stream()
-        if plan.canary_every_s:
+        if plan.canary_every:
             known = canary.known_answers(plan.canaries, stream, clock_from(time.time()))
         self.plan = plan
         self._over = False
@@ -103,9 +103,9 @@ class Director:
         if self._workers < 1:
             raise LoadError("no worker is connected")
         over = self._all_done.is_set
-        gevent.spawn(scrape.watch, plan.metrics_urls, over, self.clock, self._saw_server)
+        gevent.spawn(scrape.watch, plan.metrics_url, over, self.clock, self._saw_server)
         if known:
-            gevent.spawn(canary.watch, known, plan.canary_every_s, plan.seconds, (stream, self.clock), self._saw_canary)
+            gevent.spawn(canary.watch, known, plan.canary_every, plan.seconds, (stream, self.clock), self._saw_canary)
         gevent.spawn(self._wait, plan)
 
     def _wait(self, plan: Plan) -> None:

@@ -4,7 +4,7 @@ Plain functions of a row, all in seconds. Latencies count from the intended star
 server look slow and never fast; how late it was is reported beside them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 from loadtests.load.rows import Row
@@ -40,6 +40,14 @@ def tpot(row: Row) -> float | None:
 def e2e(row: Row) -> float | None:
     """Until the stream's end, of a whole answer."""
     return row.ended - row.intended if row.answered else None
+
+
+def latencies_ms(rows: Iterable[Row]) -> dict[str, list[float]]:
+    """All that these requests have, by name."""
+    rows = list(rows)
+    each = {"TTFT": ttft, "TPOT": tpot, "E2E": e2e}
+    found = {name: [1000 * value for row in rows if (value := of(row)) is not None] for name, of in each.items()}
+    return {**found, "ITL": [1000 * gap for row in rows for gap in itl(row)]}
 
 
 def tokens_per_s_user(row: Row) -> float | None:

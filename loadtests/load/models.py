@@ -1,7 +1,6 @@
 """Which model is asked where none was named."""
 
 import json
-from dataclasses import replace
 
 from loadtests.load.fault import LoadError
 from loadtests.load.get import get
@@ -22,4 +21,4 @@ def with_model(plan: Plan) -> Plan:
         model = json.loads(get(url, min(10, target.timeout_s), target.headers))["data"][0]["id"]
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise LoadError(f"--model: {url} names none ({error})", fix="Start the server, or give --model") from None
-    return replace(plan, target=replace(target, model=model))
+    return plan.model_copy(update={"model": model})

@@ -8,6 +8,7 @@ from typing import Any
 
 import jinja2
 
+from loadtests.command import write
 from loadtests.load import metrics, scrape
 from loadtests.load.baseline import compared, read_baseline
 from loadtests.load.canary import Sighting
@@ -68,8 +69,7 @@ def write_report(result: Result, folder: Path) -> dict[str, Any]:
             "changes": [asdict(change) for change in changes],
         }
     report["failures"] = _failures(report, plan)
-    # Infinity is no JSON; where a figure has no end, None says so already.
-    (folder / "report.json").write_text(json.dumps(report, indent=1, allow_nan=False) + "\n")
+    write(folder / "report.json", report)
     (folder / "report.html").write_text(_html(result, report))
     return report
 
@@ -107,11 +107,8 @@ def tokens_per_s(rows: Sequence[Row]) -> list[tuple[float, float]]:
 
 def _still_charts(inside: Sequence[Row]) -> list[str]:
     """Distributions, and what latency costs throughput."""
-    ttft = [1000 * value for row in inside if (value := metrics.ttft(row)) is not None]
-    e2e = [1000 * value for row in inside if (value := metrics.e2e(row)) is not None]
-    gaps = [1000 * gap for row in inside for gap in metrics.itl(row)]
-    tpot = [1000 * value for row in inside if (value := metrics.tpot(row)) is not None]
-    pace = {"ITL": gaps, "TPOT": tpot}
+    figures = metrics.latencies_ms(inside)
+    pace = {name: figures[name] for name in ("ITL", "TPOT") if figures[name]}
     speed = dict(tokens_per_s(inside))
     by_second: dict[float, list[float]] = {}
     for row in inside:
@@ -119,15 +116,15 @@ def _still_charts(inside: Sequence[Row]) -> list[str]:
             by_second.setdefault((int(row.ended // _BIN_S) + 0.5) * _BIN_S, []).append(1000 * value)
     against = [(speed[second], sum(values) / len(values)) for second, values in by_second.items() if second in speed]
     drawn = [
-        chart("TTFT: share of requests", [Line("", ecdf(ttft), "steps")], x="ms", y="%", y_max=100),
-        chart("E2E: share of requests", [Line("", ecdf(e2e), "steps")], x="ms", y="%", y_max=100),
+        chart("TTFT: share of requests", [Line("", ecdf(figures["TTFT"]), "steps")], x="ms", y="%", y_max=100),
+        chart("E2E: share of requests", [Line("", ecdf(figures["E2E"]), "steps")], x="ms", y="%", y_max=100),
         chart(
             "ITL and TPOT: share of gaps, of requests",
-            [Line(label, ecdf(values), "steps") for label, values in pace.items() if values],
+            [Line(label, ecdf(values), "steps") for label, values in pace.items()],
             x="ms",
             y="%",
             y_max=100,
-        ) if gaps or tpot else "",
+        ) if pace else "",
         chart("Throughput against latency, by second", [Line("", against, "dots")], x="tokens/s", y="TPOT, ms"),
     ]  # fmt: skip
     return [each for each in drawn if each]

@@ -56,7 +56,7 @@ class Summary:
 
 def window(plan: Plan) -> tuple[float, float]:
     """The part of the run that counts."""
-    return plan.warm_up_s, plan.seconds - plan.cool_down_s
+    return plan.warm_up, plan.seconds - plan.cool_down
 
 
 def counted(rows: Iterable[Row], begins: float, ends: float) -> list[Row]:
@@ -70,8 +70,7 @@ def summarize(rows: Sequence[Row], plan: Plan, client: Client) -> Summary:
     length = ends - begins
     inside = counted(rows, begins, ends)
     lags = [1000 * metrics.lag(row) for row in rows] or [0.0]
-    due = len(inside) / length
-    sent = sum(begins <= row.sent < ends for row in rows) / length
+    sent = sum(begins <= row.sent < ends for row in rows)
     arrived = sum(tokens for row in rows for at, tokens in metrics.arrivals(row) if begins <= at < ends)
     load = {
         "transport": plan.transport,
@@ -85,8 +84,8 @@ def summarize(rows: Sequence[Row], plan: Plan, client: Client) -> Summary:
         "workers": client.workers,
         "requests": len(rows),
         "scheduled": client.scheduled,
-        "asked_per_s": round(due, 3),
-        "sent_per_s": round(sent, 3),
+        "asked_per_s": round(len(inside) / length, 3),
+        "sent_per_s": round(sent / length, 3),
         "lag_ms": {"p50": _rounded(metrics.percentile(lags, 50)), "p99": _rounded(metrics.percentile(lags, 99))},
         "cpu_percent": {
             str(worker): {
@@ -97,7 +96,7 @@ def summarize(rows: Sequence[Row], plan: Plan, client: Client) -> Summary:
             if (taken := [percent for at, percent in samples if begins <= at < ends])
         },
     }
-    reasons = _doubts(load, plan, client, inside)
+    reasons = _doubts(load, plan, client, len(inside), sent)
     verdicts = judged(inside, plan.slo, plan.slo_percentile)
     well = sum(good(row, plan.slo) for row in inside)
     owed = sum(row.outcome is not Outcome.CANCELLED for row in inside)
@@ -157,19 +156,18 @@ def sentence(summary: Summary, plan: Plan) -> str:
     return said if summary.valid else f"INVALID ({'; '.join(summary.invalid_because)}): {said}"
 
 
-def _doubts(load: dict[str, Any], plan: Plan, client: Client, inside: list[Row]) -> list[str]:
-    """Why these figures are the client's and not the server's."""
+def _doubts(load: dict[str, Any], plan: Plan, client: Client, due: int, sent: int) -> list[str]:
+    """Why these figures are the client's and not the server's, by what was due and what was sent in the window."""
     doubts = [client.cut_short] if client.cut_short else []
-    if not inside:
+    if not due:
         doubts.append("no request was due in the window")
-    if load["lag_ms"]["p99"] > 1000 * plan.max_lag_s:
+    if load["lag_ms"]["p99"] > plan.max_lag_ms:
         doubts.append(f"client-bound: requests left {load['lag_ms']['p99']:.0f} ms late at p99")
     busy = {worker: cpu["p95"] for worker, cpu in load["cpu_percent"].items() if cpu["p95"] > plan.max_cpu}
     if busy:
         worker, percent = max(busy.items(), key=lambda pair: pair[1])
         doubts.append(f"client-bound: worker {worker} used {percent:.0f} % of a core")
-    missing = round(len(inside) * (1 - load["sent_per_s"] / (load["asked_per_s"] or 1)))
-    if not plan.closed and missing > max(1, (1 - _ACHIEVED) * len(inside)):  # one may leave just after the window
+    if not plan.closed and due - sent > max(1, (1 - _ACHIEVED) * due):  # one may leave just after the window
         doubts.append(f"client-bound: {load['sent_per_s']:g} of {load['asked_per_s']:g} requests/s were sent")
     if client.scheduled is not None and plan.workload.turns == 1 and load["requests"] < client.scheduled:
         doubts.append(f"{client.scheduled - load['requests']} scheduled requests have no row")

@@ -4,13 +4,13 @@ import importlib.metadata
 import os
 import platform
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 from contract.errors import ConchError
-from contract.manifest import engines_root, load_manifest, this_machine
+from contract.manifest import engines_root, load_manifest
 from contract.spec import load_spec
+from loadtests.command import head
 from loadtests.served import ROOT
 
 _PACKAGES = ("locust", "gevent", "grpcio", "tritonclient", "nvidia-pytriton", "openvino", "openvino-genai")
@@ -19,8 +19,7 @@ _PACKAGES = ("locust", "gevent", "grpcio", "tritonclient", "nvidia-pytriton", "o
 def surroundings(deployment: Path | None) -> dict[str, Any]:
     """As report.json keeps it."""
     found: dict[str, Any] = {
-        "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "machine": {**this_machine().model_dump(), "cores": os.cpu_count(), "kernel": platform.release()},
+        **head(),
         "python": platform.python_version(),
         "packages": packages(),
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),

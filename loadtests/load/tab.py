@@ -72,11 +72,9 @@ def add_tab(web_ui: WebUI, director: "Director") -> None:
 def live_table(director: "Director") -> list[dict[str, Any]]:
     """Rows of the table, from the requests that have ended lately."""
     rows = director.rows[-_RECENT:]
+    taken = metrics.latencies_ms(rows)
     measured = {
-        "TTFT, ms": [1000 * value for row in rows if (value := metrics.ttft(row)) is not None],
-        "ITL, ms": [1000 * gap for row in rows for gap in metrics.itl(row)],
-        "TPOT, ms": [1000 * value for row in rows if (value := metrics.tpot(row)) is not None],
-        "E2E, ms": [1000 * value for row in rows if (value := metrics.e2e(row)) is not None],
+        **{f"{name}, ms": taken[name] for name in ("TTFT", "ITL", "TPOT", "E2E")},
         "tokens/s of a user": [value for row in rows if (value := metrics.tokens_per_s_user(row)) is not None],
         "schedule lag, ms": [1000 * metrics.lag(row) for row in rows],
     }

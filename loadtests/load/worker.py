@@ -122,7 +122,7 @@ class Worker:
             opening = run.plan.workload.opening(number)
             self._requests.spawn(self._conversation, run, opening, number, run.clock()).join()
             number += 100_003 * run.go.workers
-            gevent.sleep(run.plan.think_s)
+            gevent.sleep(run.plan.think)
 
     def _conversation(self, run: _Run, opening: Ask, number: int, intended: float) -> None:
         """An opening and its further turns, each after the answer before and the time to think."""
@@ -134,8 +134,8 @@ class Worker:
                 return
             ask = run.plan.workload.further(ask, text, number)
             if ask is not None:
-                intended = run.clock() + run.plan.think_s
-                gevent.sleep(run.plan.think_s)
+                intended = run.clock() + run.plan.think
+                gevent.sleep(run.plan.think)
 
     def _request(self, run: _Run, ask: Ask, number: int, intended: float) -> tuple[str, Row]:
         """One request and its row; Locust's table gets it once, with its whole time."""

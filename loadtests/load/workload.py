@@ -74,7 +74,7 @@ class Workload:
     prompts: tuple[str, ...]
     answer_tokens: Lengths
     prompt_tokens: Lengths | None = None  # none: the prompts as they are
-    unique: bool = True  # each prompt begins with words of its own, so that no prefix cache knows it
+    same_prompts: bool = False  # else each prompt begins with words of its own, so that no prefix cache knows it
     shared_prefixes: int = 0
     shared_prefix_tokens: int = 256
     turns: int = 1
@@ -126,11 +126,11 @@ class Workload:
             left = wanted or len(blocks) * TRACE_BLOCK_TOKENS
             sizes = [max(0, min(TRACE_BLOCK_TOKENS, left - at * TRACE_BLOCK_TOKENS)) for at in range(len(blocks))]
             return " ".join(prose(size, f"block-{block}") for block, size in zip(blocks, sizes, strict=True) if size)
-        own = f"Note {rng.getrandbits(32):08x}. " if self.unique else ""
+        own = "" if self.same_prompts else f"Note {rng.getrandbits(32):08x}. "
         if wanted is None:
             return own + rng.choice(self.prompts)
         # Without words of its own a prompt of this length is one of eight.
-        seed = f"prompt-{self.seed}-{number if self.unique else rng.randrange(8)}"
+        seed = f"prompt-{self.seed}-{rng.randrange(8) if self.same_prompts else number}"
         return own + prose(wanted - (10 if own else 0), seed)
 
     def _cancel(self, rng: random.Random) -> int | None:

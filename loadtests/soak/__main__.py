@@ -8,25 +8,23 @@ import argparse
 import asyncio
 import json
 import math
-import os
 import signal
-import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from contract.errors import ConchError
-from contract.manifest import this_machine
 from contract.spec import load_spec
+from loadtests.command import ended, head, write
 from loadtests.served import ROOT, served, state_of
 from loadtests.soak.kills import Kills, NotBack
 from loadtests.soak.part import Part
 from loadtests.soak.progress import Progress, Settings, resumed
 
 
-def main() -> int:
+def main(arguments: Sequence[str]) -> int:
     """Soak a server of its own; 0 when it came through, 2 when there is more to do."""
-    options = _options()
+    options = _parser().parse_args(arguments)
     spec = load_spec(options.config)
     kept = ROOT / ".conch" / f"soak-{spec.name}.json"
     settings = Settings(spec.name, options.streams, options.seed, options.block, not options.no_kills)
@@ -43,9 +41,8 @@ def main() -> int:
 
     if progress.tally.requests:
         print(f"going on after {progress.tally.requests} requests in {progress.parts} parts ({kept})", flush=True)
-    fault = ""
-    for number in (signal.SIGINT, signal.SIGTERM):  # a shell's background job would ignore the first
-        signal.signal(number, signal.default_int_handler)
+    fault, cut = "", {}
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends a part as Ctrl-C does
     with served(options.config.resolve()):
         kills = Kills(spec, int(state_of(spec)["supervisor_pid"]))
         part = Part(spec, kills, progress, enough, save, show=lambda line: print(line, flush=True))
@@ -55,25 +52,22 @@ def main() -> int:
             fault = str(error)
         except KeyboardInterrupt:
             print("interrupted: what was found is kept", flush=True)
+            cut = {"cut": True}
         save()
     if fault:
         progress.tally.faults.append(fault)
-    report = {
-        "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "machine": {**this_machine().model_dump(), "cores": os.cpu_count()},
-        **progress.report(),
-    }
+    report = {**head(), **progress.report(), **cut}
     print(json.dumps(report, indent=1))
     if options.requests and progress.tally.undisturbed < wanted and not fault:
         print(f"{wanted - progress.tally.undisturbed} requests to go: the same command goes on")
         return 2 if progress.clean else 1
-    options.out.write_text(json.dumps(report, indent=1) + "\n")
+    write(options.out, report)
     with suppress(FileNotFoundError):
         kept.unlink()
     return 0 if progress.clean and not fault else 1
 
 
-def _options() -> argparse.Namespace:
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="make soak", description=__doc__)
     parser.add_argument("--config", type=Path, default=ROOT / "configs" / "synthetic.yaml")
     parser.add_argument(
@@ -85,11 +79,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--no-kills", action="store_true")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "soak.json")
-    return parser.parse_args()
+    return parser
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except ConchError as refusal:
-        sys.exit(str(refusal))
+    ended(main)

@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping
 
 from contract.spec import Deployment
-from loadtests.meter import gauge
+from loadtests.load.get import get
 
 _SETTLE_S = 20.0
 _LOOK_S = 0.2
@@ -33,7 +33,8 @@ def _read(pages: Mapping[str, tuple[str, ...]]) -> dict[str, float]:
     for page, names in pages.items():
         for name in names:
             try:
-                values[name] = gauge(page, name)
+                lines = get(page, 10).decode().splitlines()
+                values[name] = sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name + "{"))
             except OSError:
                 values[name] = -1.0
     return values

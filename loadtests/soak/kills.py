@@ -79,7 +79,7 @@ class Kills:
 
 async def refused(spec: Deployment, doors: Doors) -> str:
     """Which door gives no whole answer, and why; '' when both do, over each connection: they come back one by one."""
-    asks = [ask(way, "are you there? ", 4, spec.name) for way in (Way.GRPC, Way.CHAT) for _ in range(CONNECTIONS)]
+    asks = [ask(way, "are you there? ", 4, spec) for way in (Way.GRPC, Way.CHAT) for _ in range(CONNECTIONS)]
     stories = await asyncio.gather(*map(doors.tell, asks))
     wrong = [each for each in stories if each.end is not End.WHOLE or not each.right]
     return f"{wrong[0].ask.way} {wrong[0].end}: {wrong[0].said or wrong[0].text!r}" if wrong else ""

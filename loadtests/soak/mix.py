@@ -6,6 +6,7 @@ import random
 from typing import Any
 
 from clients.wire import to_message
+from contract.spec import Deployment
 from contract.tensors import ENSEMBLE_ALIAS
 from loadtests.soak.ask import Ask, Way
 
@@ -40,32 +41,34 @@ _BAD_TENSORS: tuple[dict[str, Any], ...] = (
 )
 
 
-def nth(number: int, seed: int, model: str) -> Ask:
+def nth(number: int, seed: int, spec: Deployment) -> Ask:
     """The nth request of a soak."""
     rng = random.Random(f"{seed}-{number}")
     way = rng.choice(_WAYS)
     if rng.random() < MALFORMED:
-        return _malformed(way, rng, model)
+        return _malformed(way, rng, spec.name)
     prompt = f"stream {number} of the soak says: héllo 🌊. " * rng.randint(1, 8)
     cancels, slow = rng.random() < CANCELS, rng.random() < SLOW
     if cancels:  # one that cancels must not have ended before
-        return ask(way, prompt, _LONGEST, model, cancel_after=rng.randint(0, 3))
+        return ask(way, prompt, _LONGEST, spec, cancel_after=rng.randint(0, 3))
     tokens = _LONGEST if slow else min(_LONGEST, 1 + int(rng.expovariate(1 / 32)))
-    return ask(way, prompt, tokens, model, pause_s=rng.choice((0.005, 0.02)) if slow else 0.0)
+    return ask(way, prompt, tokens, spec, pause_s=rng.choice((0.005, 0.02)) if slow else 0.0)
 
 
 def ask(
-    way: Way, prompt: str, tokens: int, model: str, *, cancel_after: int | None = None, pause_s: float = 0.0
+    way: Way, prompt: str, tokens: int, spec: Deployment, *, cancel_after: int | None = None, pause_s: float = 0.0
 ) -> Ask:
-    """A sound request: streamed, and of exactly so many tokens."""
+    """A sound request: streamed, and of so many tokens; what a model says to it nobody knows."""
     said = f"user: {prompt}\n" if way is Way.CHAT else prompt  # the synthetic engine says its prompt, over and over
     echo = bytes(itertools.islice(itertools.cycle(said.encode()), tokens)).decode(errors="replace")
     sent = (
         to_message(ENSEMBLE_ALIAS, _tensors(prompt, tokens), outputs=("text_output", "finish_reason"))
         if way is Way.GRPC
-        else json.dumps(_body(way, prompt, tokens, model)).encode()
+        else json.dumps(_body(way, prompt, tokens, spec.name)).encode()
     )
-    return Ask(way, sent, echo, cancel_after=cancel_after, pause_s=pause_s)
+    return Ask(
+        way, sent, echo if spec.engine.runtime == "synthetic" else None, cancel_after=cancel_after, pause_s=pause_s
+    )
 
 
 def _malformed(way: Way, rng: random.Random, model: str) -> Ask:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from contract.spec import Deployment
 from loadtests.family import memory_mib
+from loadtests.gpu import gpu_memory_mib
 from loadtests.soak.ask import Doors
 from loadtests.soak.gauges import settled
 from loadtests.soak.kills import Kills
@@ -64,7 +65,7 @@ class Part:
         settings, tally = self.progress.settings, self.progress.tally
         while not self.enough():
             number, self._next = self._next, self._next + 1
-            story = await doors.tell(nth(number, settings.seed, self.spec.name))
+            story = await doors.tell(nth(number, settings.seed, self.spec))
             tally.take(story, excused=self.kills.excuses(story))
             if self.kills.away:
                 await asyncio.sleep(_AWAY_S)
@@ -95,7 +96,8 @@ class Part:
             self.progress.seconds += now - before
             before = now
             if not self.kills.away:
-                self.progress.memory_mib = memory_mib(self.kills.family())
+                gpu = await asyncio.to_thread(gpu_memory_mib)
+                self.progress.memory_mib = memory_mib(self.kills.family()) | gpu
                 self._stretch.samples.append((self.progress.tally.undisturbed, self.progress.memory_mib))
             if now - shown >= _SHOW_S:
                 shown = now

@@ -5,6 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from loadtests.command import write
+
 _COUNTED = (
     *("streams", "requests", "undisturbed", "complete", "cancelled", "refused", "told", "lost", "hung", "wrong"),
     *("characters", "pieces", "memory_stretches"),
@@ -37,8 +39,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("reports", type=Path, nargs="+")
     options = parser.parse_args()
-    report = together([json.loads(path.read_text()) for path in options.reports])
-    options.out.write_text(json.dumps(report, indent=1) + "\n")
+    write(options.out, together([json.loads(path.read_text()) for path in options.reports]))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from contract.sampling import SamplingParams
 from contract.tensors import FinishReason
-from contract.wire import EngineDelta, EngineRequest, Opening, TopLogprob, pack, unpack_delta, unpack_request
+from contract.wire import Delivery, EngineDelta, EngineRequest, Opening, TopLogprob, pack, unpack_delta, unpack_request
 
 _ids = st.integers(0, 2**31 - 1)
 _nanoseconds = st.integers(0, 2**63 - 1)
@@ -40,30 +40,30 @@ _sampling = st.builds(
     guided_decoding_guide_type=_text,
     guided_decoding_guide=_text,
 )
+_delivery = st.builds(
+    Delivery,
+    stream=st.booleans(),
+    stop=_texts,
+    reasoning_tags=_texts,
+    skip_special_tokens=st.booleans(),
+    include_stop=st.booleans(),
+    arrival_ns=_nanoseconds,
+    canary=st.booleans(),
+)
 _requests = st.builds(
     EngineRequest,
     input_ids=st.lists(_ids, max_size=40),
     sampling=_sampling,
-    stop=_texts,
-    stream=st.booleans(),
-    arrival_ns=_nanoseconds,
+    delivery=_delivery,
     stream_interval_ms=_ids,
     deadline_ns=_nanoseconds,
-    skip_special_tokens=st.booleans(),
-    include_stop=st.booleans(),
-    canary=st.booleans(),
 )
 _openings = st.builds(
     Opening,
     num_input_tokens=_ids,
     scored_ids=st.lists(_ids, max_size=20),
-    stop=_texts,
-    stream=st.booleans(),
+    delivery=_delivery,
     return_log_probs=st.booleans(),
-    skip_special_tokens=st.booleans(),
-    include_stop=st.booleans(),
-    arrival_ns=_nanoseconds,
-    canary=st.booleans(),
 )
 _tops = st.lists(st.lists(st.builds(TopLogprob, token_id=_ids, logprob=_real), max_size=3), max_size=5)
 _deltas = st.builds(

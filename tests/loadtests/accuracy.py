@@ -11,11 +11,10 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
-from contract.manifest import this_machine
+from loadtests.command import head, write
 from loadtests.load import metrics
 from loadtests.load.options import TRANSPORTS, add_arguments, plan_of
 from loadtests.load.rows import Row, read_rows
@@ -91,14 +90,13 @@ def main() -> int:
                 )
                 carried[transport] = _carried(rows, report)
     report = {
-        "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "machine": {**this_machine().model_dump(), "cores": os.cpu_count()},
+        **head(),
         "load_average_before": round(before, 2),
         "streams": STREAMS,
         "agreement": agreement,
         "one_worker": carried,
     }
-    options.out.write_text(json.dumps(report, indent=1) + "\n")
+    write(options.out, report)
     print(json.dumps(report, indent=1))
     agree = all(
         abs(each[name]["median"]) <= WITHIN_MS and each[name]["median_absolute"] <= WITHIN_MS

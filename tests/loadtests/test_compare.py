@@ -2,6 +2,9 @@
 
 import asyncio
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +17,12 @@ from contract.spec import Deployment
 from loadtests import own_server
 from loadtests.compare import doors
 from loadtests.compare.__main__ import effort_of, main, parser
-from loadtests.compare.doors import ALONE, ENSEMBLE, GATEWAY
+from loadtests.compare.doors import ALONE, ENSEMBLE, GATEWAY, Door
 from loadtests.compare.effort import QUICK
 from loadtests.compare.record import CELLS, Cell, Record
 from loadtests.compare.structured import SCHEMAS
 from loadtests.compare.table import rows
+from loadtests.fleet import Requests
 from loadtests.lean import Order, Timeline, run
 from loadtests.served import ROOT
 
@@ -136,6 +140,36 @@ def test_a_run_that_is_interrupted_keeps_what_it_has(tmp_path: Path, monkeypatch
     assert not report["finished"]
     assert report["missing"][0]["reason"] == "runtime synthetic has no server of its own here"
     assert "NOT FINISHED" in (tmp_path / "compare.html").read_text()
+
+
+def test_side_by_side_both_run_and_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    running: set[str] = set()
+    asked: list[str] = []
+
+    @contextmanager
+    def opened(*ways: str) -> Iterator[tuple[Door, ...]]:
+        def door(way: str) -> Door:
+            def ask(requests: Requests, streams: int) -> list[Timeline]:
+                assert running == {ALONE, ENSEMBLE, GATEWAY}
+                asked.append(way)
+                return [Timeline(1.0, [(2.0, 1), (3.0, 1)]) for _ in requests]
+
+            return Door(way, "", ask, lambda question, schema: "", None, lambda: [], 1.0)
+
+        running.update(ways)
+        yield tuple(map(door, ways))
+        running.difference_update(ways)
+
+    monkeypatch.setattr(doors, "alone", lambda *_: opened(ALONE))
+    monkeypatch.setattr(doors, "ours", lambda *_: opened(ENSEMBLE, GATEWAY))
+    tide = str(config(tmp_path, "tide", engine={"runtime": "synthetic"}))
+    assert main([tide, "--beside", "--rounds=1", "--streams=2", f"--out={tmp_path}", *TINY]) == 0
+    assert [way for way, _ in groupby(asked)] == 3 * [ALONE, ENSEMBLE, GATEWAY]  # one stream, TTFT, two streams
+    report = json.loads((tmp_path / "compare.json").read_text())
+    assert report["effort"]["beside"]
+    assert [row["way"] for row in report["rows"]] == [ALONE, ENSEMBLE, GATEWAY]
+    assert [row["bursts"]["2"].get("times_alone") for row in report["rows"]] == [None, 1, 1]
+    assert running == set()
 
 
 @pytest.mark.parametrize(

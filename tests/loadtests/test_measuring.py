@@ -10,9 +10,10 @@ from contract.errors import ServeError
 from contract.spec import Deployment
 from contract.stage import run_dir
 from loadtests.bench import figures
+from loadtests.fleet import asker
+from loadtests.lean import Timeline
 from loadtests.served import ROOT, served
 from loadtests.soak.gauges import settled
-from loadtests.transports import Timeline, grpc_stub, http_stream, openai_stream
 from tests.e2e.servers import on_free_ports
 
 
@@ -33,7 +34,8 @@ def test_every_transport_against_a_server_of_its_own(tmp_path: Path) -> None:
     config = tmp_path / "measured.yaml"
     config.write_text(yaml.safe_dump(spec.model_dump(mode="json")))
     with served(config):
-        asyncio.run(every_transport(spec))
+        every_transport(spec)
+        assert asyncio.run(settled(spec)) == {}
     assert not (run_dir(ROOT, spec.name) / "state.json").exists()
 
 
@@ -60,28 +62,20 @@ def test_a_start_that_does_not_end_leaves_nothing_of_ours(
     assert seen == pressed
 
 
-async def every_transport(spec: Deployment) -> None:
+def every_transport(spec: Deployment) -> None:
     """The same answer, and a first delta of one token, over gRPC, HTTP and the gateway; and a refusal over each."""
-    inputs = {"text_input": "tide ", "max_tokens": 12, "stream": True}
-    body = {"model": spec.name, "prompt": "tide ", "max_tokens": 12}
-    door = spec.gateway.host, spec.ports.gateway
-    async with grpc_stub(spec.ports) as stub:
-        answers = [
-            await stub.stream(inputs),
-            await http_stream(spec.ports, inputs),
-            await openai_stream(*door, body),
-        ]
-        refusals = [
-            await stub.stream({**inputs, "max_tokens": -1}),
-            await http_stream(spec.ports, {**inputs, "max_tokens": -1}),
-            await openai_stream(*door, {**body, "max_tokens": -1}),
-        ]
-    for timeline in answers:
+    ports, prompt = spec.ports, [*b"tide "]
+    ways = (
+        asker("grpc", ports.host, ports.grpc, spec.name, connected=True),
+        asker("http", ports.host, ports.http, spec.name),
+        asker("openai", spec.gateway.host, ports.gateway, spec.name),
+    )
+    for ask in ways:
+        (timeline,) = ask([{"prompt": prompt, "max_tokens": 12}], 1)
         assert (timeline.text, timeline.finish_reason, timeline.error) == ("tide tide ti", "length", "")
         assert timeline.deltas[0][1] == 1
         assert sum(count for _, count in timeline.deltas) == 12
         assert timeline.sent < timeline.deltas[0][0] <= timeline.deltas[-1][0]
-    for refusal in refusals:
+        (refusal,) = ask([{"prompt": prompt, "max_tokens": -1}], 1)
         assert "max_tokens" in refusal.error
         assert not refusal.deltas
-    assert await settled(spec) == {}

@@ -75,7 +75,7 @@ def workload(**kwargs: Any) -> Workload:
 
 def test_prompts_are_unique_unless_asked_otherwise() -> None:
     assert len({workload().opening(number).text for number in range(500)}) == 500
-    assert len({workload(unique=False).opening(number).text for number in range(500)}) == 48
+    assert len({workload(same_prompts=True).opening(number).text for number in range(500)}) == 48
     assert workload().opening(3) == workload().opening(3)
 
 

@@ -85,12 +85,23 @@ def test_memory_that_fills_a_cache_is_flat_and_a_leak_is_not() -> None:
 
 
 def test_the_nth_request_is_always_the_same_and_all_kinds_come() -> None:
-    asks = [nth(number, 1, "m") for number in range(400)]
-    assert [each.sent for each in asks] == [nth(number, 1, "m").sent for number in range(400)]
+    spec = Deployment.model_validate({"name": "m", "engine": {"runtime": "synthetic"}})
+    asks = [nth(number, 1, spec) for number in range(400)]
+    assert [each.sent for each in asks] == [nth(number, 1, spec).sent for number in range(400)]
     assert {each.way for each in asks} == set(Way)
     assert {each.way for each in asks if not each.sound} == set(Way)
     assert any(each.pause_s for each in asks)
     assert any(each.cancel_after is not None for each in asks)
+
+
+def test_what_a_model_says_is_not_judged() -> None:
+    model = {"name": "m", "engine": {"precision": "int8"}, "source": {"kind": "path", "path": "/checkpoint"}}
+    asks = [nth(number, 1, Deployment.model_validate(model)) for number in range(400)]
+    assert {each.echo for each in asks if each.sound} == {None}
+    whole = Story(next(each for each in asks if each.sound), began=10, ended=20, end=End.WHOLE, text="anything")
+    tally = Tally()
+    tally.take(whole, excused=False)
+    assert tally.complete == 1
 
 
 def test_progress_is_kept_and_is_of_one_soak(tmp_path: Path) -> None:
