@@ -56,9 +56,7 @@ class Client:
             deployment's own name.
     """
 
-    def __init__(
-        self, address: str = "127.0.0.1:8001", model: str = ENSEMBLE_ALIAS, *, direct: bool = False
-    ) -> None:
+    def __init__(self, address: str = "127.0.0.1:8001", model: str = ENSEMBLE_ALIAS, *, direct: bool = False) -> None:
         self._model = stage_names(model)[1] if direct else model
         self._channel = grpc.insecure_channel(address, options=_OPTIONS)
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
