@@ -49,6 +49,7 @@ from {module} import TritonPythonModel as TritonPythonModel
 
 _CODE = Path(__file__).resolve().parent.parent
 
+_OPTIONAL = {*ALL_INPUTS, ENGINE_REQUEST}  # the engine's stage is asked by preprocess, or by a client itself
 _DTYPES = {"BYTES": pb.TYPE_STRING}
 
 
@@ -106,7 +107,10 @@ def _models(config: StageConfig) -> list[tuple[pb.ModelConfig, str]]:
     preprocess, engine, postprocess = stage_names(name)
     return [
         (_stage(config, preprocess, ALL_INPUTS, (ENGINE_REQUEST,)), "python_backend.preprocess.model"),
-        (_stage(config, engine, (ENGINE_REQUEST,), (ENGINE_DELTA,), decoupled=True), "python_backend.engine_model"),
+        (
+            _stage(config, engine, (ENGINE_REQUEST, *ALL_INPUTS), (ENGINE_DELTA, *ALL_OUTPUTS), decoupled=True),
+            "python_backend.engine_model",
+        ),
         (_stage(config, postprocess, (ENGINE_DELTA,), ALL_OUTPUTS, decoupled=True), "python_backend.postprocess.model"),
         (_streaming(name, TEXT, name), ""),
         (_streaming(ENSEMBLE_ALIAS, TEXT, name), ""),
@@ -159,7 +163,7 @@ def _streaming(name: str, view: View, deployment: str) -> pb.ModelConfig:
 
 def _add_tensors(model: pb.ModelConfig, view: View) -> None:
     for name, tensor in view.inputs.items():
-        model.input.add(name=name, data_type=_dtype(tensor), dims=tensor.dims, optional=tensor in ALL_INPUTS)
+        model.input.add(name=name, data_type=_dtype(tensor), dims=tensor.dims, optional=tensor in _OPTIONAL)
     for name, tensor in view.outputs.items():
         model.output.add(name=name, data_type=_dtype(tensor), dims=tensor.dims)
 

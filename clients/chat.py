@@ -102,7 +102,7 @@ def main(config: Annotated[Path, typer.Argument(help="the deployment's spec")]) 
     try:
         spec = load_spec(config)
         address = f"{spec.ports.host}:{spec.ports.grpc}"
-        with Client(address, spec.name) as client:
+        with Client(address, spec.name, direct=True) as client:
             if not client.ready():
                 console.print(f"[red]no server at {address}: start it with make serve CONFIG={config}[/red]")
                 raise typer.Exit(1)

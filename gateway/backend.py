@@ -68,7 +68,7 @@ def connect(spec: Deployment, root: Path) -> Backend:
 def _client(spec: Deployment) -> Client:
     if spec.gateway.replicas:
         return Replicas(spec.gateway.replicas, spec.name, _CONNECTIONS)
-    return AsyncClient(grpc_address(spec), spec.name, connections=_CONNECTIONS)
+    return AsyncClient(grpc_address(spec), spec.name, _CONNECTIONS, direct=True)
 
 
 def _tokenizer_config(engine: Path) -> dict[str, Any]:

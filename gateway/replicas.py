@@ -57,7 +57,7 @@ class Replica:
         self.client = self._connect()
 
     def _connect(self) -> AsyncClient:
-        return AsyncClient(self.address, self._model, self._connections)
+        return AsyncClient(self.address, self._model, self._connections, direct=True)
 
     async def look(self) -> None:
         """Ask whether it is ready; cut what it has in flight once it is gone."""

@@ -2,6 +2,7 @@
 
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import triton_python_backend_utils as pb_utils
@@ -12,6 +13,7 @@ from contract.stage import StageConfig, key_of
 from contract.tensors import ENGINE_DELTA, ENGINE_REQUEST, FinishReason
 from contract.wire import TOKENIZE, EngineDelta, EngineRequest, Opening, pack, unpack_request
 from python_backend.backchannel import AbortListener
+from python_backend.direct import Direct
 from python_backend.engines import make
 from python_backend.grammar.guide import with_grammar
 from python_backend.metrics import Metrics
@@ -42,9 +44,13 @@ class TritonPythonModel:
         self._steps = 0
         self._engine = make_engine(config)
         self._outbox = Outbox(config.spec.streaming, self._engine.abort, config.spec.engine.runtime)
-        self._engine.start(self._outbox.push)
+        with ThreadPoolExecutor(max_workers=1) as beside:  # seconds, which an engine in a process of its own takes too
+            direct = beside.submit(Direct, config)
+            self._engine.start(self._outbox.push)
+        self._direct = direct.result()
         self._aborts = AbortListener(config.backchannel, self._engine.abort, self._outbox.pressure.told)
         self._metrics = Metrics(config.spec.name, period_s=0.25, poll=self._poll)
+        self._direct.start(self._engine, self._outbox, self._metrics)
         # Postprocess may outlive this process: keys never repeat across restarts.
         self._next_key = int.from_bytes(os.urandom(4), "little") << 32
 
@@ -61,11 +67,15 @@ class TritonPythonModel:
         self._aborts.close()
         self._engine.stop()
         self._outbox.close()
+        self._direct.close()
         self._metrics.stop()
 
     def _submit(self, request: Any, sender: Any) -> None:
-        packed = pb_utils.get_input_tensor_by_name(request, ENGINE_REQUEST.name).as_numpy()
-        message = unpack_request(packed)
+        packed = pb_utils.get_input_tensor_by_name(request, ENGINE_REQUEST.name)
+        if packed is None:
+            message, send = self._direct.read(request), self._direct.answering(request, sender)
+        else:
+            message, send = unpack_request(packed.as_numpy()), _sender(sender)
         if message.tokenized:
             raise InvalidRequest("is for the first stage alone", field=TOKENIZE, fix="Leave it out")
         mute = message.sampling.max_tokens == 0
@@ -84,7 +94,7 @@ class TritonPythonModel:
             prompt_ids=message.input_ids if message.with_prompt else [],
             scored_ids=message.input_ids if sampling.prompt_logprobs is not None else [],
         )
-        self._outbox.open(key, _sender(sender), opening, message.stream_interval_ms, message.deadline_ns, mute=mute)
+        self._outbox.open(key, send, opening, message.stream_interval_ms, message.deadline_ns, mute=mute)
         if mute and sampling.prompt_logprobs is None:  # there is nothing to ask
             self._outbox.push([Output(key, finish=FinishReason.LENGTH)])
             return

@@ -138,17 +138,20 @@ class Progress:
 
 
 def at_work(deployment: str, before: list[Sample], now: list[Sample]) -> bool:
-    """Whether every stage was seen to work between two looks: more than a canary alone makes it."""
+    """Whether the engine was seen to work between two looks, more than a canary alone makes it, and no stage stands.
+
+    A stage beside the engine stands where it did nothing though something waits for it: clients of the engine's own
+    stage need neither.
+    """
     first, last = _counts(deployment, before), _counts(deployment, now)
-    waiting = _counts(deployment, now, {"preprocess": "nv_inference_pending_request_count"})
+    waiting = _counts(deployment, now, dict.fromkeys(_PENDING, "nv_inference_pending_request_count"))
     moved = {stage: last[stage] - first[stage] for stage in last if stage in first}
-    return (
-        moved.get("engine", 0) >= _AT_WORK_STEPS
-        and moved.get("postprocess", 0) > 0
-        and (moved.get("preprocess", 0) > 0 or waiting == {"preprocess": 0})
+    return moved.get("engine", 0) >= _AT_WORK_STEPS and all(
+        moved.get(stage, 0) > 0 or waiting.get(stage) == 0 for stage in _PENDING
     )
 
 
+_PENDING = ("preprocess", "postprocess")
 _AT_WORK_STEPS = 10  # of the engine, between two looks
 # A heartbeat is no sign of the engine's life: a thread beside the engine sends it.
 _COUNTERS = {
@@ -160,12 +163,12 @@ _COUNTERS = {
 
 def _counts(deployment: str, samples: list[Sample], counters: dict[str, str] = _COUNTERS) -> dict[str, float]:
     """The value of each stage's counter."""
-    preprocess = f'model="{stage_names(deployment)[0]}"'
+    models = {stage: f'model="{name}"' for stage, name in zip(_COUNTERS, stage_names(deployment), strict=True)}
     return {
         stage: sample.value
         for stage, name in counters.items()
         for sample in samples
-        if sample.name == name and (stage != "preprocess" or preprocess in sample.labels)
+        if sample.name == name and (name.startswith("conch_") or models[stage] in sample.labels)
     }
 
 

@@ -1,27 +1,13 @@
 """The first stage: checks a request, tokenizes its prompt and hands both to the engine as one message."""
 
-import json
-import secrets
-import time
 from typing import Any
 
-import msgspec
 import triton_python_backend_utils as pb_utils
 
-from contract.errors import RequestError, Unavailable
-from contract.nvidia import model_names
-from contract.stage import whose_of
+from contract.errors import RequestError
 from contract.tensors import ENGINE_REQUEST
-from contract.wire import TOKENIZE, Delivery, EngineRequest, pack
-from python_backend.preprocess.inputs import read_prompt
-from python_backend.preprocess.parameters import (
-    abort_key,
-    check_no_sequence,
-    check_parameters,
-    check_request_id,
-    timeout_ns,
-)
-from python_backend.preprocess.tokenize import PromptTokenizer
+from contract.wire import pack
+from python_backend.preprocess.reader import RequestReader
 from python_backend.stage import error_response, guarded, read_config
 
 
@@ -30,56 +16,14 @@ class TritonPythonModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         """Load the tokenizer."""
-        config = read_config(args)
-        limits = config.spec.limits
-        self._draining, self._canary = config.draining, config.canary_id
-        self._models = model_names(config.spec.name)
-        if config.engine is None:
-            self._tokenizer = PromptTokenizer.synthetic(limits)
-        else:
-            text_stays_text = config.spec.chat.control_tokens == "text"
-            self._tokenizer = PromptTokenizer.load(config.engine, limits, text_stays_text=text_stays_text)
+        self._reader = RequestReader(read_config(args))
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """One response a request: the engine's message, or the refusal."""
         return [self._respond(request) for request in requests]
 
     def _respond(self, request: Any) -> Any:
-        message = guarded(self._engine_request, request)
+        message = guarded(self._reader.read, request)
         if isinstance(message, RequestError):
             return error_response(message)
         return pb_utils.InferenceResponse([pb_utils.Tensor(ENGINE_REQUEST.name, pack(message))])
-
-    def _engine_request(self, request: Any) -> EngineRequest:
-        arrival_ns = time.time_ns()
-        if self._draining.exists():
-            raise Unavailable("the server is stopping", fix="Try again once it is back")
-        request_id = check_request_id(request.request_id())
-        parameters = json.loads(request.parameters())
-        check_parameters(parameters, self._models)
-        check_no_sequence(request.correlation_id())
-        prompt = read_prompt({tensor.name(): tensor.as_numpy() for tensor in request.inputs()})
-        if TOKENIZE in parameters:
-            return self._tokenizer.tokenized(prompt, add_special_tokens=parameters[TOKENIZE] is True)
-        timeout = timeout_ns(parameters, request.timeout(), prompt.timeout_ms)
-        ids = self._tokenizer.encode(prompt)
-        max_tokens = self._tokenizer.answer_room(prompt, len(ids))
-        sampling, stop = self._tokenizer.with_words(prompt, self._tokenizer.with_a_real_end(prompt.sampling))
-        return EngineRequest(
-            input_ids=ids,
-            sampling=msgspec.structs.replace(sampling, max_tokens=max_tokens),
-            delivery=Delivery(
-                stream=prompt.stream,
-                stop=stop,
-                reasoning_tags=prompt.reasoning_tags,
-                skip_special_tokens=prompt.skip_special_tokens,
-                include_stop=prompt.include_stop,
-                arrival_ns=arrival_ns,
-                canary=bool(self._canary) and secrets.compare_digest(request_id.encode(), self._canary.encode()),
-            ),
-            stream_interval_ms=prompt.stream_interval_ms,
-            deadline_ns=arrival_ns + timeout if timeout else 0,
-            with_prompt=prompt.with_prompt,
-            key=abort_key(parameters),
-            whose=whose_of(request_id),
-        )

@@ -69,14 +69,15 @@ def test_every_model_is_there_under_its_own_name(repository: Path) -> None:
         *VIEWS.items(),
         *((model, view) for model, (view, _) in UNARY.items()),
         ("echo_preprocess", of_tensors(ALL_INPUTS, (ENGINE_REQUEST,))),
-        ("echo_engine", of_tensors((ENGINE_REQUEST,), (ENGINE_DELTA,))),
+        ("echo_engine", of_tensors((ENGINE_REQUEST, *ALL_INPUTS), (ENGINE_DELTA, *ALL_OUTPUTS))),
         ("echo_postprocess", of_tensors((ENGINE_DELTA,), ALL_OUTPUTS)),
     ],
 )
 def test_tensors_are_the_contracts(repository: Path, model: str, view: View) -> None:
     config = config_of(repository, model)
+    optional = {*ALL_INPUTS, ENGINE_REQUEST}
     assert declared(config.input) == [
-        (name, tensor.dtype, tensor.dims, tensor in ALL_INPUTS) for name, tensor in view.inputs.items()
+        (name, tensor.dtype, tensor.dims, tensor in optional) for name, tensor in view.inputs.items()
     ]
     assert declared(config.output) == [
         (name, tensor.dtype, tensor.dims, False) for name, tensor in view.outputs.items()

@@ -8,11 +8,13 @@ from contextlib import ExitStack, suppress
 import pytest
 
 from clients.grpc import AsyncClient, Client
+from contract.tensors import ENSEMBLE_ALIAS, stage_names
 from serving.supervisor import Running
 from tests.e2e import leaving
 from tests.e2e.servers import metric, synthetic
 from tests.serving.stream import until
 
+ENGINE = stage_names("synthetic")[1]
 # The promise is 1 s; the gauge is published every 0.25 s, and CI's two cores are shared.
 FREED_S = 1.5
 BEGIN_S = 30
@@ -40,10 +42,10 @@ def forgotten(server: Running) -> None:
             return
 
 
-def freed_after(server: Running, crowd: leaving.Crowd, count: int, stream: bool) -> float:
+def freed_after(server: Running, crowd: leaving.Crowd, count: int, stream: bool, model: str) -> float:
     """Seconds from the last client's leaving until the engine's active count is 0."""
     with ExitStack() as exits:
-        leave = crowd(server, count, stream, exits)
+        leave = crowd(server, count, stream, exits, model=model)
         for _ in until(BEGIN_S, f"{count} active requests"):
             if total(server, "conch_requests_active") == count:
                 break
@@ -55,23 +57,23 @@ def freed_after(server: Running, crowd: leaving.Crowd, count: int, stream: bool)
     raise AssertionError
 
 
-@pytest.mark.parametrize("count", [1, 32])
+@pytest.mark.parametrize(("count", "model"), [(1, ENSEMBLE_ALIAS), (32, ENSEMBLE_ALIAS), (32, ENGINE)])
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
 @pytest.mark.parametrize(
     "crowd",
     [leaving.grpc_cancel, leaving.grpc_gone, leaving.grpc_timeout, leaving.timeout_ms, leaving.stop_string],
     ids=lambda crowd: crowd.__name__,
 )
-def test_grpc(server: Running, crowd: leaving.Crowd, stream: bool, count: int) -> None:
-    spent = freed_after(server, crowd, count, stream)
+def test_grpc(server: Running, crowd: leaving.Crowd, stream: bool, count: int, model: str) -> None:
+    spent = freed_after(server, crowd, count, stream, model)
     RECORDED[crowd.__name__] = max(RECORDED.get(crowd.__name__, 0), spent)
     assert spent < FREED_S
     forgotten(server)
 
 
-@pytest.mark.parametrize("count", [1, 32])
-def test_http(server: Running, count: int) -> None:
-    spent = freed_after(server, leaving.http_gone, count, stream=True)
+@pytest.mark.parametrize(("count", "model"), [(1, ENSEMBLE_ALIAS), (32, ENSEMBLE_ALIAS), (32, ENGINE)])
+def test_http(server: Running, count: int, model: str) -> None:
+    spent = freed_after(server, leaving.http_gone, count, True, model)
     RECORDED["http_gone"] = max(RECORDED.get("http_gone", 0), spent)
     assert spent < FREED_S
     forgotten(server)
@@ -80,7 +82,7 @@ def test_http(server: Running, count: int) -> None:
 def test_http_generate_is_noticed_when_its_answer_is_written(server: Running) -> None:
     """Triton looks at an HTTP connection only when it writes (server issue 7077): one write, at the end."""
     with ExitStack() as exits:
-        leave = leaving.http_gone(server, 1, False, exits, tokens=300)
+        leave = leaving.http_gone(server, 1, False, exits, model=ENSEMBLE_ALIAS, tokens=300)
         for _ in until(BEGIN_S, "an active request"):
             if total(server, "conch_requests_active") == 1:
                 break
@@ -88,12 +90,13 @@ def test_http_generate_is_noticed_when_its_answer_is_written(server: Running) ->
     forgotten(server)
 
 
-def test_two_thousand_cancelled_requests_leave_nothing(server: Running) -> None:
+@pytest.mark.parametrize("direct", [False, True], ids=["ensemble", "direct"])
+def test_two_thousand_cancelled_requests_leave_nothing(server: Running, direct: bool) -> None:
     """Cancelled at every stage of their life: before the first token, at it, in the middle, as they end."""
 
     async def main() -> None:
         address = f"127.0.0.1:{server.spec.ports.grpc}"
-        async with AsyncClient(address) as client:
+        async with AsyncClient(address, server.spec.name, direct=direct) as client:
             waves = CANCELLED // AT_ONCE
             for wave in range(waves):
                 async with asyncio.timeout(leaving.HANG_S):

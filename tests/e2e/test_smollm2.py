@@ -53,6 +53,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         yield running
 
 
+@pytest.fixture(scope="module", params=[False, True], ids=["ensemble", "direct"])
+def client(server: Running, request: pytest.FixtureRequest) -> Iterator[Client]:
+    """Either way to the engine."""
+    with Client(f"127.0.0.1:{server.spec.ports.grpc}", server.spec.name, direct=request.param) as connected:
+        yield connected
+
+
 @pytest.fixture(scope="module")
 def tokenizer() -> Tokenizer:
     return Tokenizer.from_file(str(ENGINE / "tokenizer.json"))

@@ -6,13 +6,14 @@ from serving.canary import Progress, at_work
 from serving.endpoints import Sample, parse_metrics
 
 
-def page(preprocess: int, engine: int, postprocess: int, waiting: int = 0) -> list[Sample]:
+def page(preprocess: int, engine: int, postprocess: int, waiting: int = 0, deltas: int = 0) -> list[Sample]:
     return list(
         parse_metrics(
             "# TYPE nv_inference_request_success counter\n"
             f'nv_inference_request_success{{model="a_preprocess",version="1"}} {preprocess}\n'
             'nv_inference_request_success{model="b_preprocess",version="1"} 7\n'
             f'nv_inference_pending_request_count{{model="a_preprocess",version="1"}} {waiting}\n'
+            f'nv_inference_pending_request_count{{model="a_postprocess",version="1"}} {deltas}\n'
             f'conch_engine_steps_total{{model="a"}} {engine}\n'
             f'conch_stream_deltas_total{{model="a"}} {postprocess}\n'
         )
@@ -59,11 +60,12 @@ def test_a_page_that_cannot_be_read_shows_no_movement() -> None:
         (page(1, 99, 99), True),  # one long stream
         (page(1, 99, 99, waiting=1), False),  # someone waits for preprocess
         (page(9, 1, 99), False),
-        (page(9, 99, 1), False),
+        (page(1, 99, 1), True),  # clients of the engine's own stage
+        (page(9, 99, 1, deltas=1), False),
         (page(2, 3, 3), False),  # a canary alone
         ([], False),
     ],
 )
-def test_no_canary_where_every_stage_is_at_work(now: list[Sample], works: bool) -> None:
+def test_no_canary_where_the_engine_is_at_work_and_no_stage_stands(now: list[Sample], works: bool) -> None:
     assert at_work("a", page(1, 1, 1), now) is works
     assert not at_work("a", [], now)

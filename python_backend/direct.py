@@ -1,0 +1,67 @@
+"""The engine's stage as the whole of the way: it reads a client's own request and answers it, without other stages.
+
+Each response of the ensemble crosses a process and Triton's scheduler more than here. What reads and answers is the
+very code of preprocess and postprocess; and Triton tells this stage itself that a client has left.
+"""
+
+from functools import partial
+from typing import Any
+
+import triton_python_backend_utils as pb_utils
+
+from contract.errors import RequestError
+from contract.stage import StageConfig
+from contract.wire import EngineDelta, EngineRequest
+from python_backend.metrics import Metrics
+from python_backend.outbox import Outbox, Send
+from python_backend.postprocess import lanes
+from python_backend.postprocess.streams import Speech, Streams
+from python_backend.preprocess.reader import RequestReader
+from python_backend.protocol import Engine
+from python_backend.stage import error_response, guarded
+
+_FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
+
+
+class Direct:
+    """Clients of the engine's stage."""
+
+    def __init__(self, config: StageConfig) -> None:
+        self._reader = RequestReader(config)
+        self._speech = Speech.load(config)
+        self._lanes = lanes.Lanes(lanes.count())
+
+    def start(self, engine: Engine, outbox: Outbox, metrics: Metrics) -> None:
+        """Begin, before the first request."""
+
+        def leave(key: int) -> None:
+            outbox.drop(key)
+            engine.abort(key)
+
+        self._streams = Streams(self._speech, metrics, leave)
+
+    def read(self, request: Any) -> EngineRequest:
+        """What a client asks the engine for.
+
+        Raises:
+            RequestError: naming the tensor or the parameter.
+        """
+        return self._reader.read(request)
+
+    def answering(self, request: Any, sender: Any) -> Send:
+        """What makes responses to this request of a stream's deltas; the last one closes it."""
+
+        def send(delta: EngineDelta) -> None:
+            response = guarded(self._streams.respond, request, delta)
+            if isinstance(response, RequestError):
+                response = error_response(response)
+            ended = delta.key not in self._streams
+            if response is not None or ended:
+                whole = {} if response is None else {"response": response}
+                self._lanes.put(delta.key, partial(sender.send, flags=_FINAL if ended else 0, **whole))
+
+        return send
+
+    def close(self) -> None:
+        """Hand over the last responses."""
+        self._lanes.close()
