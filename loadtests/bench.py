@@ -1,4 +1,4 @@
-"""``make bench``: the raw engine in process against the ensemble over gRPC, HTTP and the gateway, in one run.
+"""``make bench``: the raw engine in process against the ensemble over gRPC and HTTP, its engine stage, the gateway.
 
 At each number of streams they take turns, round by round, so that a slow minute of the machine
 slows all of them; figures are medians over the rounds. The raw engine is the very pipeline that the
@@ -20,7 +20,7 @@ from rich.table import Table
 
 from contract.manifest import Manifest, engines_root, load_manifest
 from contract.spec import load_spec
-from contract.tensors import ENSEMBLE_ALIAS
+from contract.tensors import ENSEMBLE_ALIAS, stage_names
 from loadtests.command import ended, head, kept
 from loadtests.fleet import Asker, asker
 from loadtests.lean import Timeline
@@ -125,6 +125,7 @@ def main(arguments: Sequence[str]) -> int:
         ways = {
             "raw": raw.ask,
             "grpc": asker("grpc", ports.host, ports.grpc, ENSEMBLE_ALIAS, connected=True),
+            "direct": asker("grpc", ports.host, ports.grpc, stage_names(spec.name)[1], connected=True),
             "http": asker("http", ports.host, ports.http, ENSEMBLE_ALIAS),
             "gateway": asker("openai", spec.gateway.host, ports.gateway, spec.name),
         }

@@ -1,4 +1,4 @@
-"""``make bench-pipeline``: what the ensemble itself carries and costs, over an engine that emits 51,200 tokens/s.
+"""``make bench-pipeline``: what both ways to an engine carry and cost, over one that emits 51,200 tokens/s.
 
 Nothing here depends on a model, so a change of the stages can be judged without a GPU: tokens/s at the client, and CPU
 seconds a million tokens for every process on the way.
@@ -9,12 +9,14 @@ import json
 import random
 import time
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from contract.spec import Deployment, load_spec
+from contract.tensors import stage_names
 from loadtests.command import ended, head, kept
 from loadtests.family import GUARD, cpu_s, family_of
 from loadtests.fleet import Fleet
@@ -38,14 +40,14 @@ def cpu_of(found: dict[str, psutil.Process]) -> dict[str, float]:
     return {name: cpu_s([process]) for name, process in found.items()}
 
 
-def measure(spec: Deployment, streams: int, seconds: float, clients: int) -> dict[str, Any]:
-    """One load, and what it cost while it was steady."""
+def measure(spec: Deployment, model: str, streams: int, seconds: float, clients: int) -> dict[str, Any]:
+    """One load of a model, and what it cost while it was steady."""
     rng = random.Random(7)
     requests = [
         {"prompt": [rng.randrange(32, 127) for _ in range(PROMPT_TOKENS)], "max_tokens": ANSWER_TOKENS}
         for _ in range(streams)
     ]
-    order = Order("grpc", spec.ports.host, spec.ports.grpc, spec.name, requests, streams, RAMP_S + seconds)
+    order = Order("grpc", spec.ports.host, spec.ports.grpc, model, requests, streams, RAMP_S + seconds)
     fleet = Fleet(order, clients)
     begins = fleet.start_at + RAMP_S
     time.sleep(max(0.0, begins - time.time()))
@@ -58,6 +60,7 @@ def measure(spec: Deployment, streams: int, seconds: float, clients: int) -> dic
     came, responses = in_window(lines, begins, ends)
     used = {name: after[name] - before[name] for name in after}
     return {
+        "model": model,
         "streams": streams,
         "tokens_per_s": round(came / (ends - begins)),
         "responses_per_s": round(responses / (ends - begins)),
@@ -105,8 +108,8 @@ def main(arguments: Sequence[str]) -> int:
         "results": results,
     }
     with served(config), kept(options.out, report, results):
-        for streams in options.streams:
-            results.append(measure(spec, streams, options.seconds, options.clients))
+        for streams, model in product(options.streams, (spec.name, stage_names(spec.name)[1])):
+            results.append(measure(spec, model, streams, options.seconds, options.clients))
             print(json.dumps(results[-1], indent=1), flush=True)
     return 0
 

@@ -76,7 +76,7 @@ ROOMS = ("build", "clients", "contract", "deploy", "docs", "gateway", "loadtests
 CITED = re.compile(
     rf"(?<![\w/.@-])((?:{'|'.join(ROOMS)}|configs|shared|tests)/[\w./-]*\.(?:md|py|json|yaml|svg|png|html|c))\b"
 )
-EXAMPLES = ("NAME", "deploy/rendered/", "configs/mine.yaml")
+EXAMPLES = ("NAME", "pretend", "deploy/rendered/", "configs/mine.yaml")
 
 
 def test_what_is_cited_is_in_a_clone() -> None:
