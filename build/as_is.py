@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from build.adapters import adapter_fault, adapters_key, place_adapters
 from build.replay import Replay, Script, replay_by_prefixes
 from build.tokenizer import load_fast_tokenizer
+from contract import programs
 from contract.engines.kinds import KINDS, Runtime
 from contract.engines.sglang.ktransformers import check_model
 from contract.errors import BuildError
@@ -97,7 +98,7 @@ class AsIs:
         told = spec.model_dump(mode="json", exclude_unset=True)
 
         def ask(prompts: list[tuple[list[int], int]]) -> list[list[int]]:
-            (answer,) = self._ask("python_backend.raw", engine, {"spec": told, "prompts": prompts})
+            (answer,) = self._ask(programs.RAW, engine, {"spec": told, "prompts": prompts})
             ids: list[list[int]] = answer["ids"]
             return ids
 
@@ -109,14 +110,14 @@ class AsIs:
         run = subprocess.run([self.python, "-c", about], capture_output=True, text=True, check=False)
         return run.stdout.strip()
 
-    def _ask(self, module: str, engine: Path, *questions: dict[str, Any]) -> list[dict[str, Any]]:
+    def _ask(self, program: programs.Program, engine: Path, *questions: dict[str, Any]) -> list[dict[str, Any]]:
         """Questions to the engine, in its own environment.
 
         Raises:
             BuildError: it does not run the engine.
         """
         run = subprocess.run(
-            [self.python, "-m", module, str(engine)],
+            [self.python, *program, str(engine)],
             input="".join(json.dumps(question) + "\n" for question in questions),
             capture_output=True,
             text=True,

@@ -10,6 +10,7 @@ from typing import Any
 from build.replay import Replay, Script
 from build.steps import quiet, reason
 from build.tokenizer import load_fast_tokenizer
+from contract import programs
 from contract.errors import BuildError
 from contract.manifest import this_machine
 from contract.spec import Deployment
@@ -188,7 +189,7 @@ def greedy(config: Path, engine: Path, prompts: list[list[int]], max_tokens: int
     """
     round_ = json.dumps({"prompts": prompts, "max_tokens": max_tokens})
     run = subprocess.run(
-        [sys.executable, "-m", "python_backend.openvino.raw", str(config), str(engine)],
+        [sys.executable, *programs.RAW_OPENVINO, str(config), str(engine)],
         input=round_ + "\n",
         capture_output=True,
         text=True,

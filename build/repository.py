@@ -13,6 +13,7 @@ from pathlib import Path
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
+from contract import programs
 from contract.errors import ConchError
 from contract.manifest import engines_root
 from contract.nvidia import (
@@ -106,17 +107,17 @@ def _models(config: StageConfig) -> list[tuple[pb.ModelConfig, str]]:
     name = config.spec.name
     preprocess, engine, postprocess = stage_names(name)
     return [
-        (_stage(config, preprocess, ALL_INPUTS, (ENGINE_REQUEST,)), "python_backend.preprocess.model"),
+        (_stage(config, preprocess, ALL_INPUTS, (ENGINE_REQUEST,)), programs.PREPROCESS),
         (
             _stage(config, engine, (ENGINE_REQUEST, *ALL_INPUTS), (ENGINE_DELTA, *ALL_OUTPUTS), decoupled=True),
-            "python_backend.engine_model",
+            programs.ENGINE,
         ),
-        (_stage(config, postprocess, (ENGINE_DELTA,), ALL_OUTPUTS, decoupled=True), "python_backend.postprocess.model"),
+        (_stage(config, postprocess, (ENGINE_DELTA,), ALL_OUTPUTS, decoupled=True), programs.POSTPROCESS),
         (_streaming(name, TEXT, name), ""),
         (_streaming(ENSEMBLE_ALIAS, TEXT, name), ""),
         (_streaming(TOKENS_STREAMING, TOKENS, name), ""),
-        (_unary(config, TEXT_UNARY, TEXT, name), "python_backend.unary_model"),
-        (_unary(config, TOKENS_UNARY, TOKENS, TOKENS_STREAMING), "python_backend.unary_model"),
+        (_unary(config, TEXT_UNARY, TEXT, name), programs.UNARY),
+        (_unary(config, TOKENS_UNARY, TOKENS, TOKENS_STREAMING), programs.UNARY),
     ]
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from build.as_is import ROOT, AsIs
 from build.replay import Replay, Script
+from contract import programs
 from contract.spec import Deployment
 
 
@@ -24,5 +25,5 @@ class Vllm(AsIs):
         engine_spec = spec.engine.model_dump(mode="json")
         forced = {"spec": engine_spec, "forced": script.windows}
         greedy = {"spec": engine_spec, "prompts": script.prompts, "max_tokens": script.max_tokens}
-        said, answers = self._ask("python_backend.vllm.raw", engine, forced, greedy)
+        said, answers = self._ask(programs.RAW_VLLM, engine, forced, greedy)
         return Replay([dict(enumerate(row)) for row in said["top1"]], said["loss"], answers["ids"])

@@ -5,6 +5,7 @@ import shlex
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from contract import programs
 from contract.address import address, is_loopback, refuse_strangers
 from contract.cluster import Cluster
 from contract.errors import SpecError
@@ -119,7 +120,7 @@ def building(spec: Deployment, site: Site, image: Image, torch: str) -> list[Ser
         Service(
             name=name,
             image=image.reference,
-            command=_shell(*install, (_PYTHON, "-m", "build", SPEC)),
+            command=_shell(*install, (_PYTHON, *programs.BUILD, SPEC)),
             instead=image.starts,
             environment=_ENVIRONMENT
             | ({} if image.packages else _UV)
@@ -177,7 +178,7 @@ def _into_venv(image: Image, *lock: str) -> list[tuple[str, ...]]:
     """The commands that make the environment: from the lock, or over the image's own."""
     if not image.packages:
         return [("uv", "sync", "--frozen", "--no-default-groups", "--python", "python3", *lock)]
-    over = ("python3", "-m", "build.laid_over")
+    over = ("python3", *programs.LAID_OVER)
     worker = [] if image.triton else [(*over, f"{_STATE}/worker", *_IN_THE_WORKER)]
     return [*worker, (*over, VENV, "--requirement", _REQUIREMENTS)]
 
@@ -190,8 +191,8 @@ def _server(spec: Deployment, site: Site, image: Image, install: Service, head: 
         image=image.reference,
         command=_shell(
             *([ray_head(cluster, head).command] if cluster and head and uses_ray(spec) else []),
-            (_PYTHON, "-m", "build.repository", SPEC),
-            (_PYTHON, "-m", "serving", "serve", SPEC),
+            (_PYTHON, *programs.REPOSITORY, SPEC),
+            (_PYTHON, *programs.SERVING, "serve", SPEC),
         ),
         instead=image.starts,
         environment=_ENVIRONMENT | (_variables(spec, cluster, head) if cluster and head else {}),
@@ -211,7 +212,7 @@ def _server(spec: Deployment, site: Site, image: Image, install: Service, head: 
         gpus=_gpus(spec),
         cpus=0 if on_gpus(spec) else spec.engine.threads,
         shm=_shm(spec),
-        health=Health((_PYTHON, "-m", "serving", "status", SPEC), start_s=_start_s(spec)),
+        health=Health((_PYTHON, *programs.SERVING, "status", SPEC), start_s=_start_s(spec)),
         stop_s=60,  # 30 s for what runs, then Triton's own exit
         after={install.name: "service_completed_successfully"},
         workdir=CODE,
@@ -225,7 +226,7 @@ def further_node(spec: Deployment, cluster: Cluster, site: Site, image: Image, a
     return Service(
         name="node",
         image=image.reference,
-        command=("python3", "-m", "serving.follow", head, *program.command),
+        command=("python3", *programs.FOLLOW, head, *program.command),
         instead=image.starts,
         environment=_ENVIRONMENT | _variables(spec, cluster, at),
         mounts=(*parts(site, ("serving",)), engine_folder(spec, site), *linked(spec, site)),
@@ -255,7 +256,7 @@ def _gateway(spec: Deployment, site: Site, install: Service) -> Service:
     return Service(
         name="gateway",
         image=install.image,
-        command=(_PYTHON, "-m", "gateway", SPEC),
+        command=(_PYTHON, *programs.GATEWAY, SPEC),
         environment=_ENVIRONMENT,
         mounts=(*parts(site, _GATEWAY_ROOMS), *_read(spec, site, install)),
         scratch=(_SCRATCH,),

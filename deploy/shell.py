@@ -3,6 +3,7 @@
 import shlex
 import textwrap
 
+from contract import programs
 from contract.cluster import Cluster
 from contract.spec import Deployment
 from deploy.fabric import Setting
@@ -35,7 +36,7 @@ def _node(spec: Deployment, cluster: Cluster, site: Site, config: str, rank: int
     program = engine(spec, cluster, model_path(spec, site.root), at)
     python = f".venv-{spec.engine.runtime}/bin"
     if rank:
-        follow = ("python3", "-m", "serving.follow", f"{at.head}:{cluster.port}")
+        follow = ("python3", *programs.FOLLOW, f"{at.head}:{cluster.port}")
         lines += [
             *array("options", program.options),
             "# Started when the head answers, ended when it is gone, and started anew.",
@@ -92,12 +93,12 @@ def _ranked(spec: Deployment, cluster: Cluster, site: Site, config: str, rank: i
 
 def installed(site: Site) -> tuple[str, ...]:
     """What gives a node in TensorRT-LLM's image the environment of its ranks."""
-    return ("python3", "-m", "build.laid_over", _state(site), "--requirement", f"{site.folder}/{_REQUIREMENTS}")
+    return ("python3", *programs.LAID_OVER, _state(site), "--requirement", f"{site.folder}/{_REQUIREMENTS}")
 
 
 def prepared(site: Site, config: str) -> tuple[tuple[str, ...], ...]:
     """What the head does before the ranks start."""
-    return installed(site), (f"{_state(site)}/bin/python", "-m", "build.repository", config)
+    return installed(site), (f"{_state(site)}/bin/python", *programs.REPOSITORY, config)
 
 
 def ranks(spec: Deployment, site: Site, config: str) -> dict[str, str]:
@@ -109,7 +110,7 @@ def ranks(spec: Deployment, site: Site, config: str) -> dict[str, str]:
         f"# A rank in TensorRT-LLM's image. make deploy wrote this from {config}, which is where to change it.",
         "# Rank 0 is the server; the launcher makes workers of all others, with the first python3 on PATH.",
         f"export PATH={shlex.quote(f'{_state(site)}/bin')}:$PATH",
-        shlex.join(("exec", "trtllm-llmapi-launch", "python3", "-m", "serving", "serve", config)),
+        shlex.join(("exec", "trtllm-llmapi-launch", "python3", *programs.SERVING, "serve", config)),
     ]
     image = server_image(spec.engine.runtime, spec.engine.image)
     over = laid_over(image, site.root / "pyproject.toml", gateway=spec.gateway.enabled)

@@ -5,10 +5,12 @@ from contextlib import suppress
 
 import psutil
 
+from contract import programs
+
 SUPERVISOR, SERVER, GATEWAY = "supervisor", "tritonserver", "gateway"
 GUARD = "'s guard"  # ends a process of the supervisor's, and all that it started, when the supervisor dies
 # What runs beside the server, or an engine beside its stage, and its module.
-_BESIDE = {GATEWAY: "gateway", "filter": "serving.filter", "worker": "python_backend.worker"}
+_BESIDE = {GATEWAY: programs.GATEWAY, "filter": programs.FILTER, "worker": programs.WORKER}
 
 Family = dict[str, psutil.Process]
 
@@ -30,8 +32,8 @@ def _name(process: psutil.Process) -> str:
     if any(part.endswith("guard.py") for part in command):
         beside = (name for name in _BESIDE for part in command if part.startswith(f"{name}_"))
         return next(beside, SERVER) + GUARD
-    for name, module in _BESIDE.items():
-        if command[1:3] == ["-m", module]:
+    for name, program in _BESIDE.items():
+        if tuple(command[1:3]) == program:
             return name
     stage = next((part.split("/")[-3] for part in command if part.endswith("/1/model.py")), "")
     return stage or process.name()

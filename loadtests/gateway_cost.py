@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from contract import programs
 from contract.spec import Deployment, load_spec
 from loadtests.command import ended, head, kept
 from loadtests.family import cpu_s, with_words
@@ -27,7 +28,7 @@ STREAMS, PROMPT_TOKENS, LONG = 64, 512, 256
 
 def measure(spec: Deployment, config: Path, answer_tokens: int, rounds: int) -> dict[str, Any]:
     """Bursts through the gateway, and straight to the ensemble in turn."""
-    doors = with_words("-m", "gateway", str(config))()
+    doors = with_words(*programs.GATEWAY, str(config))()
     used, lines, straight = 0.0, [], []
     for number in range(rounds):
         before = cpu_s(doors)

@@ -9,6 +9,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
+from contract import programs
 from contract.errors import ServeError
 from loadtests.fleet import Requests
 from loadtests.lean import Timeline
@@ -19,7 +20,7 @@ class RawEngine:
     """python_backend.openvino.raw, idle between its rounds."""
 
     def __init__(self, config: Path, engine: Path) -> None:
-        command = [sys.executable, "-m", "python_backend.openvino.raw", str(config), str(engine)]
+        command = [sys.executable, *programs.RAW_OPENVINO, str(config), str(engine)]
         self._tokenizer = Tokenizer.from_file(str(engine / "tokenizer.json"))
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
         if self._line() != "ready":

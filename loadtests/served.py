@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from contract import programs
 from contract.errors import ServeError
 from contract.spec import Deployment, load_spec
 from contract.stage import run_dir
@@ -23,18 +24,18 @@ def served(config: Path) -> Iterator[int]:
     Raises:
         ServeError: it did not start, with its own message.
     """
-    _press("build.repository", str(config))
+    _press(programs.REPOSITORY, str(config))
     try:
         up(config)
     except ServeError:  # nothing is left running; what ran before under this name is not ours to stop
         raise
     except BaseException:
-        _press("serving", "down", str(config))
+        _press(programs.SERVING, "down", str(config))
         raise
     try:
         yield state_of(load_spec(config))["server_pid"]
     finally:
-        _press("serving", "down", str(config))
+        _press(programs.SERVING, "down", str(config))
 
 
 def up(config: Path) -> None:
@@ -43,7 +44,7 @@ def up(config: Path) -> None:
     Raises:
         ServeError: as :func:`served`.
     """
-    _press("serving", "up", str(config))
+    _press(programs.SERVING, "up", str(config))
 
 
 def state_of(spec: Deployment, root: Path = ROOT) -> dict[str, Any]:
@@ -66,10 +67,10 @@ def free_ports(count: int) -> list[int]:
             each.close()
 
 
-def _press(module: str, *arguments: str) -> None:
-    command = [sys.executable, "-m", module, *arguments]
+def _press(program: programs.Program, *arguments: str) -> None:
+    command = [sys.executable, *program, *arguments]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     sys.stderr.write(run.stderr)
     if run.returncode:
         said = (run.stderr or run.stdout).strip()[-1000:]
-        raise ServeError(f"python -m {module} {' '.join(arguments)} failed with code {run.returncode}: {said}")
+        raise ServeError(f"python {' '.join((*program, *arguments))} failed with code {run.returncode}: {said}")

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
+from contract import programs
 from contract.address import reachable
 from contract.spec import Deployment
 from serving import process
@@ -152,7 +153,7 @@ class Door:
 
     def _launch(self) -> Launch:
         drain_s = str(max(0.0, self.drain_s - _ERROR_EVENTS_S))
-        words = ("-m", "gateway", str(self.config), "--root", str(self.root), "--drain-s", drain_s)
+        words = (*programs.GATEWAY, str(self.config), "--root", str(self.root), "--drain-s", drain_s)
         return Launch([sys.executable, *words], dict(os.environ))
 
     async def _pump(self, server: Server) -> None:
@@ -182,7 +183,7 @@ class Filter(Door):
         ports = self.spec.ports
         repository = self.root / "model_repository" / self.spec.name
         listens = ("--host", ports.host, "--http", str(ports.http), "--grpc", str(ports.grpc))
-        words = ("-m", "serving.filter", *listens, "--doors", str(self.doors), "--repository", str(repository))
+        words = (*programs.FILTER, *listens, "--doors", str(self.doors), "--repository", str(repository))
         return Launch([sys.executable, *words], dict(os.environ))
 
     def _answers(self, timeout_s: float) -> bool:

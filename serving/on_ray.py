@@ -20,6 +20,7 @@ from typing import Any
 import ray
 import yaml
 
+from contract import programs
 from contract.address import refuse_strangers
 from contract.errors import ConchError, ServeError
 from contract.spec import Deployment, load_spec
@@ -76,7 +77,7 @@ def start(spec: dict[str, Any], root: Path) -> "subprocess.Popen[bytes]":
         (root / "engines").symlink_to(_ROOT / "engines")
     config = root / "deployment.yaml"
     config.write_text(yaml.safe_dump(spec))
-    write, serve = ("-m", "build.repository", str(config), str(root)), ("-m", "serving", "serve", str(config))
+    write, serve = (*programs.REPOSITORY, str(config), str(root)), (*programs.SERVING, "serve", str(config))
     python = shlex.quote(str(_PYTHON))
     command = f"{python} {shlex.join(write)} && exec {python} {shlex.join(serve)} --root {shlex.quote(str(root))}"
     ends_with_us = ("setpriv", "--pdeathsig", "TERM")

@@ -17,6 +17,7 @@ from pathlib import Path
 import psutil
 import yaml
 
+from contract import programs
 from contract.errors import ServeError
 from contract.spec import Deployment
 from contract.stage import DRAINING, run_dir
@@ -24,7 +25,7 @@ from serving.rundir import LOG, Phase, State, read_state
 from serving.screen import REFUSAL
 
 _CODE = Path(__file__).resolve().parent.parent
-PROGRAM = (sys.executable, "-m", "serving")
+PROGRAM = (sys.executable, *programs.SERVING)
 STOP_TIMEOUT_S = 60.0  # more than the supervisor itself takes to drain and to kill
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
+from contract import programs
 from contract.errors import ServeError
 from contract.manifest import digest, engines_root
 from loadtests.compare.doors import Absent
@@ -115,7 +116,7 @@ def _replay(checkpoint: Path, script: dict[str, object], folder: Path) -> dict[s
         own = ROOT / ".venv-build" / "bin" / "python"
         python = own if own.exists() else Path(sys.executable)
         run = subprocess.run(
-            [python, "-m", "build.reference", str(checkpoint)],
+            [python, *programs.REFERENCE, str(checkpoint)],
             input=asked, capture_output=True, text=True, check=False, cwd=ROOT,
         )  # fmt: skip
         if run.returncode:

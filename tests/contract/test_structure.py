@@ -4,6 +4,7 @@ import ast
 import re
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,28 @@ def test_no_module_imports_another_in_a_circle() -> None:
         TopologicalSorter(ARROWS).prepare()
     except CycleError as circle:
         pytest.fail(" -> ".join(circle.args[1]))
+
+
+def named(tree: ast.AST) -> Iterator[str]:
+    """Our modules that stand in a file as strings: alone with a point in them, or behind ``-m``."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and "." in node.value:
+            yield node.value
+        words = node.elts if isinstance(node, ast.Tuple | ast.List) else node.args if isinstance(node, ast.Call) else []
+        for option, word in pairwise(words):
+            if ast.unparse(option) == "'-m'" and isinstance(word, ast.Constant) and isinstance(word.value, str):
+                yield word.value
+
+
+def test_what_a_room_starts_of_another_is_named_in_one_place() -> None:
+    programs = {name.removesuffix(".__main__") for name in MODULES}
+    strays = {
+        (name, other)
+        for name, file in MODULES.items()
+        for other in named(ast.parse(file.read_text()))
+        if name != "contract.programs" and other in programs and other.split(".")[0] != name.split(".")[0]
+    }
+    assert strays == set()
 
 
 def test_the_page_names_files_that_are_there() -> None:
