@@ -20,7 +20,7 @@ from contract.errors import ServeError
 from contract.spec import Deployment
 from contract.stage import canary_id
 from serving import canary, checks, process
-from serving.door import Door, Filter
+from serving.beside import FilterProcess, GatewayProcess
 from serving.endpoints import endpoints, read_metrics
 from serving.journal import RotatingLog, last_words, load_failure, matters, plain
 from serving.process import Server
@@ -88,8 +88,8 @@ class Supervision:
     screen: Screen
     log: RotatingLog
     state: State
-    door: Door
-    filter: Filter
+    door: GatewayProcess
+    filter: FilterProcess
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     kill: asyncio.Event = field(default_factory=asyncio.Event)
     was_ready: bool = False  # from then on nothing but the user ends it

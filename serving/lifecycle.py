@@ -13,7 +13,7 @@ from contract.launcher import launched
 from contract.spec import Deployment
 from contract.stage import run_dir
 from serving import checks, process
-from serving.door import Door, Filter, door_prefix
+from serving.beside import FilterProcess, GatewayProcess, prefix_beside
 from serving.journal import RotatingLog
 from serving.life import Ending, Policy, Supervision, live, policy_of
 from serving.rundir import LOG, Phase, State, created_at, locked
@@ -48,14 +48,17 @@ def supervise(
         prefix = shm_prefix(spec, root)
         # The lock is ours, so whatever still runs lost its supervisor.
         process.sweep(prefix)
-        for kind in (Door, Filter):
-            process.sweep(door_prefix(kind.name, spec, root))
+        for kind in (GatewayProcess, FilterProcess):
+            process.sweep(prefix_beside(kind.name, spec, root))
         checks.preflight(spec, root, config)
         command = launcher(spec, root, int(policy.exit_timeout_s))
         state = State(Phase.STARTING, os.getpid(), created_at(), started_at=time.time())
         with RotatingLog(folder / LOG) as log:
             beside = (spec, root, Path(config).resolve(), screen, log)
-            door, guard = Door(*beside, policy.drain_timeout_s), Filter(*beside, 0.0, doors=command.doors)
+            door, guard = (
+                GatewayProcess(*beside, policy.drain_timeout_s),
+                FilterProcess(*beside, 0.0, doors=command.doors),
+            )
             loop = Supervision(spec, root, config, folder, policy, command, prefix, screen, log, state, door, guard)
             loop.publish(phase=Phase.STARTING)
             for told in checks.warnings(spec):

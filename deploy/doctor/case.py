@@ -38,7 +38,7 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Answer:
+class Said:
     """What a program said."""
 
     text: str = ""
@@ -46,15 +46,15 @@ class Answer:
     absent: bool = False  # it is not installed
 
 
-def ask(*words: str) -> Answer:
+def ask(*words: str) -> Said:
     """Run a program that reads something, and no more, for at most twenty seconds."""
     try:
         run = subprocess.run(words, capture_output=True, text=True, timeout=20, check=False)
     except FileNotFoundError:
-        return Answer(error=f"{words[0]} is not installed", absent=True)
+        return Said(error=f"{words[0]} is not installed", absent=True)
     except (OSError, subprocess.TimeoutExpired) as error:
-        return Answer(error=f"{words[0]}: {error}")
+        return Said(error=f"{words[0]}: {error}")
     if run.returncode:
         last = (run.stderr or run.stdout).strip().splitlines() or [f"exit status {run.returncode}"]
-        return Answer(error=f"{words[0]}: {last[-1]}")
-    return Answer(text=run.stdout)
+        return Said(error=f"{words[0]}: {last[-1]}")
+    return Said(text=run.stdout)

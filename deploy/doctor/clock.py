@@ -7,7 +7,7 @@ import ctypes
 import re
 from dataclasses import dataclass
 
-from deploy.doctor.case import Answer, Case, ask
+from deploy.doctor.case import Case, Said, ask
 from deploy.doctor.result import Result
 
 _UNSYNCHRONIZED = 0x40  # STA_UNSYNC of linux/timex.h
@@ -50,7 +50,7 @@ def check(case: Case) -> Result:
     return judge(kernel(), ask(*_CHRONY), several=bool(case.head))
 
 
-def judge(found: Kernel | None, chrony: Answer, *, several: bool) -> Result:
+def judge(found: Kernel | None, chrony: Said, *, several: bool) -> Result:
     """The verdict, from what the kernel and chrony say."""
     offset = re.search(r"^System time\s*: ([0-9.]+) seconds (slow|fast)", chrony.text, re.MULTILINE)
     leap = re.search(r"^Leap status\s*: (.+)$", chrony.text, re.MULTILINE)

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from deploy.doctor.case import Answer, Case, ask
+from deploy.doctor.case import Case, Said, ask
 from deploy.doctor.result import Result
 
 _INFO = ("docker", "info", "--format", "{{json .}}")
@@ -19,7 +19,7 @@ def check(case: Case) -> Result:
     return judge(case, ask(*_INFO), ask("podman", "--version"), ask(*_TOOLKIT), cdi=cdi)
 
 
-def judge(case: Case, docker: Answer, podman: Answer, toolkit: Answer, *, cdi: bool) -> Result:
+def judge(case: Case, docker: Said, podman: Said, toolkit: Said, *, cdi: bool) -> Result:
     """The verdict, from what each of them says; ``cdi``: NVIDIA's devices are described for any engine."""
     info = _read(docker)
     if info:
@@ -35,7 +35,7 @@ def judge(case: Case, docker: Answer, podman: Answer, toolkit: Answer, *, cdi: b
     return Result("containers", "warn", reason, "start docker's daemon, or be in its group; make serve needs none")
 
 
-def _docker(case: Case, info: dict[str, Any], toolkit: Answer, *, cdi: bool) -> Result:
+def _docker(case: Case, info: dict[str, Any], toolkit: Said, *, cdi: bool) -> Result:
     version = info["ServerVersion"]
     seen, same = f"docker {version}", {"docker": version}
     if not case.on_gpus:
@@ -49,7 +49,7 @@ def _docker(case: Case, info: dict[str, Any], toolkit: Answer, *, cdi: bool) -> 
     return Result("containers", "ok", f"{seen} with NVIDIA's toolkit {found[1]}", "", same | {"toolkit": found[1]})
 
 
-def _read(docker: Answer) -> dict[str, Any]:
+def _read(docker: Said) -> dict[str, Any]:
     """The engine's own facts; some versions print empty ones, and succeed, where none answers."""
     try:
         info = json.loads(docker.text)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from contract.driver import driver_caution, driver_fault
 from contract.engines.trtllm.images import oldest_driver
-from deploy.doctor.case import Answer, Case
+from deploy.doctor.case import Case, Said
 from deploy.doctor.result import Result
 
 SMI = ("nvidia-smi", "-q", "-x")
@@ -47,7 +47,7 @@ def parse(text: str) -> Smi | None:
     return Smi(_text(log, "driver_version"), _text(log, "cuda_version"), gpus)
 
 
-def checks(case: Case, answer: Answer) -> list[Result]:
+def checks(case: Case, answer: Said) -> list[Result]:
     """The driver and the GPUs."""
     smi = parse(answer.text) if answer.text else None
     if smi is None:
@@ -55,7 +55,7 @@ def checks(case: Case, answer: Answer) -> list[Result]:
     return [_driver(case, smi), _gpus(case, smi)]
 
 
-def _no_driver(case: Case, answer: Answer) -> Result:
+def _no_driver(case: Case, answer: Said) -> Result:
     reason = answer.error or "nvidia-smi said nothing that is XML"
     if not case.on_gpus:
         return Result("driver", "skipped", f"{reason}; runtime {case.spec.engine.runtime} needs no GPU")

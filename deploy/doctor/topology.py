@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from deploy.doctor.case import Answer, Case
+from deploy.doctor.case import Case, Said
 from deploy.doctor.result import Result
 
 TOPOLOGY = ("nvidia-smi", "topo", "-m")
@@ -37,7 +37,7 @@ def parse(text: str) -> Topology:
     return Topology(paths, tuple(name for name in names if name.startswith("GPU")), cards)
 
 
-def check(case: Case, answer: Answer) -> Result:
+def check(case: Case, answer: Said) -> Result:
     """The worst path between two GPUs, and which GPUs have a network card near."""
     if answer.error:
         return Result("topology", "warn" if case.several_gpus and not answer.absent else "skipped", answer.error)

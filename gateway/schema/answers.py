@@ -5,25 +5,25 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 
-class Answer(BaseModel):
+class Shape(BaseModel):
     """Base of every part of an answer."""
 
     model_config = ConfigDict(extra="forbid")
 
 
-class CompletionTokensDetails(Answer):
+class CompletionTokensDetails(Shape):
     """What the answer's tokens were spent on."""
 
     reasoning_tokens: int
 
 
-class PromptTokensDetails(Answer):
+class PromptTokensDetails(Shape):
     """What the prompt's tokens cost."""
 
     cached_tokens: int
 
 
-class Usage(Answer):
+class Usage(Shape):
     """Tokens of a request."""
 
     prompt_tokens: int
@@ -33,14 +33,14 @@ class Usage(Answer):
     prompt_tokens_details: PromptTokensDetails | None = None
 
 
-class CalledFunctionAnswer(Answer):
+class CalledFunctionAnswer(Shape):
     """A function and its arguments, as the model wrote them."""
 
     name: str
     arguments: str
 
 
-class ToolCallAnswer(Answer):
+class ToolCallAnswer(Shape):
     """A call for the client to make."""
 
     id: str
@@ -48,7 +48,7 @@ class ToolCallAnswer(Answer):
     function: CalledFunctionAnswer
 
 
-class MessageAnswer(Answer):
+class MessageAnswer(Shape):
     """The assistant's message."""
 
     role: Literal["assistant"]
@@ -58,7 +58,7 @@ class MessageAnswer(Answer):
     tool_calls: list[ToolCallAnswer] | None = None
 
 
-class ChatChoice(Answer):
+class ChatChoice(Shape):
     """One answer."""
 
     index: int
@@ -67,7 +67,7 @@ class ChatChoice(Answer):
     finish_reason: Literal["stop", "length", "tool_calls"]
 
 
-class ChatAnswer(Answer):
+class ChatAnswer(Shape):
     """A chat completion."""
 
     id: str
@@ -78,7 +78,7 @@ class ChatAnswer(Answer):
     usage: Usage
 
 
-class TextChoice(Answer):
+class TextChoice(Shape):
     """One answer."""
 
     index: int
@@ -87,7 +87,7 @@ class TextChoice(Answer):
     finish_reason: Literal["stop", "length"]
 
 
-class TextAnswer(Answer):
+class TextAnswer(Shape):
     """A text completion."""
 
     id: str
@@ -110,7 +110,7 @@ class ResponseAnswer(BaseModel):
     usage: dict[str, Any]
 
 
-class ModelAnswer(Answer):
+class ModelAnswer(Shape):
     """A deployment."""
 
     id: str
@@ -120,14 +120,14 @@ class ModelAnswer(Answer):
     max_model_len: int
 
 
-class ModelList(Answer):
+class ModelList(Shape):
     """Every deployment."""
 
     object: Literal["list"]
     data: list[ModelAnswer]
 
 
-class Error(Answer):
+class Error(Shape):
     """What went wrong."""
 
     message: str
@@ -136,13 +136,13 @@ class Error(Answer):
     code: str | None
 
 
-class ErrorAnswer(Answer):
+class ErrorAnswer(Shape):
     """A refusal or a failure."""
 
     error: Error
 
 
-class AnthropicMessage(Answer):
+class AnthropicMessage(Shape):
     """A message of Anthropic's API."""
 
     id: str
@@ -155,7 +155,7 @@ class AnthropicMessage(Answer):
     usage: dict[str, Any]
 
 
-class TokenCount(Answer):
+class TokenCount(Shape):
     """The tokens of a conversation."""
 
     input_tokens: int
@@ -167,7 +167,7 @@ class InputTokenCount(TokenCount):
     object: Literal["response.input_tokens"]
 
 
-class TokenizeAnswer(Answer):
+class TokenizeAnswer(Shape):
     """The tokens of a prompt."""
 
     count: int
@@ -176,20 +176,20 @@ class TokenizeAnswer(Answer):
     token_strs: list[str] | None
 
 
-class TokensText(Answer):
+class TokensText(Shape):
     """The text of tokens."""
 
     prompt: str
 
 
-class AnthropicError(Answer):
+class AnthropicError(Shape):
     """What went wrong, in Anthropic's form."""
 
     type: str
     message: str
 
 
-class AnthropicErrorAnswer(Answer):
+class AnthropicErrorAnswer(Shape):
     """A refusal or a failure, in Anthropic's form."""
 
     type: Literal["error"]

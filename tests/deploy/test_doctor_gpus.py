@@ -6,13 +6,13 @@ import pytest
 
 from contract.cluster import Cluster, Node
 from deploy.doctor import gpus, topology
-from deploy.doctor.case import Answer, Case
+from deploy.doctor.case import Case, Said
 from deploy.doctor.result import Result
 from tests.deploy.cases import cpu, gpu
 
 RECORDED = Path(__file__).with_name("recorded")
 SMI = (RECORDED / "nvidia-smi.xml").read_text()
-ABSENT = Answer(error="nvidia-smi is not installed", absent=True)
+ABSENT = Said(error="nvidia-smi is not installed", absent=True)
 
 
 def case(runtime: str = "vllm", **parallel: int) -> Case:
@@ -20,7 +20,7 @@ def case(runtime: str = "vllm", **parallel: int) -> Case:
 
 
 def results(text: str, asked: Case | None = None) -> dict[str, Result]:
-    return {result.check: result for result in gpus.checks(asked or case(), Answer(text=text))}
+    return {result.check: result for result in gpus.checks(asked or case(), Said(text=text))}
 
 
 def test_a_healthy_node() -> None:
@@ -115,7 +115,7 @@ def test_no_driver() -> None:
     assert (found.status, found.seen) == ("fail", "nvidia-smi is not installed")
     (found,) = gpus.checks(Case(cpu(), "", Path()), ABSENT)
     assert (found.status, found.seen) == ("skipped", "nvidia-smi is not installed; runtime openvino needs no GPU")
-    (found,) = gpus.checks(case(), Answer(text="NVIDIA-SMI has failed"))
+    (found,) = gpus.checks(case(), Said(text="NVIDIA-SMI has failed"))
     assert (found.status, found.seen) == ("fail", "nvidia-smi said nothing that is XML")
 
 
@@ -139,22 +139,22 @@ def test_a_driver_without_gpus() -> None:
     ],
 )
 def test_topology(recording: str, status: str, seen: str) -> None:
-    found = topology.check(case(), Answer(text=(RECORDED / f"{recording}.txt").read_text()))
+    found = topology.check(case(), Said(text=(RECORDED / f"{recording}.txt").read_text()))
     assert (found.status, found.seen) == (status, seen)
 
 
 def test_the_pairs_without_nvlink_are_named() -> None:
-    found = topology.check(case(), Answer(text=(RECORDED / "topo-a100-pcie-4.txt").read_text()))
+    found = topology.check(case(), Said(text=(RECORDED / "topo-a100-pcie-4.txt").read_text()))
     assert "GPU0–GPU2 SYS, GPU0–GPU3 SYS, GPU1–GPU2 SYS, GPU1–GPU3 SYS" in found.todo
 
 
 def test_a_link_that_is_down_shows_as_fewer() -> None:
     text = (RECORDED / "topo-h100-8.txt").read_text().replace("NV18", "NV17", 1)
-    found = topology.check(case(), Answer(text=text))
+    found = topology.check(case(), Said(text=text))
     assert found.status == "warn"
     assert "nvidia-smi nvlink -s" in found.todo
 
 
 def test_no_topology() -> None:
     assert topology.check(case(), ABSENT).status == "skipped"
-    assert topology.check(case(), Answer(error="nvidia-smi: broken")).status == "warn"
+    assert topology.check(case(), Said(error="nvidia-smi: broken")).status == "warn"

@@ -9,12 +9,12 @@ import pytest
 from contract.cluster import Cluster, Node
 from contract.errors import ConchError
 from deploy.doctor import clock, container, disk, memory, ports, route
-from deploy.doctor.case import Answer, Case, ask
+from deploy.doctor.case import Case, Said, ask
 from deploy.doctor.clock import Kernel
 from tests.deploy.cases import cpu, gpu
 
 CPU, GPU = Case(cpu(), "", Path()), Case(gpu("vllm", tensor=8), "", Path())
-NOTHING = Answer(error="not installed", absent=True)
+NOTHING = Said(error="not installed", absent=True)
 TRACKING = """Reference ID    : C0000201 (192.0.2.1)
 Stratum         : 3
 System time     : {} seconds slow of NTP time
@@ -24,7 +24,7 @@ Leap status     : {}
 
 
 def test_what_cannot_be_asked() -> None:
-    assert ask("no-such-program") == Answer(error="no-such-program is not installed", absent=True)
+    assert ask("no-such-program") == Said(error="no-such-program is not installed", absent=True)
     assert ask("sh", "-c", "echo first; echo second >&2; exit 3").error == "sh: second"
     assert ask("sh", "-c", "exit 3").error == "sh: exit status 3"
 
@@ -64,16 +64,16 @@ def test_locked_memory(case: Case, limit: int, status: str) -> None:
         (None, NOTHING, True, "skipped", "the kernel does not let"),
         (
             Kernel(True, 0.1),
-            Answer(text=TRACKING.format("0.000025", "Normal")),
+            Said(text=TRACKING.format("0.000025", "Normal")),
             True,
             "ok",
             "0.025 ms slow of its source",
         ),
-        (Kernel(True, 0.1), Answer(text=TRACKING.format("2.5", "Normal")), True, "warn", "2.5e+03 ms slow"),
-        (Kernel(False, 16.0), Answer(text=TRACKING.format("0.0", "Not synchronised")), True, "warn", "nothing"),
+        (Kernel(True, 0.1), Said(text=TRACKING.format("2.5", "Normal")), True, "warn", "2.5e+03 ms slow"),
+        (Kernel(False, 16.0), Said(text=TRACKING.format("0.0", "Not synchronised")), True, "warn", "nothing"),
     ],
 )
-def test_clock(kernel: Kernel | None, chrony: Answer, several: bool, status: str, seen: str) -> None:
+def test_clock(kernel: Kernel | None, chrony: Said, several: bool, status: str, seen: str) -> None:
     found = clock.judge(kernel, chrony, several=several)
     assert found.status == status
     assert seen in found.seen
@@ -119,7 +119,7 @@ def test_a_slow_disk() -> None:
     ],
 )
 def test_containers(case: Case, docker: str, podman: str, toolkit: str, cdi: bool, status: str, words: str) -> None:
-    answers = [Answer(text=text) if text else NOTHING for text in (docker, podman, toolkit)]
+    answers = [Said(text=text) if text else NOTHING for text in (docker, podman, toolkit)]
     found = container.judge(case, *answers, cdi=cdi)
     assert found.status == status
     assert words in found.seen

@@ -38,13 +38,13 @@ _EXIT_S = 5.0  # for the exit itself, once drained
 _ERROR_EVENTS_S = 2.0  # what it cuts at the end still gets a word before the server goes
 
 
-def door_prefix(name: str, spec: Deployment, root: Path) -> str:
+def prefix_beside(name: str, spec: Deployment, root: Path) -> str:
     """What marks the processes of a deployment's gateway, or filter (serving/process.py)."""
     return f"{name}_" + shm_prefix(spec, root).removeprefix("conch_")
 
 
 @dataclass
-class Door:
+class GatewayProcess:
     """The gateway of one supervised server.
 
     Args:
@@ -109,7 +109,7 @@ class Door:
         """Start it again whenever it ends."""
         failures = 0
         while True:
-            self._server = await process.start(self._launch(), door_prefix(self.name, self.spec, self.root))
+            self._server = await process.start(self._launch(), prefix_beside(self.name, self.spec, self.root))
             pump = asyncio.create_task(self._pump(self._server))
             guarded = asyncio.create_task(process.keep_guarded(self._server, _GUARD_S))
             try:
@@ -168,7 +168,7 @@ class Door:
 
 
 @dataclass
-class Filter(Door):
+class FilterProcess(GatewayProcess):
     """What stands before the wheel's Triton (serving/filter)."""
 
     name: ClassVar[str] = "filter"
