@@ -57,7 +57,7 @@ def figures(rounds: Sequence[list[Timeline]]) -> Figures:
 
 def bench(ways: Mapping[str, Asker], manifest: Manifest, options: argparse.Namespace, more: dict[str, Any]) -> None:
     """Every way at every number of streams, each round shown as it ends; the JSON, and a table."""
-    rng = random.Random(7)
+    rng, ids = random.Random(7), range(100, manifest.vocab_size)
     results: dict[int, dict[str, Any]] = {}
     report = {
         **head(),
@@ -74,10 +74,11 @@ def bench(ways: Mapping[str, Asker], manifest: Manifest, options: argparse.Names
             for number in range(options.rounds + 1):  # the first warms up
                 speeds = []
                 for way, ask in ways.items():
-                    prompts = [rng.choices(range(100, manifest.vocab_size), k=PROMPT_TOKENS) for _ in range(streams)]
-                    lines = whole(
-                        ask([{"prompt": each, "max_tokens": options.tokens} for each in prompts], streams), way
-                    )
+                    requests = [
+                        {"prompt": rng.choices(ids, k=PROMPT_TOKENS), "max_tokens": options.tokens}
+                        for _ in range(streams)
+                    ]
+                    lines = whole(ask(requests, streams), way)
                     speeds.append(f"{way} {speed(lines):.1f}")
                     if number:
                         seen[way].append(lines)
