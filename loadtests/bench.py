@@ -21,7 +21,7 @@ from contract.manifest import Manifest, engines_root, load_manifest
 from contract.spec import load_spec
 from contract.tensors import ENSEMBLE_ALIAS
 from loadtests.command import ended, head, kept
-from loadtests.fleet import Asker, asker
+from loadtests.fleet import Asker, asker, fresh
 from loadtests.lean import Timeline
 from loadtests.raw_engine import RawEngine
 from loadtests.served import ROOT, served
@@ -62,10 +62,7 @@ def bench(ways: Mapping[str, Asker], manifest: Manifest, options: argparse.Names
             for number in range(options.rounds + 1):  # the first warms up
                 speeds = []
                 for way, ask in ways.items():
-                    requests = [
-                        {"prompt": rng.choices(ids, k=PROMPT_TOKENS), "max_tokens": options.tokens}
-                        for _ in range(streams)
-                    ]
+                    requests = fresh(rng, ids, streams, PROMPT_TOKENS, options.tokens)
                     lines = whole(ask(requests, streams), way)
                     speeds.append(f"{way} {speed(lines):.1f}")
                     if number:
