@@ -7,12 +7,11 @@ engine stage loads, with the same threads and limits, stepping in a bare loop. C
 
 import argparse
 import random
-import statistics
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from rich.console import Console
@@ -22,7 +21,7 @@ from contract.manifest import Manifest, engines_root, load_manifest
 from contract.spec import load_spec
 from contract.tensors import ENSEMBLE_ALIAS, stage_names
 from loadtests.command import ended, head, kept
-from loadtests.fleet import Asker, asker
+from loadtests.fleet import Asker, asker, fresh
 from loadtests.lean import Timeline
 from loadtests.raw_engine import RawEngine
 from loadtests.served import ROOT, served
@@ -32,32 +31,21 @@ STREAMS = (1, 4, 16, 32)
 PROMPT_TOKENS = 32
 
 
-@dataclass(frozen=True)
-class Figures:
-    """One way of asking, at one number of streams; medians over rounds."""
-
-    tokens_per_s: float
-    ttft_ms: float  # median over the round's streams
-    itl_ms: float  # median gap between tokens, a delta's gap shared among its tokens
-    tokens_per_response: float
-    rounds_tokens_per_s: list[float]
-
-
-def figures(rounds: Sequence[list[Timeline]]) -> Figures:
-    """Reduce what the client saw."""
+def figures(rounds: Sequence[list[Timeline]]) -> dict[str, Any]:
+    """One way of asking, at one number of streams: medians over rounds, of a round's streams and of its tokens."""
     speeds = [speed(lines) for lines in rounds]
-    return Figures(
-        tokens_per_s=round(statistics.median(speeds), 1),
-        ttft_ms=round(1000 * statistics.median(statistics.median(ttft(lines)) for lines in rounds), 1),
-        itl_ms=round(1000 * statistics.median(statistics.median(itl(lines)) for lines in rounds), 2),
-        tokens_per_response=round(statistics.median(tokens_per_response(lines) for lines in rounds), 2),
-        rounds_tokens_per_s=[round(each, 1) for each in speeds],
-    )
+    return {
+        "tokens_per_s": round(median(speeds), 1),
+        "ttft_ms": round(1000 * median(median(ttft(lines)) for lines in rounds), 1),
+        "itl_ms": round(1000 * median(median(itl(lines)) for lines in rounds), 2),
+        "tokens_per_response": round(median(tokens_per_response(lines) for lines in rounds), 2),
+        "rounds_tokens_per_s": [round(each, 1) for each in speeds],
+    }
 
 
 def bench(ways: Mapping[str, Asker], manifest: Manifest, options: argparse.Namespace, more: dict[str, Any]) -> None:
     """Every way at every number of streams, each round shown as it ends; the JSON, and a table."""
-    rng = random.Random(7)
+    rng, ids = random.Random(7), range(100, manifest.vocab_size)
     results: dict[int, dict[str, Any]] = {}
     report = {
         **head(),
@@ -74,14 +62,12 @@ def bench(ways: Mapping[str, Asker], manifest: Manifest, options: argparse.Names
             for number in range(options.rounds + 1):  # the first warms up
                 speeds = []
                 for way, ask in ways.items():
-                    prompts = [rng.choices(range(100, manifest.vocab_size), k=PROMPT_TOKENS) for _ in range(streams)]
-                    lines = whole(
-                        ask([{"prompt": each, "max_tokens": options.tokens} for each in prompts], streams), way
-                    )
+                    requests = fresh(rng, ids, streams, PROMPT_TOKENS, options.tokens)
+                    lines = whole(ask(requests, streams), way)
                     speeds.append(f"{way} {speed(lines):.1f}")
                     if number:
                         seen[way].append(lines)
-                        results.setdefault(streams, {})[way] = asdict(figures(seen[way]))
+                        results.setdefault(streams, {})[way] = figures(seen[way])
                 of = f"round {number} of {options.rounds}" if number else "warm-up"
                 print(f"{time.strftime('%H:%M:%S')} {streams} streams, {of}, tokens/s: {', '.join(speeds)}", flush=True)
     Console(width=110).print(table(results, next(iter(ways))))

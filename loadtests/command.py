@@ -1,4 +1,4 @@
-"""What every command here does alike: its report begins with when and on what, goes into a file, and it ends."""
+"""What the commands here do alike: the head of a report, its file, what Ctrl-C leaves of it, and how they end."""
 
 import json
 import os

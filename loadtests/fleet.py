@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import random
 import subprocess
 import sys
 import time
@@ -17,6 +18,11 @@ START_S = 2.0  # for every process to be at its mark
 
 Requests = list[dict[str, Any]]  # prompt: ids, max_tokens, ignore_eos
 Asker = Callable[[Requests, int], list[Timeline]]  # with so many in flight
+
+
+def fresh(rng: random.Random, ids: range, count: int, prompt_tokens: int, max_tokens: int) -> Requests:
+    """So many prompts of one length that mean nothing, so that no prefix cache has seen them."""
+    return [{"prompt": rng.choices(ids, k=prompt_tokens), "max_tokens": max_tokens} for _ in range(count)]
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from contract import programs
 from contract.spec import Deployment, load_spec
 from loadtests.command import ended, head, kept
 from loadtests.family import cpu_s, with_words
-from loadtests.fleet import Fleet
+from loadtests.fleet import Fleet, fresh
 from loadtests.lean import Order, Timeline
 from loadtests.served import ROOT, served
 from loadtests.timelines import ttft, whole
@@ -46,11 +46,7 @@ def measure(spec: Deployment, config: Path, answer_tokens: int, rounds: int) -> 
 
 
 def _burst(spec: Deployment, way: str, answer_tokens: int, number: int) -> list[Timeline]:
-    rng = random.Random(number)
-    requests = [
-        {"prompt": [rng.randrange(32, 127) for _ in range(PROMPT_TOKENS)], "max_tokens": answer_tokens}
-        for _ in range(STREAMS)
-    ]
+    requests = fresh(random.Random(number), range(32, 127), STREAMS, PROMPT_TOKENS, answer_tokens)
     ports = spec.ports
     order = Order(way, ports.host, ports.gateway if way == "openai" else ports.grpc, spec.name, requests)
     return whole(Fleet(order, 1).wait().timelines, way)

@@ -42,7 +42,7 @@ def _alone(ask: Asker, idle: list[psutil.Process]) -> Asker:
     return asked
 
 
-def _in_vllm(spec: Deployment) -> Deployment:
+def in_vllm(spec: Deployment) -> Deployment:
     """The same deployment in vLLM, which takes whole prompts in a step, as it does unless it is told otherwise."""
     data = spec.model_dump(mode="json", include={"name", "source", "limits"})
     data["limits"]["max_num_tokens"] = spec.limits.max_seq_len
@@ -74,7 +74,7 @@ def main(arguments: Sequence[str]) -> int:
     log = ROOT / ".conch" / "bench-peers.log"
     with (
         served(config) as server_pid,
-        own_server.own_server(checkpoint, _in_vllm(spec), options.port, log) as process,
+        own_server.own_server(checkpoint, in_vllm(spec), options.port, log) as process,
     ):
         peer, supervisor = psutil.Process(process.pid), psutil.Process(server_pid).parent()
         assert supervisor is not None

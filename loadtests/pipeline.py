@@ -19,7 +19,7 @@ from contract.spec import Deployment, load_spec
 from contract.tensors import stage_names
 from loadtests.command import ended, head, kept
 from loadtests.family import GUARD, cpu_s, family_of
-from loadtests.fleet import Fleet
+from loadtests.fleet import Fleet, fresh
 from loadtests.lean import Order
 from loadtests.served import ROOT, served, state_of
 from loadtests.timelines import in_window, itl_and_gaps, quantiles, tokens, ttft, whole
@@ -42,11 +42,7 @@ def cpu_of(found: dict[str, psutil.Process]) -> dict[str, float]:
 
 def measure(spec: Deployment, model: str, streams: int, seconds: float, clients: int) -> dict[str, Any]:
     """One load of a model, and what it cost while it was steady."""
-    rng = random.Random(7)
-    requests = [
-        {"prompt": [rng.randrange(32, 127) for _ in range(PROMPT_TOKENS)], "max_tokens": ANSWER_TOKENS}
-        for _ in range(streams)
-    ]
+    requests = fresh(random.Random(7), range(32, 127), streams, PROMPT_TOKENS, ANSWER_TOKENS)
     order = Order("grpc", spec.ports.host, spec.ports.grpc, model, requests, streams, RAMP_S + seconds)
     fleet = Fleet(order, clients)
     begins = fleet.start_at + RAMP_S

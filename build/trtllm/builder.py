@@ -12,7 +12,8 @@ from build import interrupt
 from build.adapters import adapters_key, place_adapters
 from build.fetch import read_json, source_key
 from build.replay import Replay, Script, replay_by_prefixes
-from build.steps import console, key_of, quiet, reason
+from build.steps import console, key_of, quiet
+from build.tokenizer import load_tokenizer
 from build.trtllm.causes import cause
 from build.trtllm.container import CODE, Mounts, check_running, find_program, in_place, targets
 from build.trtllm.container import command as container_command
@@ -258,15 +259,8 @@ def _check_gpus(spec: Deployment) -> None:
 
 def _copy_tokenizer(checkpoint: Path, folder: Path) -> None:
     """Copy the tokenizer as it is: what this transformers would write, the image's older one cannot read."""
-    from transformers import AutoTokenizer
-
     with quiet():
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(checkpoint, local_files_only=True)
-        except Exception as error:  # tokenizers raises nothing narrower
-            raise BuildError(
-                f"the checkpoint's tokenizer cannot be loaded: {reason(error)}", fix="Download its files again"
-            ) from None
+        tokenizer = load_tokenizer(checkpoint)
     for name in _TOKENIZER_FILES:
         if (checkpoint / name).exists():
             shutil.copy(checkpoint / name, folder / name)

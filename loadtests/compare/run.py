@@ -4,10 +4,12 @@ So each engine has the machine to itself, and a slow quarter of an hour falls on
 in the record, and the others go on.
 """
 
+import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from loadtests.compare.memory import memory
 from loadtests.compare.record import Cell, Record, key_of
 from loadtests.compare.reference import Reference, reference_of
 from loadtests.compare.structured import structured
+from loadtests.fleet import fresh
 
 START = "start"
 ONCE = ("greedy", "top1", "json", "recall", "capacity")  # a second round would say the same, or take too long
@@ -133,14 +136,15 @@ class Comparison:
 
     def _one(self, entrant: Entrant, door: Door, number: int, measure: str) -> dict[str, Any]:
         kind, _, count = measure.partition("-")
-        fresh = speed.Fresh(entrant, door.way, number, measure)
+        rng = random.Random(repr((entrant.name, door.way, number, measure)))
+        prompts = partial(fresh, rng, entrant.tokens)
         match kind:
             case "start":
                 return {"seconds": door.start_s, "command": door.command}
             case "burst":
-                return speed.burst(door, fresh, self.effort, int(count))
+                return speed.burst(door, prompts, self.effort, int(count))
             case "ttft":
-                return speed.first_token(door, fresh, self.effort, entrant)
+                return speed.first_token(door, prompts, self.effort, entrant)
             case "greedy":
                 return correct.greedy(door, self._reference(entrant))
             case "top1":

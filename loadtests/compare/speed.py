@@ -1,6 +1,5 @@
 """Tokens/s of one stream and of many at once, and the time to the first token by the length of the prompt."""
 
-import random
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -13,29 +12,17 @@ from loadtests.fleet import Requests
 from loadtests.lean import Timeline
 from loadtests.timelines import itl_and_gaps, quantiles, speed, tokens_per_response, ttft, whole
 
+Prompts = Callable[[int, int, int], Requests]  # so many, of so many tokens, for answers of so many
+
 _FEWEST, _MOST = 3, 40  # times that a burst is repeated
 _TEXT_TOKENS = 8  # of an answer, so that there is text: a token of a random prompt's may be half a character
 
 
-class Fresh:
-    """Prompts that no prefix cache has seen: of this entrant, this way, this round."""
-
-    def __init__(self, entrant: Entrant, *seed: object) -> None:
-        self._tokens = entrant.tokens
-        self._rng = random.Random(repr((entrant.name, *seed)))
-
-    def requests(self, count: int, prompt_tokens: int, max_tokens: int) -> Requests:
-        """So many of one length."""
-        return [
-            {"prompt": self._rng.choices(self._tokens, k=prompt_tokens), "max_tokens": max_tokens} for _ in range(count)
-        ]
-
-
-def burst(door: Door, fresh: Fresh, effort: Effort, streams: int) -> dict[str, Any]:
+def burst(door: Door, prompts: Prompts, effort: Effort, streams: int) -> dict[str, Any]:
     """So many streams at once, again and again for as long as a cell lasts; the first burst warms up."""
 
     def once(max_tokens: int = effort.output_tokens) -> list[Timeline]:
-        return whole(door.ask(fresh.requests(streams, effort.input_tokens, max_tokens), streams))
+        return whole(door.ask(prompts(streams, effort.input_tokens, max_tokens), streams))
 
     once(8)
     loads = list(_while(effort.seconds, once))
@@ -49,14 +36,14 @@ def burst(door: Door, fresh: Fresh, effort: Effort, streams: int) -> dict[str, A
     }
 
 
-def first_token(door: Door, fresh: Fresh, effort: Effort, entrant: Entrant) -> dict[str, Any]:
+def first_token(door: Door, prompts: Prompts, effort: Effort, entrant: Entrant) -> dict[str, Any]:
     """TTFT of one prompt alone, by its length."""
     lengths = [length for length in effort.prompts if length <= entrant.spec.limits.max_input_len]
     found = {}
     for length in lengths:
 
         def once(length: int = length) -> list[Timeline]:
-            return whole(door.ask(fresh.requests(1, length, _TEXT_TOKENS), 1))
+            return whole(door.ask(prompts(1, length, _TEXT_TOKENS), 1))
 
         times = [taken for lines in _while(effort.seconds / len(lengths), once) for taken in ttft(lines)]
         found[length] = {"ms": quantiles(times)["p50"], "prompts": len(times)}

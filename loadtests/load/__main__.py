@@ -4,13 +4,14 @@ What follows a ``--`` goes to Locust as it is, so every option of Locust's works
 """
 
 import argparse
+import json
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from contract.address import reachable
 from contract.spec import Deployment, load_spec
@@ -78,19 +79,22 @@ def aimed(options: argparse.Namespace) -> Deployment | None:
     return spec
 
 
-def locust(options: argparse.Namespace, rest: Sequence[str], *, log: Path | None = None) -> int:
-    """Locust with these options: one process, or a master and its workers.
+def reported(options: argparse.Namespace, rest: Sequence[str], log: Path) -> dict[str, Any]:
+    """The report of a load test whose own words go into a log.
 
-    Args:
-        log: takes what it prints; none: the terminal.
+    Raises:
+        LoadError: it failed; the end of the log is in the message.
     """
-    if log is not None:
-        with log.open("w") as file:
-            return _locust(options, rest, file)
-    return _locust(options, rest, None)
+    with log.open("w") as out:
+        code = locust(options, rest, out)
+    if code:
+        raise LoadError(f"the load test at {options.rate:.2f} requests/s failed: {log.read_text()[-2000:]}")
+    report: dict[str, Any] = json.loads((Path(options.out) / "report.json").read_text())
+    return report
 
 
-def _locust(options: argparse.Namespace, rest: Sequence[str], out: IO[str] | None) -> int:
+def locust(options: argparse.Namespace, rest: Sequence[str], out: IO[str] | None = None) -> int:
+    """Locust with these options, one process or a master and its workers; its exit code."""
     users = options.users if options.loop == "closed" else max(1, options.workers)
     program = [sys.executable, "-m", "locust", "-f", str(LOCUSTFILE)]
     told = [*_told(options), "--users", str(users), "--spawn-rate", str(max(users, 1)), "--loglevel", "WARNING"]

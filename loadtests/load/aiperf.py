@@ -25,7 +25,7 @@ from contract.manifest import engines_root
 from contract.spec import load_spec
 from loadtests.command import ended, head, kept
 from loadtests.load import metrics
-from loadtests.load.__main__ import aimed, locust, parsed, parser, up
+from loadtests.load.__main__ import aimed, parsed, parser, reported, up
 from loadtests.load.options import Plan, plan_of
 from loadtests.load.rows import Row, read_rows
 from loadtests.load.streams.openai import OpenAI
@@ -131,9 +131,7 @@ def _round(options: argparse.Namespace, rest: Sequence[str], number: int, tokeni
     folder.mkdir(parents=True, exist_ok=True)
     asked.seconds = plan.seconds + _STARTS_S  # aiperf takes so long to start: both are to overlap
     with aiperf(plan, tokenizer, folder) as records:
-        if locust(asked, rest, log=out / "locust.log"):
-            raise ServeError(f"the load test failed: {(out / 'locust.log').read_text()[-1500:]}")
-    said = json.loads((Path(asked.out) / "report.json").read_text())
+        said = reported(asked, rest, out / "locust.log")
     rows = list(read_rows(Path(asked.out) / "rows.jsonl"))
     lines = [json.loads(line) for line in records.read_text().splitlines()]
     return taken(rows, said["summary"]["load"]["begins"], lines)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from loadtests.command import ended, write
-from loadtests.load.__main__ import aimed, locust, parsed, parser, up
+from loadtests.load.__main__ import aimed, parsed, parser, reported, up
 from loadtests.load.charts import Line, chart
 from loadtests.load.fault import LoadError
 from loadtests.load.options import Plan, plan_of
@@ -95,13 +95,8 @@ def search(options: argparse.Namespace, rest: Sequence[str], out: Path) -> tuple
     while (rate := next_rate(_tried(steps), options.rate, options.precision, options.lowest, _HIGHEST)) is not None:
         if time.monotonic() + options.seconds + _OVERHEAD_S > ends:
             return steps, False
-        folder = out / f"{rate:.3f}"
-        asked = argparse.Namespace(**vars(options) | {"rate": rate, "out": str(folder)})
-        log = out / "locust.log"
-        code = locust(asked, rest, log=log)
-        if code != 0:
-            raise LoadError(f"the load test at {rate:.2f} requests/s failed: {log.read_text()[-2000:]}")
-        step = step_of(rate, json.loads((folder / "report.json").read_text()))
+        asked = argparse.Namespace(**vars(options) | {"rate": rate, "out": str(out / f"{rate:.3f}")})
+        step = step_of(rate, reported(asked, rest, out / "locust.log"))
         steps.append(step)
         with (out / STEPS).open("a") as file:
             file.write(json.dumps(asdict(step)) + "\n")

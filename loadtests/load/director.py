@@ -1,6 +1,5 @@
 """The one process that owns a run: says when it begins, gathers what all workers saw, and judges it."""
 
-import argparse
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,8 +14,8 @@ from contract.errors import ConchError
 from loadtests.load import canary, scrape
 from loadtests.load.baseline import read_baseline
 from loadtests.load.fault import LoadError
-from loadtests.load.models import with_model
-from loadtests.load.options import Plan, plan_of
+from loadtests.load.models import planned
+from loadtests.load.options import Plan
 from loadtests.load.report import Result, write_report
 from loadtests.load.rows import Row, append_rows
 from loadtests.load.streams.target import Clock, clock_from
@@ -84,8 +83,7 @@ class Director:
             self._finish("it was stopped before its end")
 
     def _begin(self) -> None:
-        options = argparse.Namespace(**vars(self._environment.parsed_options) | {"host": self._environment.host})
-        plan = with_model(plan_of(options))
+        plan = planned(self._environment)
         if plan.baseline:
             read_baseline(plan.baseline)
         self.rows, self.readings, self.sightings, self._cpu = [], [], [], {}

@@ -1,18 +1,22 @@
-"""Which model is asked where none was named."""
+"""The plan of a run under Locust, and which model is asked where none was named."""
 
+import argparse
 import json
+
+from locust.env import Environment
 
 from loadtests.load.fault import LoadError
 from loadtests.load.get import get
-from loadtests.load.options import Plan
+from loadtests.load.options import Plan, plan_of
 
 
-def with_model(plan: Plan) -> Plan:
-    """The same plan with a model: the first that an OpenAI server lists.
+def planned(environment: Environment) -> Plan:
+    """The plan of Locust's options, with a model: where none is named, the first that an OpenAI server lists.
 
     Raises:
-        LoadError: no such server.
+        LoadError: an option is wrong, or there is no such server.
     """
+    plan = plan_of(argparse.Namespace(**vars(environment.parsed_options) | {"host": environment.host}))
     target = plan.target
     if target.model:
         return plan

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, ValidationInfo, model_validator
 
 from contract.frozen import Frozen
 from loadtests.load.fault import LoadError
@@ -239,4 +239,8 @@ def plan_of(options: argparse.Namespace) -> Plan:
     Raises:
         LoadError: naming the first option that is wrong.
     """
-    return Plan(host=options.host or "", **{name: getattr(options, name) for name in NAMES})
+    try:
+        return Plan(host=options.host or "", **{name: getattr(options, name) for name in NAMES})
+    except ValidationError as refused:  # Locust's page may send what no command line takes
+        first = refused.errors()[0]
+        raise LoadError(f"{flag(str(first['loc'][0]))}: {first['msg']}, got {first['input']!r}") from None

@@ -4,7 +4,6 @@ Locust's users only lend their greenlets. In the open loop one of them paces the
 starts a greenlet for each request when it is due, so no answer that is late holds up the next request.
 """
 
-import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,8 +17,8 @@ from locust.exception import StopUser
 
 from contract.errors import ConchError
 from loadtests.load.asking import asked
-from loadtests.load.models import with_model
-from loadtests.load.options import Plan, plan_of
+from loadtests.load.models import planned
+from loadtests.load.options import Plan
 from loadtests.load.rows import Row
 from loadtests.load.streams.target import Clock, Stream, clock_from
 from loadtests.load.workload import Ask
@@ -97,8 +96,7 @@ class Worker:
         raise StopUser
 
     def _prepared(self, go: Go) -> _Run:
-        options = argparse.Namespace(**vars(self._environment.parsed_options) | {"host": self._environment.host})
-        plan = with_model(plan_of(options))
+        plan = planned(self._environment)
         return _Run(plan, plan.stream(), clock_from(go.begins), go)
 
     def _pace(self, run: _Run) -> None:

@@ -11,12 +11,14 @@ import pytest
 import yaml
 
 from contract.manifest import Manifest, this_machine
-from contract.spec import Deployment
+from contract.spec import Deployment, load_spec
 from contract.stage import run_dir
+from loadtests import own_server
 from loadtests.bench import bench, parser
 from loadtests.fleet import Requests
 from loadtests.lean import Timeline
 from loadtests.overload import Answer, phase
+from loadtests.peers import in_vllm
 from loadtests.served import ROOT
 from tests.e2e.servers import on_free_ports
 
@@ -112,3 +114,9 @@ def test_what_counts_of_an_overload() -> None:
     seen = phase([*answers, *refusals], 100.0, 15.0)
     assert (seen.offered, seen.outcomes) == (7, {"answered": 4, "429": 2, "TimeoutError": 1})
     assert (seen.goodput_per_s, seen.retry_after_s) == (0.2, [1, 2])
+
+
+def test_the_peer_has_our_limits_and_our_precision() -> None:
+    spec = load_spec(ROOT / "configs" / "smollm2-135m-fp32.yaml")
+    told = own_server.command(Path("/checkpoint"), in_vllm(spec), 9100)
+    assert {"--dtype=float32", "--max-model-len=2048", "--max-num-seqs=65", "--max-num-batched-tokens=2048"} <= {*told}

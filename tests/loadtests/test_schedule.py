@@ -166,6 +166,14 @@ def test_what_is_wrong_is_named(options: list[str], says: str) -> None:
     assert says in str(refused.value)
 
 
+def test_what_no_command_line_takes_is_refused_too() -> None:
+    known = argparse.ArgumentParser()
+    add_arguments(known)
+    options = argparse.Namespace(**vars(known.parse_args([])) | {"host": "http://127.0.0.1:1", "transport": "pigeon"})
+    with pytest.raises(LoadError, match=r"--transport: .*got 'pigeon'"):
+        plan_of(options)
+
+
 @pytest.mark.parametrize("content", ["", '{"prompt": 5}', "no json"])
 def test_prompt_files_that_are_none(tmp_path: Path, content: str) -> None:
     file = tmp_path / "prompts.jsonl"
