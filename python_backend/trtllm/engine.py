@@ -7,11 +7,10 @@ rank 0, for as long as that takes. The worker is where ``trtllm-llmapi-launch`` 
 machine and several machines are the same code.
 """
 
-import asyncio
 import secrets
 import threading
 import traceback
-from collections.abc import Coroutine
+from collections.abc import AsyncGenerator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -26,9 +25,9 @@ from contract.sampling import SamplingParams
 from contract.spec import Deployment
 from contract.tensors import FinishReason
 from contract.wire import TopLogprob
-from python_backend.async_engine import die
+from python_backend.async_engine import AsyncEngine
 from python_backend.engines import features_of
-from python_backend.protocol import Output, Sink, Stats, failed
+from python_backend.protocol import Output, Stats
 from python_backend.trtllm.sampling import sampling_call
 
 _FINISH = {
@@ -40,31 +39,27 @@ _FINISH = {
 _STATS_PERIOD_S = 0.5
 
 
-class TrtllmEngine:
+class TrtllmEngine(AsyncEngine):
     """In-flight batching on NVIDIA's GPUs."""
 
     name = "trtllm"
 
     def __init__(self, engine: Path, spec: Deployment) -> None:
+        super().__init__()
         self._engine = engine
         self._spec = spec
         self._adapters = spec.engine.trtllm.lora.names if spec.engine.trtllm.lora else []
         self.features = features_of(spec.engine)
-        self._results: dict[int, Any] = {}  # in flight, by key; touched on the loop only
-        self._gained: list[Output] = []
-        self._told: dict[str, Any] = {}  # TensorRT-LLM's own statistics, of its last iteration
+        self._results: dict[int, Any] = {}  # in flight, by key
+        self._iteration: dict[str, Any] = {}  # TensorRT-LLM's own statistics, of its last one
         self._stopped = threading.Event()
-        self._steps = 0
-        self._loop = asyncio.new_event_loop()
-        self._tasks: set[asyncio.Task[None]] = set()
 
-    def start(self, sink: Sink) -> None:
-        """Load the engine (minutes for a large one) and begin.
+    def load(self) -> None:
+        """Load the engine (minutes for a large one).
 
         Raises:
             Unavailable: TensorRT-LLM is not here.
         """
-        self._sink = sink
         self._eos = load_manifest(self._engine).eos_token_ids
         adapted = adapted_modules(self._spec.engine.trtllm.lora, self._engine)
         forget_launcher()
@@ -76,46 +71,16 @@ class TrtllmEngine:
                 fix=f"Serve inside {self._spec.engine.trtllm.container.image}",
             ) from None
         self._request_error = find("RequestError")
-        self._thread = threading.Thread(target=self._run, name="trtllm", daemon=True)
-        self._thread.start()
-        threading.Thread(target=self._poll, name="trtllm-statistics", daemon=True).start()
-
-    def submit(self, key: int, input_ids: list[int], sampling: SamplingParams) -> None:
-        """Queue a request."""
-        self._loop.call_soon_threadsafe(self._begin, key, input_ids, sampling)
-
-    def abort(self, key: int) -> None:
-        """Stop a request; its last response says so."""
-        self._loop.call_soon_threadsafe(self._abort, key)
-
-    def stats(self) -> Stats:
-        """What is in flight is known here; how the GPU fares is as of the last poll."""
-        return read_stats(self._told, live=len(self._results), steps=self._steps)
+        threading.Thread(target=self._ask_statistics, name="trtllm-statistics", daemon=True).start()
 
     def stop(self) -> None:
         """End the loop, and with ``shutdown`` the processes of the other GPUs."""
         self._stopped.set()
-        self._loop.call_soon_threadsafe(self._end)
-        self._thread.join(timeout=5)
+        super().stop()
         self._llm.shutdown()
 
-    def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        self._loop.run_forever()
-        self._loop.run_until_complete(asyncio.gather(*self._tasks, return_exceptions=True))
-
-    def _end(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        self._loop.stop()
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = self._loop.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    def _begin(self, key: int, input_ids: list[int], sampling: SamplingParams) -> None:
-        """Hand a request to TensorRT-LLM; what it refuses is that request's error."""
+    async def answer(self, key: int, input_ids: list[int], sampling: SamplingParams) -> AsyncGenerator[Output, None]:
+        """Read one answer; what TensorRT-LLM refuses, or fails on, is that request's error."""
         try:
             result = self._llm.generate_async(
                 inputs=input_ids,
@@ -124,25 +89,8 @@ class TrtllmEngine:
                 streaming=True,
             )
         except (ValueError, self._request_error) as error:
-            self._gain(failed(key, EngineFailed(f"the engine refused the request: {error}")))
-            return
-        except Exception:
-            die()
+            raise EngineFailed(f"the engine refused the request: {error}") from None
         self._results[key] = result
-        self._spawn(self._follow(key, result, sampling))
-
-    def _adapter(self, name: str) -> Any:
-        if not name:
-            return None
-        path = str(self._engine / ADAPTERS / name)
-        return find("LoRARequest")(lora_name=name, lora_int_id=1 + self._adapters.index(name), lora_path=path)
-
-    def _abort(self, key: int) -> None:
-        if result := self._results.get(key):
-            result.abort()
-
-    async def _follow(self, key: int, result: Any, sampling: SamplingParams) -> None:
-        """Read one request to its end."""
         taken = 0
         try:
             async for current in result:
@@ -156,17 +104,32 @@ class TrtllmEngine:
                     otherwise = FinishReason.CANCELLED if current.aborted() else FinishReason.STOP
                     output.finish = _FINISH.get(part.finish_reason, otherwise)
                     self._complete(output, part, sampling)
-                if output.ids or output.finish:
-                    self._gain(output)
+                yield output
                 if current.finished:
                     return
         except (self._request_error, UnknownLogProbs) as error:
-            self._gain(failed(key, EngineFailed(f"the engine failed on this request: {error}")))
             result.abort()
-        except Exception:
-            die()
+            raise EngineFailed(f"the engine failed on this request: {error}") from None
         finally:
             self._results.pop(key, None)
+
+    async def leave(self, key: int) -> None:
+        """Have it stop."""
+        if result := self._results.get(key):
+            result.abort()
+
+    def tell(self) -> Stats | None:
+        """As of the last question that was answered."""
+        return read_stats(self._iteration) if self._iteration else None
+
+    async def unload(self) -> None:
+        """``stop`` does, in the thread that loaded it."""
+
+    def _adapter(self, name: str) -> Any:
+        if not name:
+            return None
+        path = str(self._engine / ADAPTERS / name)
+        return find("LoRARequest")(lora_name=name, lora_int_id=1 + self._adapters.index(name), lora_path=path)
 
     def _complete(self, output: Output, part: Any, sampling: SamplingParams) -> None:
         """An engine keeps the end of sequence to itself; the contract's ids have it."""
@@ -175,22 +138,11 @@ class TrtllmEngine:
         if ended and end is not None and part.token_ids[-1:] != [end]:
             output.ids.append(end)
 
-    def _gain(self, output: Output) -> None:
-        """All that one engine step gave goes to the sink at once."""
-        if not self._gained:
-            self._loop.call_soon(self._flush)
-        self._gained.append(output)
+    def _ask_statistics(self) -> None:
+        """A thread: ``get_stats_async`` asks in the same way before it returns, and would hold up the loop.
 
-    def _flush(self) -> None:
-        outputs, self._gained = self._gained, []
-        self._steps += 1
-        self._sink(outputs)
-
-    def _poll(self) -> None:
-        """TensorRT-LLM's own statistics; an empty step carries what is new to the stage.
-
-        ``get_stats_async`` asks in the same way before it returns, and would hold up the loop. There are none where
-        the LLM computes in this very process: an engine of one GPU that keeps its logits (log_probs) does.
+        There are none where the LLM computes in this very process: an engine of one GPU that keeps its logits
+        (log_probs) does.
         """
         while not self._stopped.wait(_STATS_PERIOD_S):
             try:
@@ -199,26 +151,20 @@ class TrtllmEngine:
                 if not self._stopped.is_set():
                     traceback.print_exc()
                 return
-            if told and not self._stopped.is_set():
-                self._told = told[-1]
-                self._loop.call_soon_threadsafe(self._sink, [])
+            if told:
+                self._iteration = told[-1]
 
 
-def read_stats(told: dict[str, Any], *, live: int, steps: int) -> Stats:
-    """One iteration's statistics. The backends tell different things, so nothing is taken for granted.
+def read_stats(told: dict[str, Any]) -> Stats:
+    """One iteration's statistics, steps left out. The backends tell different things: nothing is taken for granted.
 
     Args:
         told: TensorRT-LLM's own.
-        live: requests in flight.
-        steps: how often there were outputs.
     """
     cache = told.get("kvCacheStats") or {}
     used, most = cache.get("usedNumBlocks"), cache.get("maxNumBlocks")
-    waiting = min(live, int(told.get("numQueuedRequests") or 0))
     return Stats(
-        active=live - waiting,
-        waiting=waiting,
-        steps=max(steps, int(told.get("iter") or 0)),
+        waiting=int(told.get("numQueuedRequests") or 0),
         kv_cache_usage=used / most if used is not None and most else None,
     )
 
