@@ -4,6 +4,7 @@ Each response of the ensemble crosses a process and Triton's scheduler more than
 very code of preprocess and postprocess; and Triton tells this stage itself that a client has left.
 """
 
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -21,6 +22,22 @@ from python_backend.protocol import Engine
 from python_backend.stage import error_response, guarded
 
 _FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
+
+
+@dataclass(frozen=True)
+class _Client:
+    """What is still asked of a request once it was read: held itself, it would hold the memory of its inputs."""
+
+    wanted: list[str]
+    sender: Any
+
+    def requested_output_names(self) -> list[str]:
+        """As Triton's request has it."""
+        return self.wanted
+
+    def is_cancelled(self) -> bool:
+        """Likewise."""
+        return bool(self.sender.is_cancelled())
 
 
 class Direct:
@@ -50,9 +67,10 @@ class Direct:
 
     def answering(self, request: Any, sender: Any) -> Send:
         """What makes responses to this request of a stream's deltas; the last one closes it."""
+        client = _Client(request.requested_output_names(), sender)
 
         def send(delta: EngineDelta) -> None:
-            response = guarded(self._streams.respond, request, delta)
+            response = guarded(self._streams.respond, client, delta)
             if isinstance(response, RequestError):
                 response = error_response(response)
             ended = delta.key not in self._streams
