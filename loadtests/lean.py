@@ -7,6 +7,7 @@ records. A load of several processes is several of these (loadtests/fleet.py).
 import asyncio
 import itertools
 import json
+import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -249,6 +250,7 @@ def _said(event: dict[str, Any]) -> str:
 
 def main() -> None:
     """One order, one answer; ``cpu_s`` is what this process used meanwhile."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C is for who ordered this: nothing is said here
     order = Order(**json.loads(sys.stdin.readline()))
     before = time.process_time()
     kept = asyncio.run(run(order))

@@ -22,7 +22,9 @@ class RawEngine:
     def __init__(self, config: Path, engine: Path) -> None:
         command = [sys.executable, *programs.RAW_OPENVINO, str(config), str(engine)]
         self._tokenizer = Tokenizer.from_file(str(engine / "tokenizer.json"))
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT, start_new_session=True
+        )
         if self._line() != "ready":
             raise ServeError("the raw engine did not start")
 

@@ -4,7 +4,6 @@ It joins Locust's events to a :class:`Director` where the run is owned and to a 
 alone, one process is both.
 """
 
-import argparse
 from collections.abc import Callable
 from typing import Any
 
@@ -36,10 +35,6 @@ class Load(User):
     def work(self) -> None:
         """All of a run."""
         self.worker.work()
-
-
-def _options(parser: argparse.ArgumentParser) -> None:
-    add_arguments(parser)
 
 
 def _joined(environment: Environment, runner: Any, web_ui: Any = None, **_: Any) -> None:
@@ -141,5 +136,5 @@ def _on(hook: Any, listener: Callable[..., None]) -> None:
     hook.add_listener(listener)
 
 
-_on(events.init_command_line_parser, _options)
+_on(events.init_command_line_parser, add_arguments)
 _on(events.init, _joined)
