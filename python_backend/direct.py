@@ -72,6 +72,7 @@ class Direct:
         def send(delta: EngineDelta) -> None:
             response = guarded(self._streams.respond, client, delta)
             if isinstance(response, RequestError):
+                self._streams.drop(delta.key)
                 response = error_response(response)
             ended = delta.key not in self._streams
             if response is not None or ended:

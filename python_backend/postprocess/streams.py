@@ -101,6 +101,11 @@ class Streams:
         piece, stream.unsent = stream.unsent, Piece()
         return pb_utils.InferenceResponse(self._tensors(stream.answer, piece, request.requested_output_names()))
 
+    def drop(self, key: int) -> None:
+        """Have the engine stop a stream that cannot go on; one that has ended already is no error."""
+        if self._streams.pop(key, None):
+            self._abort(key)
+
     def _tensors(self, answer: Answer, piece: Piece, wanted: list[str]) -> list[Any]:
         """The outputs that this client asked for and that say something in this response."""
         return [
