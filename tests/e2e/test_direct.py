@@ -1,7 +1,6 @@
 """The engine's stage asked itself, where it fails; its answers test_smollm2.py and test_cancellation.py compare."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
