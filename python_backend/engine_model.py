@@ -3,7 +3,8 @@
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import triton_python_backend_utils as pb_utils
 
@@ -13,7 +14,6 @@ from contract.stage import StageConfig, key_of
 from contract.tensors import ENGINE_DELTA, ENGINE_REQUEST, FinishReason
 from contract.wire import TOKENIZE, EngineDelta, EngineRequest, Opening, pack, unpack_request
 from python_backend.backchannel import AbortListener
-from python_backend.direct import Direct
 from python_backend.engines import make
 from python_backend.grammar.guide import with_grammar
 from python_backend.metrics import Metrics
@@ -21,6 +21,9 @@ from python_backend.outbox import Outbox, Send
 from python_backend.pressure import HOPELESS_S
 from python_backend.protocol import Engine, Output
 from python_backend.stage import error_response, guarded, read_config
+
+if TYPE_CHECKING:
+    from python_backend.direct import Direct
 
 _FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
 
@@ -34,6 +37,13 @@ def make_engine(config: StageConfig) -> Engine:
     return EngineWorker(config)
 
 
+def load_direct(config: StageConfig) -> "Direct":
+    """What a client that asks this stage itself needs; to import it takes a second."""
+    from python_backend.direct import Direct
+
+    return Direct(config)
+
+
 class TritonPythonModel:
     """Triton's interface: decoupled, one instance, many requests in flight."""
 
@@ -44,15 +54,20 @@ class TritonPythonModel:
         self._steps = 0
         self._engine = make_engine(config)
         self._outbox = Outbox(config.spec.streaming, self._engine.abort, config.spec.engine.runtime)
-        with ThreadPoolExecutor(max_workers=1) as beside:  # seconds, which an engine in a process of its own takes too
-            direct = beside.submit(Direct, config)
-            self._engine.start(self._outbox.push)
-        self._direct = direct.result()
+        loader = ThreadPoolExecutor(max_workers=1)
+        self._loading = loader.submit(load_direct, config)  # seconds, for which none waits but the first to ask
+        loader.shutdown(wait=False)
+        self._engine.start(self._outbox.push)
         self._aborts = AbortListener(config.backchannel, self._engine.abort, self._outbox.pressure.told)
         self._metrics = Metrics(config.spec.name, period_s=0.25, poll=self._poll)
-        self._direct.start(self._engine, self._outbox, self._metrics)
         # Postprocess may outlive this process: keys never repeat across restarts.
         self._next_key = int.from_bytes(os.urandom(4), "little") << 32
+
+    @cached_property
+    def _direct(self) -> "Direct":
+        direct = self._loading.result()
+        direct.start(self._engine, self._outbox, self._metrics)
+        return direct
 
     def execute(self, requests: list[Any]) -> None:
         """Submit every request, or refuse it; answers follow from the outbox."""

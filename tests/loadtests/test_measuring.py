@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from contract import programs
 from contract.errors import ServeError
 from contract.spec import Deployment
 from contract.stage import run_dir
@@ -42,17 +43,18 @@ def test_every_transport_against_a_server_of_its_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("fault", "pressed"),
     [
-        (KeyboardInterrupt(), ["build.repository", "serving up", "serving down"]),
-        (ServeError("another one of this name runs"), ["build.repository", "serving up"]),  # and is not ours to stop
+        (KeyboardInterrupt(), [programs.REPOSITORY, (*programs.SERVING, "up"), (*programs.SERVING, "down")]),
+        # Which is not ours to stop.
+        (ServeError("another one of this name runs"), [programs.REPOSITORY, (*programs.SERVING, "up")]),
     ],
 )
 def test_a_start_that_does_not_end_leaves_nothing_of_ours(
-    fault: BaseException, pressed: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fault: BaseException, pressed: list[tuple[str, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: list[str] = []
+    seen: list[tuple[str, ...]] = []
 
-    def press(module: str, *arguments: str) -> None:
-        seen.append(f"{module} {arguments[0]}" if module == "serving" else module)
+    def press(program: programs.Program, *arguments: str) -> None:
+        seen.append((*program, arguments[0]) if program == programs.SERVING else program)
         if arguments[0] == "up":
             raise fault
 
