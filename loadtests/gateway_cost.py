@@ -1,7 +1,7 @@
 """``make bench-gateway``: what a request costs the gateway's one process, over an engine without a model.
 
 Bursts of 64 streams, prompts of 512 token ids; answers of one token show what a request costs, long ones what a chunk
-does. The same bursts straight to the ensemble tell the first token's part of the gateway.
+does. The same bursts straight to the engine's stage, which the gateway asks, tell its part of the first token's time.
 """
 
 import argparse
@@ -16,6 +16,7 @@ import yaml
 
 from contract import programs
 from contract.spec import Deployment, load_spec
+from contract.tensors import stage_names
 from loadtests.command import ended, head, kept
 from loadtests.family import cpu_s, with_words
 from loadtests.fleet import Fleet, fresh
@@ -27,7 +28,7 @@ STREAMS, PROMPT_TOKENS, LONG = 64, 512, 256
 
 
 def measure(spec: Deployment, config: Path, answer_tokens: int, rounds: int) -> dict[str, Any]:
-    """Bursts through the gateway, and straight to the ensemble in turn."""
+    """Bursts through the gateway, and straight to what it asks in turn."""
     doors = with_words(*programs.GATEWAY, str(config))()
     used, lines, straight = 0.0, [], []
     for number in range(rounds):
@@ -41,14 +42,16 @@ def measure(spec: Deployment, config: Path, answer_tokens: int, rounds: int) -> 
         "chunks_per_request": round(sum(len(each.deltas) for each in lines) / len(lines), 1),
         "gateway_cpu_ms_per_request": round(1000 * used / len(lines), 2),
         "ttft_p50_ms": round(1000 * statistics.median(ttft(lines)), 1),
-        "ensemble_ttft_p50_ms": round(1000 * statistics.median(ttft(straight)), 1),
+        "direct_ttft_p50_ms": round(1000 * statistics.median(ttft(straight)), 1),
     }
 
 
 def _burst(spec: Deployment, way: str, answer_tokens: int, number: int) -> list[Timeline]:
     requests = fresh(random.Random(number), range(32, 127), STREAMS, PROMPT_TOKENS, answer_tokens)
-    ports = spec.ports
-    order = Order(way, ports.host, ports.gateway if way == "openai" else ports.grpc, spec.name, requests)
+    port, model = spec.ports.gateway, spec.name
+    if way == "grpc":
+        port, model = spec.ports.grpc, stage_names(spec.name)[1]
+    order = Order(way, spec.ports.host, port, model, requests)
     return whole(Fleet(order, 1).wait().timelines, way)
 
 

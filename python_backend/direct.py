@@ -4,6 +4,7 @@ Each response of the ensemble crosses a process and Triton's scheduler more than
 very code of preprocess and postprocess; and Triton tells this stage itself that a client has left.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -43,19 +44,14 @@ class _Client:
 class Direct:
     """Clients of the engine's stage."""
 
-    def __init__(self, config: StageConfig) -> None:
-        self._reader = RequestReader(config)
-        self._speech = Speech.load(config)
-        self._lanes = lanes.Lanes(lanes.count())
-
-    def start(self, engine: Engine, outbox: Outbox, metrics: Metrics) -> None:
-        """Begin, before the first request."""
-
+    def __init__(self, reader: RequestReader, speech: Speech, engine: Engine, outbox: Outbox, metrics: Metrics) -> None:
         def leave(key: int) -> None:
             outbox.drop(key)
             engine.abort(key)
 
-        self._streams = Streams(self._speech, metrics, leave)
+        self._reader = reader
+        self._streams = Streams(speech, metrics, leave)
+        self._lanes = lanes.Lanes(lanes.count())
 
     def read(self, request: Any) -> EngineRequest:
         """What a client asks the engine for.
@@ -72,7 +68,6 @@ class Direct:
         def send(delta: EngineDelta) -> None:
             response = guarded(self._streams.respond, client, delta)
             if isinstance(response, RequestError):
-                self._streams.drop(delta.key)
                 response = error_response(response)
             ended = delta.key not in self._streams
             if response is not None or ended:
@@ -84,3 +79,11 @@ class Direct:
     def close(self) -> None:
         """Hand over the last responses."""
         self._lanes.close()
+
+
+Make = Callable[[Engine, Outbox, Metrics], Direct]
+
+
+def load(config: StageConfig) -> Make:
+    """The tokenizer for both directions (a second or two); what is left to do costs nothing."""
+    return partial(Direct, RequestReader(config), Speech.load(config))

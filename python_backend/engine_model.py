@@ -23,7 +23,7 @@ from python_backend.protocol import Engine, Output
 from python_backend.stage import error_response, guarded, read_config
 
 if TYPE_CHECKING:
-    from python_backend.direct import Direct
+    from python_backend.direct import Direct, Make
 
 _FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
 
@@ -37,11 +37,11 @@ def make_engine(config: StageConfig) -> Engine:
     return EngineWorker(config)
 
 
-def load_direct(config: StageConfig) -> "Direct":
+def load_direct(config: StageConfig) -> "Make":
     """What a client that asks this stage itself needs; to import it takes a second."""
-    from python_backend.direct import Direct
+    from python_backend.direct import load
 
-    return Direct(config)
+    return load(config)
 
 
 class TritonPythonModel:
@@ -65,9 +65,7 @@ class TritonPythonModel:
 
     @cached_property
     def _direct(self) -> "Direct":
-        direct = self._loading.result()
-        direct.start(self._engine, self._outbox, self._metrics)
-        return direct
+        return self._loading.result()(self._engine, self._outbox, self._metrics)
 
     def execute(self, requests: list[Any]) -> None:
         """Submit every request, or refuse it; answers follow from the outbox."""

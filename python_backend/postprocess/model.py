@@ -45,7 +45,6 @@ class TritonPythonModel:
                 continue
             answer = guarded(self._respond, request, delta)
             if isinstance(answer, RequestError):
-                self._streams.drop(delta.key)
                 answer = error_response(answer)
             whole = {} if answer is None else {"response": answer}
             self._lanes.put(delta.key, partial(sender.send, flags=_FINAL, **whole))

@@ -73,8 +73,16 @@ class Streams:
             request: Triton's, which tells the outputs that are wanted and whether the client has left.
 
         Raises:
-            RequestError: what ended the stream.
+            RequestError: what ended the stream. Whatever is raised, the stream is forgotten and the engine stops it.
         """
+        try:
+            return self._respond(request, delta)
+        except Exception:
+            if self._streams.pop(delta.key, None):
+                self._abort(delta.key)
+            raise
+
+    def _respond(self, request: Any, delta: EngineDelta) -> Any:
         if delta.opening:
             self._streams[delta.key] = _Stream(Answer(self._speech.vocabulary, delta.opening))
         stream = self._streams.get(delta.key)
@@ -100,11 +108,6 @@ class Streams:
             return None
         piece, stream.unsent = stream.unsent, Piece()
         return pb_utils.InferenceResponse(self._tensors(stream.answer, piece, request.requested_output_names()))
-
-    def drop(self, key: int) -> None:
-        """Have the engine stop a stream that cannot go on; one that has ended already is no error."""
-        if self._streams.pop(key, None):
-            self._abort(key)
 
     def _tensors(self, answer: Answer, piece: Piece, wanted: list[str]) -> list[Any]:
         """The outputs that this client asked for and that say something in this response."""

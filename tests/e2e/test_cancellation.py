@@ -15,8 +15,8 @@ from tests.e2e.servers import metric, synthetic
 from tests.serving.stream import until
 
 ENGINE = stage_names("synthetic")[1]
-# The promise is 1 s, and what it took is printed; here it must only end long before the answer would (half a minute).
-FREED_S = 5
+# The promise is 1 s; the gauge is published every 0.25 s, and CI's two cores are shared.
+FREED_S = 1.5
 BEGIN_S = 30
 FORGOTTEN_S = 10
 CANCELLED = 2000
