@@ -161,9 +161,7 @@ class Limits(Frozen):
 class Streaming(Frozen):
     """How deltas are grouped; the first token is never held."""
 
-    max_responses_per_s: int = Field(
-        default=0, ge=0
-    )  # over all streams; 0: by runtime and cores (python_backend/outbox.py)
+    max_responses_per_s: int = Field(default=0, ge=0)  # over all streams; 0: what they cost (python_backend/budget.py)
     max_itl_ms: int = Field(default=50, ge=0)  # deltas of a stream come at least this often while the responses suffice
     max_interval_ms: int = Field(default=200, ge=0)  # and no delta is held longer than this where they do not
 

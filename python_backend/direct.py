@@ -4,6 +4,7 @@ Each response of the ensemble crosses a process and Triton's scheduler more than
 very code of preprocess and postprocess; and Triton tells this stage itself that a client has left.
 """
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -51,7 +52,7 @@ class Direct:
 
         self._reader = reader
         self._streams = Streams(speech, metrics, leave)
-        self._lanes = lanes.Lanes(lanes.count())
+        self._lanes = lanes.Lanes(lanes.count(), outbox.pressure.told)
 
     def read(self, request: Any) -> EngineRequest:
         """What a client asks the engine for.
@@ -72,7 +73,8 @@ class Direct:
             ended = delta.key not in self._streams
             if response is not None or ended:
                 whole = {} if response is None else {"response": response}
-                self._lanes.put(delta.key, partial(sender.send, flags=_FINAL if ended else 0, **whole))
+                give = partial(sender.send, flags=_FINAL if ended else 0, **whole)
+                self._lanes.put(delta.key, give, time.monotonic())
 
         return send
 

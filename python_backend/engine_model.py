@@ -14,6 +14,7 @@ from contract.stage import StageConfig, key_of
 from contract.tensors import ENGINE_DELTA, ENGINE_REQUEST, FinishReason
 from contract.wire import TOKENIZE, EngineDelta, EngineRequest, Opening, pack, unpack_request
 from python_backend.backchannel import AbortListener
+from python_backend.budget import Budget
 from python_backend.engines import make
 from python_backend.grammar.guide import with_grammar
 from python_backend.metrics import Metrics
@@ -53,7 +54,8 @@ class TritonPythonModel:
         self._limits, self._lora = config.spec.limits, config.spec.engine.lora
         self._steps = 0
         self._engine = make_engine(config)
-        self._outbox = Outbox(config.spec.streaming, self._engine.abort, config.spec.engine.runtime)
+        budget = Budget(config.spec.streaming, config.spec.engine.kind)
+        self._outbox = Outbox(config.spec.streaming, self._engine.abort, budget)
         loader = ThreadPoolExecutor(max_workers=1)
         self._loading = loader.submit(load_direct, config)  # seconds, for which none waits but the first to ask
         loader.shutdown(wait=False)
@@ -136,6 +138,7 @@ class TritonPythonModel:
             )
 
     def _poll(self, metrics: Metrics) -> None:
+        self._outbox.budget.look(self._outbox.sent)
         stats = self._engine.stats()
         metrics.count("conch_engine_steps_total", stats.steps - self._steps)
         self._steps = stats.steps

@@ -1,10 +1,9 @@
 """Between an engine and Triton: gathers what each stream gained and decides when it is worth a response.
 
-A response costs Triton and its stages about the same whether it carries one token or ten, and two
-cores carry some 2,300 a second. So deltas of one stream are kept apart by an interval
-that grows with the number of streams, and with how far behind postprocess is (pressure.py); the first token and the
-last are never held. Deltas leave with engine steps, not between them: two tokens every two steps, never one early and
-one late.
+A response costs about the same whether it carries one token or ten. So deltas of one stream are kept apart by an
+interval that grows with the number of streams, as far as all may cost (budget.py), and with how far behind those are
+that send them (pressure.py); the first token and the last are never held. Deltas leave with engine steps, not between
+them: two tokens every two steps, never one early and one late.
 
 A stream that has nothing to say still says so a few times a second: only a response lets Triton tell
 postprocess that the client has left.
@@ -15,33 +14,19 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from contract.engines.kinds import KINDS, Runtime
 from contract.errors import DeadlineExceeded
 from contract.sections import Streaming
 from contract.tensors import FinishReason
 from contract.wire import EngineDelta, Opening
-from python_backend.cores import cores
+from python_backend.budget import Budget
 from python_backend.pressure import Pressure
 from python_backend.protocol import Output
 
 HEARTBEAT_S = 0.4
 SLACK_S = 0.002  # a delta due this soon goes out with the step at hand
-# An engine that computes on the cores loses what responses cost: a tenth of what they can do (docs/performance.md).
-RESPONSES_PER_ENGINE_CORE_S = 50
-RESPONSES_PER_CORE_S = 600
 _LEAST_UNDER_PRESSURE_S = 0.01
-MOST_RESPONSES_S = 2500  # however many the cores: half of what one process of postprocess carries
 
 Send = Callable[[EngineDelta], None]
-
-
-def responses_per_s(policy: Streaming, runtime: Runtime) -> int:
-    """How many responses a second all streams together may cost."""
-    if policy.max_responses_per_s:
-        return policy.max_responses_per_s
-    if KINDS[runtime].on_cores:
-        return RESPONSES_PER_ENGINE_CORE_S * cores()
-    return min(RESPONSES_PER_CORE_S * cores(), MOST_RESPONSES_S)
 
 
 def held_s(interval_s: float, step_s: float, max_itl_s: float) -> float:
@@ -68,10 +53,11 @@ class _Stream:
 class Outbox:
     """The streams of one engine. ``push``, once a step, sends what is due; a thread sends what falls due between."""
 
-    def __init__(self, policy: Streaming, abort: Callable[[int], None], runtime: Runtime = "openvino") -> None:
+    def __init__(self, policy: Streaming, abort: Callable[[int], None], budget: Budget) -> None:
         self._max_interval_s = policy.max_interval_ms / 1000
         self._max_itl_s = policy.max_itl_ms / 1000
-        self._responses_per_s = responses_per_s(policy, runtime)
+        self.budget = budget
+        self.sent = 0  # deltas that are worth a response
         self._abort = abort
         self.pressure = Pressure()
         self._step_s = 0.0  # how far apart the engine's steps lately are
@@ -170,6 +156,7 @@ class Outbox:
                 left_s = stream.sent_at + stream.interval_s * stretch - SLACK_S - now
             if pending.finish or left_s <= 0:
                 stream.spoken = stream.spoken or bool(pending.ids)
+                self.sent += bool(pending.ids or pending.finish)
                 stream.sent_at = now
                 stream.pending = EngineDelta(key)
                 if pending.finish:
@@ -181,7 +168,7 @@ class Outbox:
 
     def _adapted(self) -> float:
         """Seconds between two deltas of one stream, at this load."""
-        interval_s = min(self._max_interval_s, len(self._streams) / self._responses_per_s)
+        interval_s = min(self._max_interval_s, len(self._streams) / self.budget.responses_per_s)
         stretch = self.pressure.stretch
         return interval_s if stretch == 1 else max(interval_s, _LEAST_UNDER_PRESSURE_S) * stretch
 

@@ -1,8 +1,8 @@
-"""How far behind postprocess is, and what the outbox makes of it: fewer and larger deltas until it has caught up.
+"""How far behind those are that send responses, and what the outbox makes of it: fewer and larger deltas meanwhile.
 
-The budget of responses (outbox.py) is a guess of what this machine carries. Where it is wrong, deltas queue inside
-Triton, where nobody sees them, and every client waits for all of them. Postprocess tells how long a delta was under
-way; the interval between deltas grows while that is too long, and shrinks back when it is not.
+The budget of responses (budget.py) may be more than this machine carries. Then deltas queue, inside Triton or before
+it, and every client waits for all of them. Who sends them tells how long one was under way; the interval between
+deltas grows while that is too long, and shrinks back when it is not.
 """
 
 import time
@@ -22,7 +22,7 @@ class Pressure:
         self._stretch = 1.0
 
     def told(self, lag_s: float) -> None:
-        """Postprocess has handled a delta that was ``lag_s`` seconds under way."""
+        """A delta was sent that was ``lag_s`` seconds under way."""
         self._lag_s, self._told_at = lag_s, time.monotonic()
         self._stretch = min(_MOST, self._stretch * _GROWTH) if lag_s > LATE_S else max(1.0, self._stretch / _GROWTH)
 

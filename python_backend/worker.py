@@ -12,8 +12,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
-from multiprocessing.connection import Connection
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -23,6 +22,7 @@ from contract.errors import ConchError, Unavailable
 from contract.sampling import SamplingParams
 from contract.stage import StageConfig
 from python_backend import engines
+from python_backend.frames import Frames
 from python_backend.protocol import Engine, Output, Sink, Stats, failed
 
 
@@ -107,17 +107,17 @@ class EngineWorker:
                 cwd=_ROOT,
                 env=_environment(),
             )
-        self._socket = ours
-        self._connection = Connection(os.dup(ours.fileno()))
-        try:
-            report = _decode_report(self._connection.recv_bytes())
-        except EOFError:
-            report = Failed(f"the engine's process died with code {self._process.wait()}")
+        self._socket, self._frames = ours, Frames(ours)
+        said = iter(self._frames)
+        first = next(said, None)
+        report = (
+            _decode_report(first) if first else Failed(f"the engine's process died with code {self._process.wait()}")
+        )
         if isinstance(report, Failed):
             raise Unavailable(f"the engine could not be loaded: {report.reason}")
         assert isinstance(report, Ready)
         self.name, self.features = report.name, report.features
-        threading.Thread(target=self._listen, args=(sink,), name="engine", daemon=True).start()
+        threading.Thread(target=self._listen, args=(said, sink), name="engine", daemon=True).start()
 
     def submit(self, key: int, input_ids: list[int], sampling: SamplingParams) -> None:
         """Hand a request to the worker.
@@ -150,20 +150,19 @@ class EngineWorker:
             self._process.kill()
 
     def _order(self, order: Submit | Abort) -> None:
-        with contextlib.suppress(OSError), self._lock:
-            self._connection.send_bytes(_encode(order))
+        with contextlib.suppress(OSError):
+            self._frames.send(_encode(order))
 
-    def _listen(self, sink: Sink) -> None:
-        with contextlib.suppress(EOFError, OSError):
-            while True:
-                report = _decode_report(self._connection.recv_bytes())
-                assert isinstance(report, Step)
-                self._stats = report.stats
-                ended = {output.key for output in report.outputs if output.finish}
-                if ended:
-                    with self._lock:
-                        self._in_flight -= ended
-                sink(report.outputs)
+    def _listen(self, said: Iterator[bytes], sink: Sink) -> None:
+        for message in said:
+            report = _decode_report(message)
+            assert isinstance(report, Step)
+            self._stats = report.stats
+            ended = {output.key for output in report.outputs if output.finish}
+            if ended:
+                with self._lock:
+                    self._in_flight -= ended
+            sink(report.outputs)
         with self._lock:
             self._died = True
             lost, self._in_flight = self._in_flight, set()
@@ -174,7 +173,7 @@ def _dead() -> Unavailable:
     return Unavailable("the engine's process died", fix="The server is being restarted: try again")
 
 
-def serve(connection: Connection, make: Callable[[], Engine]) -> Engine | None:
+def serve(frames: Frames, make: Callable[[], Engine]) -> Engine | None:
     """The worker's end: make an engine and run it until the stage closes the socket.
 
     Returns:
@@ -183,23 +182,21 @@ def serve(connection: Connection, make: Callable[[], Engine]) -> Engine | None:
 
     def report(outputs: Sequence[Output]) -> None:
         with contextlib.suppress(OSError):
-            connection.send_bytes(_encode(Step(list(outputs), engine.stats())))
+            frames.send(_encode(Step(list(outputs), engine.stats())))
 
     try:
         engine = make()
         engine.start(report)
     except Exception as error:
         reason = str(error) if isinstance(error, ConchError) else f"{type(error).__name__}: {error}"
-        connection.send_bytes(_encode(Failed(reason)))
+        frames.send(_encode(Failed(reason)))
         return None
-    connection.send_bytes(_encode(Ready(engine.name, engine.features)))
-    with contextlib.suppress(EOFError, OSError):
-        while True:
-            order = _decode_order(connection.recv_bytes())
-            if isinstance(order, Submit):
-                engine.submit(order.key, order.input_ids, order.sampling)
-            else:
-                engine.abort(order.key)
+    frames.send(_encode(Ready(engine.name, engine.features)))
+    for order in map(_decode_order, frames):
+        if isinstance(order, Submit):
+            engine.submit(order.key, order.input_ids, order.sampling)
+        else:
+            engine.abort(order.key)
     return engine
 
 
@@ -217,7 +214,7 @@ def gated(config: StageConfig) -> Engine:
 def main() -> None:
     """``python -m python_backend.worker FD CONFIG``, started by EngineWorker."""
     config = StageConfig.from_json(sys.argv[2])
-    engine = serve(Connection(int(sys.argv[1])), lambda: gated(config))
+    engine = serve(Frames(socket.socket(fileno=int(sys.argv[1]))), lambda: gated(config))
     if engine is None:
         for child in psutil.Process().children(recursive=True):  # of an engine that failed half way
             with contextlib.suppress(psutil.Error):

@@ -9,6 +9,7 @@ to be scored is scored beside it first (scoring.py).
 import os
 import secrets
 import threading
+import time
 import traceback
 from collections import deque
 from pathlib import Path
@@ -24,6 +25,7 @@ from contract.sampling import SamplingParams
 from contract.spec import Deployment
 from contract.tensors import FinishReason
 from python_backend.openvino import FEATURES
+from python_backend.openvino.company import Company
 from python_backend.openvino.sampling import generation_config, stops_of
 from python_backend.openvino.scoring import Scorer, Scores, scoring_threads
 from python_backend.protocol import Output, Sink, Stats, failed
@@ -80,6 +82,7 @@ class OpenVinoEngine:
         self._scoring: set[int] = set()  # keys of prompts that the scorer has
         self._scored: list[Output] = []
         self._runs: dict[int, _Run] = {}
+        self._company = Company()
         self._changed = threading.Condition()
         self._stopping = False
         self._steps = 0
@@ -100,6 +103,7 @@ class OpenVinoEngine:
                 self._scoring.add(key)
                 self._scorer.submit(key, input_ids, sampling)
                 return
+            self._company.arrive(idle=not (self._runs or self._submitted))
             self._submitted.append((key, input_ids, sampling))
             self._changed.notify()
 
@@ -168,6 +172,8 @@ class OpenVinoEngine:
             with self._changed:
                 while not (self._has_news() or self._pipeline.has_non_finished_requests() or self._stopping):
                     self._changed.wait()
+                while not self._runs and (wait_s := self._company.wait_s()):
+                    self._changed.wait(wait_s)
                 if self._stopping:
                     return
                 submitted, self._submitted = self._submitted, deque()
@@ -181,7 +187,9 @@ class OpenVinoEngine:
             for key in unscored:
                 self._scorer.cancel(key)
             if self._pipeline.has_non_finished_requests():
+                begun = time.monotonic()
                 self._pipeline.step()
+                self._company.step_s = time.monotonic() - begun
                 self._steps += 1
             outputs += [output for key, run in list(self._runs.items()) if (output := self._read(key, run))]
             self._sink(outputs)

@@ -5,12 +5,15 @@ stay in their order: it has one lane.
 """
 
 import threading
+import time
 from collections.abc import Callable
 from queue import SimpleQueue
 
 from python_backend.cores import cores
 
 Send = Callable[[], None]
+
+_TELL_S = 0.1
 
 
 def count() -> int:
@@ -19,22 +22,27 @@ def count() -> int:
 
 
 class Lanes:
-    """Threads that send; with none, sending is done at once."""
+    """Threads that send; with none, sending is done at once.
 
-    def __init__(self, lanes: int) -> None:
-        self._queues: list[SimpleQueue[Send | None]] = [SimpleQueue() for _ in range(lanes)]
+    Args:
+        told: hears now and then for how many seconds what was just sent had been under way.
+    """
+
+    def __init__(self, lanes: int, told: Callable[[float], None]) -> None:
+        self._told, self._told_at = told, 0.0
+        self._queues: list[SimpleQueue[tuple[Send, float] | None]] = [SimpleQueue() for _ in range(lanes)]
         self._threads = [
-            threading.Thread(target=_run, args=(queue,), name="sender", daemon=True) for queue in self._queues
+            threading.Thread(target=self._run, args=(queue,), name="sender", daemon=True) for queue in self._queues
         ]
         for thread in self._threads:
             thread.start()
 
-    def put(self, key: int, send: Send) -> None:
-        """Send in the lane of this stream."""
+    def put(self, key: int, send: Send, since: float) -> None:
+        """Send in the lane of this stream. ``since``: on the monotonic clock, when what is sent set out."""
         if self._queues:
-            self._queues[key % len(self._queues)].put(send)
+            self._queues[key % len(self._queues)].put((send, since))
         else:
-            send()
+            self._send(send, since)
 
     def close(self) -> None:
         """Send what is left, and stop."""
@@ -43,7 +51,13 @@ class Lanes:
         for thread in self._threads:
             thread.join(timeout=5)
 
+    def _run(self, queue: "SimpleQueue[tuple[Send, float] | None]") -> None:
+        while (item := queue.get()) is not None:
+            self._send(*item)
 
-def _run(queue: "SimpleQueue[Send | None]") -> None:
-    while (send := queue.get()) is not None:
+    def _send(self, send: Send, since: float) -> None:
         send()
+        now = time.monotonic()
+        if now - self._told_at >= _TELL_S:
+            self._told_at = now
+            self._told(now - since)

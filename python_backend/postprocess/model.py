@@ -1,6 +1,5 @@
 """The last stage: ids → text, stop strings, usage and metrics; and it tells the engine when to stop."""
 
-import time
 from functools import partial
 from typing import Any
 
@@ -16,7 +15,6 @@ from python_backend.postprocess.streams import Speech, Streams
 from python_backend.stage import error_response, guarded, read_config
 
 _FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
-_LAG_PERIOD_S = 0.1  # between two words to the engine of how far behind this stage is
 
 
 class TritonPythonModel:
@@ -27,8 +25,7 @@ class TritonPythonModel:
         config = read_config(args)
         speech = Speech.load(config)
         self._aborts = AbortSender(config.backchannel)
-        self._lanes = lanes.Lanes(lanes.count())
-        self._lag_told_at = 0.0
+        self._lanes = lanes.Lanes(lanes.count(), self._aborts.lag)
         self._metrics = Metrics(
             config.spec.name,
             poll=lambda metrics: metrics.gauge("conch_streams_open", len(self._streams), stage="postprocess"),
@@ -47,7 +44,7 @@ class TritonPythonModel:
             if isinstance(answer, RequestError):
                 answer = error_response(answer)
             whole = {} if answer is None else {"response": answer}
-            self._lanes.put(delta.key, partial(sender.send, flags=_FINAL, **whole))
+            self._lanes.put(delta.key, partial(sender.send, flags=_FINAL, **whole), delta.sent_ns / 1e9)
 
     def finalize(self) -> None:
         """Hand over the last responses and counts."""
@@ -57,10 +54,6 @@ class TritonPythonModel:
 
     def _respond(self, request: Any, delta: EngineDelta) -> Any:
         self._metrics.count("conch_stream_deltas_total")
-        now = time.monotonic()
-        if delta.sent_ns and now - self._lag_told_at >= _LAG_PERIOD_S:
-            self._lag_told_at = now
-            self._aborts.lag(now - delta.sent_ns / 1e9)
         return self._streams.respond(request, delta)
 
 

@@ -9,13 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from contract.engines.kinds import KINDS
 from contract.errors import DeadlineExceeded, EngineFailed, from_wire
 from contract.sections import Streaming
 from contract.tensors import FinishReason
 from contract.wire import Delivery, EngineDelta, Opening
-from python_backend import outbox
+from python_backend.budget import Budget
 from python_backend.cores import cores
-from python_backend.outbox import MOST_RESPONSES_S, Outbox, held_s, responses_per_s
+from python_backend.outbox import Outbox, held_s
 from python_backend.protocol import Output
 
 HANG_S = 10
@@ -53,7 +54,7 @@ class Desk:
 
     def __init__(self, policy: Streaming) -> None:
         self.aborted: list[int] = []
-        self.outbox = Outbox(policy, self.aborted.append)
+        self.outbox = Outbox(policy, self.aborted.append, Budget(policy, KINDS["openvino"]))
         self._keys = itertools.count(1)
 
     def open(
@@ -197,14 +198,6 @@ def test_deltas_leave_with_the_nearest_step_or_within_the_itl(interval_ms: int, 
     assert nearest or gap_ms == step_ms or interval_ms <= max_itl_ms
     if interval_ms <= max_itl_ms:
         assert gap_ms <= max(step_ms, max_itl_ms)
-
-
-def test_an_engine_on_the_cores_gets_fewer_responses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outbox, "cores", lambda: 2)
-    assert responses_per_s(Streaming(), "openvino") == 100 < responses_per_s(Streaming(), "vllm")
-    assert responses_per_s(Streaming(max_responses_per_s=7), "openvino") == 7
-    monkeypatch.setattr(outbox, "cores", lambda: 64)
-    assert responses_per_s(Streaming(), "vllm") == MOST_RESPONSES_S
 
 
 def test_cores_are_those_that_a_quota_leaves(tmp_path: Path) -> None:
