@@ -1,10 +1,11 @@
-"""The ways to ask one engine: its own server or its bare process, our ensemble, our gateway. All are asked alike."""
+"""The ways to ask one engine: its own server or its bare process, our ensemble, its stage, our gateway; all alike."""
 
 import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import psutil
 
 from clients.grpc import Client
 from contract.errors import ConchError, ServeError
+from contract.tensors import stage_names
 from loadtests import own_server
 from loadtests.compare.entrants import Entrant
 from loadtests.family import with_words
@@ -25,7 +27,7 @@ from loadtests.raw_engine import RawEngine
 from loadtests.served import free_ports, served
 from loadtests.timelines import whole
 
-ALONE, ENSEMBLE, GATEWAY = "alone", "ensemble", "gateway"
+ALONE, ENSEMBLE, DIRECT, GATEWAY = "alone", "ensemble", "direct", "gateway"
 _CHAT_S = 120.0  # that a chat may take
 
 
@@ -79,29 +81,24 @@ def alone(entrant: Entrant, clients: int, log: Path) -> Iterator[tuple[Door, ...
 
 @contextmanager
 def ours(entrant: Entrant, clients: int) -> Iterator[tuple[Door, ...]]:
-    """The engine in our ensemble, and the gateway before it.
+    """The engine in our ensemble, its stage asked itself, and the gateway before that.
 
     Raises:
         ServeError: it does not start.
     """
     spec, command = entrant.spec, f"make serve CONFIG={entrant.config}"
-    ports = spec.ports
     begun = time.monotonic()
     with served(entrant.served) as server_pid:
-        address = f"{ports.host}:{ports.grpc}"
-        ensemble = Door(
-            ENSEMBLE,
-            command,
-            asker("grpc", ports.host, ports.grpc, spec.name, clients),
-            _grpc_chat(address),
-            ("triton-grpc", address, spec.name),
-            lambda: [psutil.Process(server_pid)],
-        )
-        ensemble = _started(ensemble, begun, entrant)
+        triton = partial(_triton, entrant, command, clients, server_pid)
+        ensemble = _started(triton(ENSEMBLE, spec.name), begun, entrant)
+        direct = replace(triton(DIRECT, stage_names(spec.name)[1]), start_s=ensemble.start_s)
+        if not spec.gateway.enabled:
+            yield ensemble, direct
+            return
         door = with_words("gateway", str(entrant.served.resolve()))
-        where = (spec.gateway.host, ports.gateway, spec.name)
+        where = (spec.gateway.host, spec.ports.gateway, spec.name)
         gateway = _openai(GATEWAY, command, where, lambda: [psutil.Process(server_pid), *door()], clients=clients)
-        yield (ensemble, replace(gateway, start_s=ensemble.start_s)) if spec.gateway.enabled else (ensemble,)
+        yield ensemble, direct, replace(gateway, start_s=ensemble.start_s)
 
 
 @contextmanager
@@ -128,6 +125,15 @@ def _raw(entrant: Entrant) -> Iterator[tuple[Door, ...]]:
     with closing(RawEngine(entrant.served, entrant.engine)) as raw:
         door = Door(ALONE, command, raw.ask, chat, None, lambda: [psutil.Process(raw.pid)])
         yield (_started(door, begun, entrant),)
+
+
+def _triton(entrant: Entrant, command: str, clients: int, server_pid: int, way: str, model: str) -> Door:
+    """One of the server's models, over gRPC."""
+    ports = entrant.spec.ports
+    address = f"{ports.host}:{ports.grpc}"
+    ask = asker("grpc", ports.host, ports.grpc, model, clients)
+    chat, load = _grpc_chat(address, model), ("triton-grpc", address, model)
+    return Door(way, command, ask, chat, load, lambda: [psutil.Process(server_pid)])
 
 
 def _started(door: Door, begun: float, entrant: Entrant) -> Door:
@@ -165,9 +171,9 @@ def _openai_chat(url: str, model: str) -> Callable[[str, dict[str, Any]], str]:
     return chat
 
 
-def _grpc_chat(address: str) -> Callable[[str, dict[str, Any]], str]:
+def _grpc_chat(address: str, model: str) -> Callable[[str, dict[str, Any]], str]:
     def chat(question: str, schema: dict[str, Any]) -> str:
-        with Client(address) as client:
+        with Client(address, model) as client:
             answer = client.generate(
                 messages=[{"role": "user", "content": question}],
                 max_tokens=_chat_tokens(schema),

@@ -6,7 +6,7 @@ in the record, and the others go on.
 
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +18,7 @@ import psutil
 from contract.errors import ConchError
 from contract.manifest import this_machine
 from loadtests.compare import correct, doors, rates, speed
-from loadtests.compare.doors import ALONE, ENSEMBLE, GATEWAY, Absent, Door
+from loadtests.compare.doors import ALONE, DIRECT, ENSEMBLE, GATEWAY, Absent, Door
 from loadtests.compare.effort import Effort
 from loadtests.compare.entrants import Entrant
 from loadtests.compare.memory import memory
@@ -61,9 +61,13 @@ class Comparison:
         for entrant in self.entrants:
             self._refer(entrant)
         stops = [stop for entrant in self.entrants for stop in self._stops(entrant)]
+        if self.effort.beside:
+            for stop in stops:
+                self._visit(stop, range(self.effort.rounds))
+            return
         for number in range(self.effort.rounds):
             for stop in stops if number % 2 == 0 else reversed(stops):
-                self._visit(stop, number)
+                self._visit(stop, [number])
 
     def measures(self, number: int) -> Iterator[str]:
         """What a round measures, in its order."""
@@ -94,7 +98,7 @@ class Comparison:
     def _stops(self, entrant: Entrant) -> list[Stop]:
         log = self._folder / f"{entrant.name}-{ALONE}.log"
         clients = self.effort.clients
-        ours = (ENSEMBLE, GATEWAY) if entrant.spec.gateway.enabled else (ENSEMBLE,)
+        ours = (ENSEMBLE, DIRECT, GATEWAY) if entrant.spec.gateway.enabled else (ENSEMBLE, DIRECT)
         if self.effort.beside:
             return [Stop(entrant, (ALONE, *ours), lambda: doors.beside(entrant, clients, log))]
         return [
@@ -102,29 +106,32 @@ class Comparison:
             Stop(entrant, ours, lambda: doors.ours(entrant, clients)),
         ]
 
-    def _visit(self, stop: Stop, number: int) -> None:
+    def _visit(self, stop: Stop, rounds: Sequence[int]) -> None:
+        """Start a server, measure so many rounds and stop it."""
         wanted = [
-            (way, measure)
+            (way, number, measure)
+            for number in rounds
             for measure in (START, *self.measures(number))
             for way in stop.ways
             if not self.record.settled(self.key(stop.entrant, way, number, measure))
         ]
         if not wanted:
-            print(f"{stop.entrant.name}, {' and '.join(stop.ways)}, round {number + 1}: kept from before", flush=True)
+            numbers = ", ".join(str(number + 1) for number in rounds)
+            print(f"{stop.entrant.name}, {' and '.join(stop.ways)}, round {numbers}: kept from before", flush=True)
             return
         try:
             with stop.open() as open_doors:
-                self._measure(stop.entrant, {door.way: door for door in open_doors}, number, wanted)
+                self._measure(stop.entrant, {door.way: door for door in open_doors}, wanted)
         except Absent as reason:
-            for way, measure in wanted:
+            for way, number, measure in wanted:
                 self._keep(stop.entrant, way, number, measure, absent=str(reason))
         except _FAULTS as fault:  # of the start; a server that ends badly was measured all the same
-            for way, measure in wanted:
+            for way, number, measure in wanted:
                 if self.key(stop.entrant, way, number, measure) not in self._kept:
                     self._keep(stop.entrant, way, number, measure, failed=str(fault) or repr(fault))
 
-    def _measure(self, entrant: Entrant, by_way: dict[str, Door], number: int, wanted: list[tuple[str, str]]) -> None:
-        for way, measure in wanted:
+    def _measure(self, entrant: Entrant, by_way: dict[str, Door], wanted: list[tuple[str, int, str]]) -> None:
+        for way, number, measure in wanted:
             try:
                 result = self._one(entrant, by_way[way], number, measure)
             except Absent as reason:

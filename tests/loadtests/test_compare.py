@@ -17,7 +17,7 @@ from contract.spec import Deployment
 from loadtests import own_server
 from loadtests.compare import doors
 from loadtests.compare.__main__ import effort_of, main, parser
-from loadtests.compare.doors import ALONE, ENSEMBLE, GATEWAY, Door
+from loadtests.compare.doors import ALONE, DIRECT, ENSEMBLE, GATEWAY, Door
 from loadtests.compare.effort import QUICK
 from loadtests.compare.record import CELLS, Cell, Record
 from loadtests.compare.structured import SCHEMAS
@@ -27,6 +27,7 @@ from loadtests.lean import Order, Timeline, run
 from loadtests.served import ROOT
 
 DEFAULT = ROOT / "configs" / "smollm2-135m.yaml"
+OURS = [ENSEMBLE, DIRECT, GATEWAY]
 TINY = ["--quick", "--seconds=0.1", "--streams", "2", "--prompts", "16", "--output=4", "--capacity-seconds=0"]
 
 
@@ -50,7 +51,7 @@ def test_every_figure_is_in_one_table(compared: tuple[int, list[str], Path]) -> 
     report = json.loads((out / "compare.json").read_text())
     assert report["finished"]
     table = {row["way"]: row for row in report["rows"] if row["engine"] == "smollm2-135m"}
-    assert list(table) == [ALONE, ENSEMBLE, GATEWAY]
+    assert list(table) == [ALONE, *OURS]
     for way, row in table.items():
         assert row["start_s"] > 0
         assert row["command"]
@@ -68,8 +69,8 @@ def test_every_figure_is_in_one_table(compared: tuple[int, list[str], Path]) -> 
             "reference": 3,
         }
     # One engine: what it says does not depend on who asks.
-    assert table[ALONE]["greedy"] == table[ENSEMBLE]["greedy"] == table[GATEWAY]["greedy"]
-    assert table[ENSEMBLE]["json"] == table[GATEWAY]["json"] == {"asked": 4, "valid": 4, "faults": []}
+    assert all(table[way]["greedy"] == table[ALONE]["greedy"] for way in OURS)
+    assert all(table[way]["json"] == {"asked": 4, "valid": 4, "faults": []} for way in OURS)
     assert table[ALONE]["reasons"]["json"] == "the bare pipeline takes token ids and no schema"
     engine = report["engines"][0]
     assert engine["packages"]["openvino-genai"]
@@ -145,30 +146,34 @@ def test_a_run_that_is_interrupted_keeps_what_it_has(tmp_path: Path, monkeypatch
 def test_side_by_side_both_run_and_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     running: set[str] = set()
     asked: list[str] = []
+    starts: list[str] = []
 
     @contextmanager
     def opened(*ways: str) -> Iterator[tuple[Door, ...]]:
         def door(way: str) -> Door:
             def ask(requests: Requests, streams: int) -> list[Timeline]:
-                assert running == {ALONE, ENSEMBLE, GATEWAY}
+                assert running == {ALONE, *OURS}
                 asked.append(way)
                 return [Timeline(1.0, [(2.0, 1), (3.0, 1)]) for _ in requests]
 
             return Door(way, "", ask, lambda question, schema: "", None, lambda: [], 1.0)
 
         running.update(ways)
+        starts.extend(ways)
         yield tuple(map(door, ways))
         running.difference_update(ways)
 
     monkeypatch.setattr(doors, "alone", lambda *_: opened(ALONE))
-    monkeypatch.setattr(doors, "ours", lambda *_: opened(ENSEMBLE, GATEWAY))
+    monkeypatch.setattr(doors, "ours", lambda *_: opened(*OURS))
     tide = str(config(tmp_path, "tide", engine={"runtime": "synthetic"}))
-    assert main([tide, "--beside", "--rounds=1", "--streams=2", f"--out={tmp_path}", *TINY]) == 0
-    assert [way for way, _ in groupby(asked)] == 3 * [ALONE, ENSEMBLE, GATEWAY]  # one stream, TTFT, two streams
+    assert main([tide, "--beside", "--streams=2", f"--out={tmp_path}", *TINY, "--rounds=2"]) == 0
+    assert [way for way, _ in groupby(asked)] == 6 * [ALONE, *OURS]  # twice: one stream, TTFT, two streams
     report = json.loads((tmp_path / "compare.json").read_text())
     assert report["effort"]["beside"]
-    assert [row["way"] for row in report["rows"]] == [ALONE, ENSEMBLE, GATEWAY]
-    assert [row["bursts"]["2"].get("times_alone") for row in report["rows"]] == [None, 1, 1]
+    assert [row["way"] for row in report["rows"]] == [ALONE, *OURS]
+    assert [row["bursts"]["2"].get("times_alone") for row in report["rows"]] == [None, 1, 1, 1]
+    assert [row["rounds"] for row in report["rows"]] == [2, 2, 2, 2]
+    assert starts == [ALONE, *OURS], "each server once"
     assert running == set()
 
 
