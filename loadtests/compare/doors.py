@@ -89,7 +89,7 @@ def ours(entrant: Entrant, clients: int) -> Iterator[tuple[Door, ...]]:
     spec, command = entrant.spec, f"make serve CONFIG={entrant.config}"
     begun = time.monotonic()
     with served(entrant.served) as server_pid:
-        triton = partial(_triton, entrant, command, clients, server_pid)
+        triton = partial(_triton, entrant, command, clients=clients, server_pid=server_pid)
         ensemble = _started(triton(ENSEMBLE, spec.name), begun, entrant)
         direct = replace(triton(DIRECT, stage_names(spec.name)[1]), start_s=ensemble.start_s)
         if not spec.gateway.enabled:
@@ -127,7 +127,7 @@ def _raw(entrant: Entrant) -> Iterator[tuple[Door, ...]]:
         yield (_started(door, begun, entrant),)
 
 
-def _triton(entrant: Entrant, command: str, clients: int, server_pid: int, way: str, model: str) -> Door:
+def _triton(entrant: Entrant, command: str, way: str, model: str, *, clients: int, server_pid: int) -> Door:
     """One of the server's models, over gRPC."""
     ports = entrant.spec.ports
     address = f"{ports.host}:{ports.grpc}"
