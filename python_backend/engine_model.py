@@ -19,7 +19,7 @@ from python_backend.engines import make
 from python_backend.grammar.guide import with_grammar
 from python_backend.metrics import Metrics
 from python_backend.outbox import Outbox, Send
-from python_backend.pressure import HOPELESS_S
+from python_backend.pressure import HOPELESS_S, LATE_S
 from python_backend.protocol import Engine, Output
 from python_backend.stage import error_response, guarded, read_config
 
@@ -140,8 +140,11 @@ class TritonPythonModel:
     def _poll(self, metrics: Metrics) -> None:
         self._outbox.budget.look(self._outbox.sent)
         stats = self._engine.stats()
-        metrics.count("conch_engine_steps_total", stats.steps - self._steps)
+        stepped = stats.steps - self._steps
         self._steps = stats.steps
+        if stepped and stats.lag_s > LATE_S:
+            self._outbox.pressure.told(stats.lag_s)
+        metrics.count("conch_engine_steps_total", stepped)
         metrics.gauge("conch_requests_active", stats.active)
         metrics.gauge("conch_requests_waiting", stats.waiting)
         metrics.gauge("conch_streams_open", len(self._outbox), stage="engine")

@@ -37,6 +37,7 @@ class Stats(msgspec.Struct, frozen=True, omit_defaults=True):
     waiting: int = 0  # requests waiting for it
     steps: int = 0  # since its start
     kv_cache_usage: float | None = None  # share of the KV cache in use, where the engine tells
+    lag_s: float = 0.0  # for how long the last step's outputs were on their way to the stage
 
 
 Sink = Callable[[Sequence[Output]], None]  # called once a step with every output of that step

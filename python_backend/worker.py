@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -58,6 +59,7 @@ class Step(msgspec.Struct, tag=True, frozen=True):
 
     outputs: list[Output]
     stats: Stats
+    sent_at: float  # time.monotonic(), which all processes of a machine share
 
 
 _ROOT = Path(__file__).resolve().parent.parent
@@ -92,6 +94,7 @@ class EngineWorker:
         self._in_flight: set[int] = set()
         self._lock = threading.Lock()
         self._died = False
+        self._lag_s = 0.0
 
     def start(self, sink: Sink) -> None:
         """Start the worker and wait until its engine is loaded.
@@ -139,7 +142,7 @@ class EngineWorker:
         """As of the last step, and what came since: a request that waits for its guide makes none."""
         stats = self._stats
         unseen = max(0, len(self._in_flight) - stats.active - stats.waiting)
-        return msgspec.structs.replace(stats, waiting=stats.waiting + unseen)
+        return msgspec.structs.replace(stats, waiting=stats.waiting + unseen, lag_s=self._lag_s)
 
     def stop(self) -> None:
         """End the worker: it exits when its socket closes."""
@@ -157,7 +160,7 @@ class EngineWorker:
         for message in said:
             report = _decode_report(message)
             assert isinstance(report, Step)
-            self._stats = report.stats
+            self._stats, self._lag_s = report.stats, time.monotonic() - report.sent_at
             ended = {output.key for output in report.outputs if output.finish}
             if ended:
                 with self._lock:
@@ -182,7 +185,7 @@ def serve(frames: Frames, make: Callable[[], Engine]) -> Engine | None:
 
     def report(outputs: Sequence[Output]) -> None:
         with contextlib.suppress(OSError):
-            frames.send(_encode(Step(list(outputs), engine.stats())))
+            frames.send(_encode(Step(list(outputs), engine.stats(), time.monotonic())))
 
     try:
         engine = make()

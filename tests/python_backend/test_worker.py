@@ -5,6 +5,8 @@ import os
 import queue
 import signal
 import sys
+import threading
+import time
 from collections.abc import Iterator, Sequence, Set
 from pathlib import Path
 
@@ -158,3 +160,23 @@ def test_what_waits_for_its_guide_is_in_flight(worker: EngineWorker, heard: Hear
     worker.abort(2)
     heard.wait(ended={2})
     assert worker.stats().waiting == worker.stats().active == 0
+
+
+def test_what_a_step_waits_for_its_stage_is_known(spec: Deployment, heard: Heard, tmp_path: Path) -> None:
+    """A stage that is slower than its engine has a queue before it that nobody else sees."""
+    release = threading.Event()
+
+    def sink(outputs: Sequence[Output]) -> None:
+        release.wait(HANG_S)
+        heard.sink(outputs)
+
+    engine = EngineWorker(StageConfig(spec, ENGINE, tmp_path, ""))
+    engine.start(sink)
+    try:
+        engine.submit(1, PROMPT, greedy(8))
+        time.sleep(1)
+        release.set()
+        heard.wait(ended={1})
+        assert engine.stats().lag_s > 0.2
+    finally:
+        engine.stop()
