@@ -17,10 +17,12 @@ from python_backend.cores import cores
 
 # An engine that computes on the cores loses what responses cost (docs/performance.md); one on a GPU leaves them idle.
 ENGINES_CORES = 0.03
-IDLE_CORES = 0.25
+IDLE_CORES = 0.1
 STAGE_CORE = 0.6  # of one core: the stage's own work is one Python process'
 _FIRST_S, _FIRST_IN_STAGE_S = 0.0005, 0.00012  # what a response is taken to cost until so many were seen
 _TAKEN = 100
+_MOST_S = 0.002  # beyond this it is not the response that cost it
+_FEWEST = 10  # between two looks: of fewer nothing is learnt, as a start or a prompt may cost more
 _KEPT = 0.95  # of what was seen, at each look
 _FAMILY_S = 10.0  # between two looks at who belongs to the server
 
@@ -79,8 +81,10 @@ class Budget:
         used = self._usage()
         came, self._sent = sent - self._sent, sent
         spent, self._used = [max(0.0, now - then) for now, then in zip(used, self._used, strict=True)], used
-        if came:  # else it was no response that cost it
-            self._cost_s = [_KEPT * before + more for before, more in zip(self._cost_s, spent, strict=True)]
+        if came >= _FEWEST:
+            self._cost_s = [
+                _KEPT * before + min(more, came * _MOST_S) for before, more in zip(self._cost_s, spent, strict=True)
+            ]
             self._responses = _KEPT * self._responses + came
             self.responses_per_s = self._affordable()
 

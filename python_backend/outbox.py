@@ -24,6 +24,7 @@ from python_backend.protocol import Output
 
 HEARTBEAT_S = 0.4
 SLACK_S = 0.002  # a delta due this soon goes out with the step at hand
+LEAST_S = 0.004  # apart, where tokens come faster: nobody sees it, and each costs the engine's own cores something
 _LEAST_UNDER_PRESSURE_S = 0.01
 
 Send = Callable[[EngineDelta], None]
@@ -168,7 +169,8 @@ class Outbox:
 
     def _adapted(self) -> float:
         """Seconds between two deltas of one stream, at this load."""
-        interval_s = min(self._max_interval_s, len(self._streams) / self.budget.responses_per_s)
+        least_s = max(LEAST_S, len(self._streams) / self.budget.responses_per_s)
+        interval_s = min(self._max_interval_s, least_s)
         stretch = self.pressure.stretch
         return interval_s if stretch == 1 else max(interval_s, _LEAST_UNDER_PRESSURE_S) * stretch
 

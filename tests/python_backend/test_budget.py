@@ -53,13 +53,21 @@ def test_it_follows_what_changes_and_not_what_no_response_cost() -> None:
     machine = Machine()
     budget = Budget(Streaming(), KINDS["openvino"], machine, 2)
     dear = after(machine, budget, cost_s=0.002, in_stage_s=0.001)
-    machine.all_s += 100  # of a server that answered nobody
+    machine.all_s += 100  # of a server that answered nobody, or a canary
     budget.look(50 * 200)
+    budget.look(50 * 200 + 1)
     assert budget.responses_per_s == dear
     for look in range(201, 401):
         machine.all_s += 50 * 0.0005
-        budget.look(50 * look)
+        budget.look(50 * look + 1)
     assert budget.responses_per_s == pytest.approx(4 * dear, rel=0.01)
+
+
+def test_no_response_is_taken_for_a_prompt() -> None:
+    machine = Machine()
+    budget = Budget(Streaming(), KINDS["openvino"], machine, 2)
+    after(machine, budget, cost_s=0.5, in_stage_s=0.5)
+    assert budget.cost_s == pytest.approx(0.002, rel=0.01)
 
 
 def test_a_deployments_own_is_kept() -> None:
