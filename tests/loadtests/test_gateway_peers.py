@@ -118,6 +118,7 @@ def test_what_is_no_grpc_is_hung_up_on(instant: Upstream) -> None:
 
 def test_the_tensors_are_those_of_a_real_engine_s_stage(tmp_path: Path) -> None:
     """Every response of the double has the names, dtypes and shapes of the real one in its place."""
+
     def shape(response: Any) -> list[tuple[str, str, list[int]]]:
         assert not response.error_message
         infer = response.infer_response
