@@ -28,6 +28,9 @@ TARGET ?= compose
 # What loadtest-aiperf compares the load test with.
 AIPERF_VERSION := 0.13.0
 AIPERF := .venv-aiperf/.ready-$(AIPERF_VERSION)
+# What bench-gateway PEERS=1 measures beside our gateway: litellm's proxy and Portkey's, which runs in node.
+LITELLM_ENV := .venv-litellm/.ready
+PORTKEY_ENV := .venv-portkey/.ready
 # Debian's Prometheus, unpacked and not installed: what checks the rules that make deploy writes.
 PROMTOOL := .tools/usr/bin/promtool
 FP32 := configs/smollm2-135m-fp32.yaml
@@ -91,6 +94,18 @@ $(PROMTOOL):
 $(AIPERF): | $(UV)
 	@$(NEW_VENV) .venv-aiperf
 	@$(UV) pip install --quiet --python .venv-aiperf/bin/python aiperf==$(AIPERF_VERSION)
+	@touch $@
+
+$(LITELLM_ENV): loadtests/gateway_peers/requirements.txt | $(UV)
+	@echo "Installing litellm's proxy, once"
+	@$(NEW_VENV) $(@D)
+	@$(UV) pip install --no-config --quiet --python $(@D)/bin/python --requirements $<
+	@touch $@
+
+$(PORTKEY_ENV): loadtests/gateway_peers/package.json
+	@command -v npm >/dev/null || { echo "Portkey's gateway needs node and npm: apt-get install nodejs npm"; exit 1; }
+	@rm -rf $(@D) && mkdir $(@D) && cp $< $(@D)
+	@npm install --prefix $(@D) --silent --no-audit --no-fund --ignore-scripts
 	@touch $@
 
 $(VLLM_ENV): | $(UV)
@@ -236,8 +251,8 @@ test-ray: $(SERVE) $(RAY_ENV)  ## Two Ray nodes, a server on each behind the gat
 bench-pipeline: $(SERVE)  ## What the ensemble carries and costs, over an engine without a model
 	@$(PY) -m loadtests.pipeline $(ARGS)
 
-bench-gateway: $(SERVE)  ## What a request and a chunk cost the gateway's process, over an engine without a model
-	@$(PY) -m loadtests.gateway_cost $(ARGS)
+bench-gateway: $(SERVE) $(if $(PEERS),$(LITELLM_ENV) $(PORTKEY_ENV))  ## What a request and a chunk cost the gateway; PEERS=1: beside litellm's and Portkey's
+	@$(PY) -m $(if $(PEERS),loadtests.gateway_peers,loadtests.gateway_cost) $(ARGS)
 
 bench-peers: $(SERVE) $(VLLM_ENV)  ## Our gateway against vllm serve, fp32 against fp32, in one run
 	@$(MAKE) --no-print-directory engine CONFIG=$(FP32)
