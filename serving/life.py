@@ -41,7 +41,7 @@ class Policy:
     start_timeout_s: float = 120.0
     drain_timeout_s: float = 30.0  # what is still in flight then is lost
     quiet_s: float = 1.2  # without a request in flight before the server is told to exit; its metrics come each second
-    exit_timeout_s: float = 20.0  # for the exit itself, which a busy machine takes its time for
+    exit_timeout_s: float = 10.0  # for the exit itself, which a busy machine takes its time for
     early_stop_s: float = 3.0  # for a server that is asked to stop before it is ready
     stub_interval_s: float = 0.25  # between two looks at the stages' processes
     backoff_s: tuple[float, ...] = (0.25, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)  # the last one for ever after

@@ -13,7 +13,7 @@ from typing import Any
 
 from contract.errors import ServeError
 from loadtests.command import ended
-from loadtests.compare.effort import QUICK, Effort
+from loadtests.compare.effort import QUICK, WAYS, Effort
 from loadtests.compare.entrants import gathered
 from loadtests.compare.record import Record
 from loadtests.compare.report import write
@@ -52,7 +52,10 @@ def effort_of(options: argparse.Namespace) -> Effort:
         if value is None:
             continue
         numbers = _listed(value)
-        if not isinstance(value, str) and min(numbers) <= 0 and not (name == "capacity-seconds" and value == 0):
+        if name == "ways":
+            if strange := next((way for way in value if way not in WAYS), ""):
+                raise ServeError(f"--ways has {strange}", fix=f"There are {', '.join(WAYS)}")
+        elif not isinstance(value, str) and min(numbers) <= 0 and not (name == "capacity-seconds" and value == 0):
             raise ServeError(f"--{name} must be above 0, got {_words(numbers)}")
         chosen[each.name] = tuple(sorted({*value})) if isinstance(value, list) else value
     effort = replace(QUICK if options.quick else Effort(), **chosen)

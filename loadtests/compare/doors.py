@@ -15,6 +15,7 @@ from clients.grpc import Client
 from contract.errors import ConchError, ServeError
 from contract.tensors import stage_names
 from loadtests import own_server
+from loadtests.compare.effort import ALONE, DIRECT, ENSEMBLE, GATEWAY
 from loadtests.compare.entrants import Entrant
 from loadtests.family import with_words
 from loadtests.fleet import Asker, asker
@@ -27,7 +28,6 @@ from loadtests.raw_engine import RawEngine
 from loadtests.served import free_ports, served
 from loadtests.timelines import whole
 
-ALONE, ENSEMBLE, DIRECT, GATEWAY = "alone", "ensemble", "direct", "gateway"
 _CHAT_S = 120.0  # that a chat may take
 
 

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+ALONE, ENSEMBLE, DIRECT, GATEWAY = WAYS = ("alone", "ensemble", "direct", "gateway")
+
 
 def _option(default: object, about: str, name: str = "") -> Any:
     """A field that ``make compare`` has an option for, of this name or of its own."""
@@ -28,11 +30,12 @@ class Effort:
     step_s: float = _option(12.0, "of load at one rate", "step-seconds")
     capacity_s: float = _option(150.0, "for one search; 0: none", "capacity-seconds")
     clients: int = _option(1, "processes that send; more than 1 where there are many cores")
+    ways: tuple[str, ...] = _option(WAYS, "of asking, among these; the engine alone is the measure of the others")
     beside: bool = _option(False, "each engine alone and in our ensemble at once, in turns; memory for two")
 
     def measured(self) -> dict[str, object]:
         """What a figure depends on."""
-        return {name: value for name, value in vars(self).items() if name != "rounds"}
+        return {name: value for name, value in vars(self).items() if name not in ("rounds", "ways")}
 
 
 QUICK = Effort(

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from loadtests.compare.doors import ENSEMBLE
+from loadtests.compare.effort import ENSEMBLE
 from loadtests.load.charts import Line, Points, chart
 from loadtests.load.report import rendered
 

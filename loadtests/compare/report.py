@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from loadtests.command import head
-from loadtests.compare.doors import ALONE
+from loadtests.compare.effort import ALONE
 from loadtests.compare.entrants import Entrant, Excluded
 from loadtests.compare.page import page
 from loadtests.compare.record import Cell

@@ -18,8 +18,8 @@ import psutil
 from contract.errors import ConchError
 from contract.manifest import this_machine
 from loadtests.compare import correct, doors, rates, speed
-from loadtests.compare.doors import ALONE, DIRECT, ENSEMBLE, GATEWAY, Absent, Door
-from loadtests.compare.effort import Effort
+from loadtests.compare.doors import Absent, Door
+from loadtests.compare.effort import ALONE, GATEWAY, WAYS, Effort
 from loadtests.compare.entrants import Entrant
 from loadtests.compare.memory import memory
 from loadtests.compare.record import Cell, Record, key_of
@@ -98,13 +98,16 @@ class Comparison:
     def _stops(self, entrant: Entrant) -> list[Stop]:
         log = self._folder / f"{entrant.name}-{ALONE}.log"
         clients = self.effort.clients
-        ours = (ENSEMBLE, DIRECT, GATEWAY) if entrant.spec.gateway.enabled else (ENSEMBLE, DIRECT)
+        served = [way for way in WAYS if way != GATEWAY or entrant.spec.gateway.enabled]
+        ways = tuple(way for way in served if way in self.effort.ways)
+        ours = tuple(way for way in ways if way != ALONE)
         if self.effort.beside:
-            return [Stop(entrant, (ALONE, *ours), lambda: doors.beside(entrant, clients, log))]
-        return [
-            Stop(entrant, (ALONE,), lambda: doors.alone(entrant, clients, log)),
+            return [Stop(entrant, ways, lambda: doors.beside(entrant, clients, log))]
+        stops = [
+            Stop(entrant, tuple(way for way in ways if way == ALONE), lambda: doors.alone(entrant, clients, log)),
             Stop(entrant, ours, lambda: doors.ours(entrant, clients)),
         ]
+        return [stop for stop in stops if stop.ways]
 
     def _visit(self, stop: Stop, rounds: Sequence[int]) -> None:
         """Start a server, measure so many rounds and stop it."""

@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from loadtests.compare.doors import ALONE
+from loadtests.compare.effort import ALONE
 from loadtests.compare.record import Cell
 
 
@@ -17,7 +17,7 @@ def rows(comparison_cells: dict[tuple[str, str], list[Cell]]) -> list[dict[str, 
     made = [_row(entrant, way, cells) for (entrant, way), cells in comparison_cells.items()]
     alone = {row["engine"]: row for row in made if row["way"] == ALONE}
     for row in made:
-        base = alone[row["engine"]]["bursts"]
+        base = alone[row["engine"]]["bursts"] if row["engine"] in alone else {}
         for streams, figures in row["bursts"].items():
             if row["way"] != ALONE and streams in base:
                 figures["times_alone"] = round(figures["tokens_per_s"] / base[streams]["tokens_per_s"], 3)

@@ -12,13 +12,13 @@ import pytest
 import yaml
 
 from contract.engines.kinds import Runtime
-from contract.errors import ConchError
+from contract.errors import ConchError, ServeError
 from contract.spec import Deployment
 from loadtests import own_server
 from loadtests.compare import doors
 from loadtests.compare.__main__ import effort_of, main, parser
-from loadtests.compare.doors import ALONE, DIRECT, ENSEMBLE, GATEWAY, Door
-from loadtests.compare.effort import QUICK
+from loadtests.compare.doors import Door
+from loadtests.compare.effort import ALONE, DIRECT, ENSEMBLE, GATEWAY, QUICK
 from loadtests.compare.record import CELLS, Cell, Record
 from loadtests.compare.structured import SCHEMAS
 from loadtests.compare.table import rows
@@ -43,6 +43,7 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> tuple[int, list[str], 
     synthetic = {"runtime": "synthetic"}
     keyless = config(folder, "keyless", engine=synthetic, gateway={"keys": str(folder / "nobody-wrote-this")})
     arguments = [str(DEFAULT), str(keyless), "configs/qwen3-0.6b-trtllm.yaml", *TINY, f"--out={folder / 'out'}"]
+    arguments += ["--ways", ALONE, DIRECT, GATEWAY]  # each asks for all of them
     return main(arguments), arguments, folder / "out"
 
 
@@ -51,7 +52,7 @@ def test_every_figure_is_in_one_table(compared: tuple[int, list[str], Path]) -> 
     report = json.loads((out / "compare.json").read_text())
     assert report["finished"]
     table = {row["way"]: row for row in report["rows"] if row["engine"] == "smollm2-135m"}
-    assert list(table) == [ALONE, *OURS]
+    assert list(table) == [ALONE, DIRECT, GATEWAY]
     for way, row in table.items():
         assert row["start_s"] > 0
         assert row["command"]
@@ -69,8 +70,8 @@ def test_every_figure_is_in_one_table(compared: tuple[int, list[str], Path]) -> 
             "reference": 3,
         }
     # One engine: what it says does not depend on who asks.
-    assert all(table[way]["greedy"] == table[ALONE]["greedy"] for way in OURS)
-    assert all(table[way]["json"] == {"asked": 4, "valid": 4, "faults": []} for way in OURS)
+    assert table[ALONE]["greedy"] == table[DIRECT]["greedy"] == table[GATEWAY]["greedy"]
+    assert table[DIRECT]["json"] == table[GATEWAY]["json"] == {"asked": 4, "valid": 4, "faults": []}
     assert table[ALONE]["reasons"]["json"] == "the bare pipeline takes token ids and no schema"
     engine = report["engines"][0]
     assert engine["packages"]["openvino-genai"]
@@ -82,8 +83,8 @@ def test_who_fails_says_why_and_the_others_go_on(compared: tuple[int, list[str],
     assert code == 1
     report = json.loads((out / "compare.json").read_text())
     failing = {row["way"]: row for row in report["rows"] if row["engine"] == "keyless"}
-    assert "nobody-wrote-this" in failing[ENSEMBLE]["reasons"]["burst-1"]
-    assert failing[ENSEMBLE]["start_s"] is None
+    assert "nobody-wrote-this" in failing[DIRECT]["reasons"]["burst-1"]
+    assert failing[DIRECT]["start_s"] is None
     assert failing[ALONE]["reasons"]["burst-1"] == "runtime synthetic has no server of its own here"
     page = (out / "compare.html").read_text()
     assert "nobody-wrote-this" in page
@@ -194,6 +195,11 @@ def test_an_option_that_is_wrong_is_named(words: list[str], said: str) -> None:
 def test_two_deployments_of_one_name_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConchError, match="two configs are named smollm2-135m"):
         main([str(DEFAULT), str(DEFAULT), f"--out={tmp_path}"])
+
+
+def test_a_way_that_there_is_not_is_refused() -> None:
+    with pytest.raises(ServeError, match=r"--ways has smoke. There are alone, ensemble, direct, gateway"):
+        effort_of(parser().parse_args(["a.yaml", "--ways", "direct", "smoke"]))
 
 
 def test_one_stream_is_always_asked() -> None:
