@@ -10,10 +10,10 @@ from uuid import uuid4
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from gateway.books import Books
 from gateway.dialect import failure, speaks_anthropic
 from gateway.errors import UNKNOWN
 from gateway.journey import NO_RESPONSE, Journey
-from gateway.metrics import Metrics
 
 log = logging.getLogger("gateway")
 
@@ -24,9 +24,9 @@ _QUIET = ("/health/live", "/health/ready", "/metrics")
 class Observed:
     """An ASGI application, observed."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, books: Books) -> None:
         self._app = app
-        self._metrics = metrics
+        self._books = books
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass one request on."""
@@ -54,7 +54,7 @@ class Observed:
             await failure(scope, UNKNOWN)(scope, receive, noted)
         finally:
             now = time.monotonic()
-            self._metrics.record(journey, now)
+            self._books.record(journey, now)
             if scope["path"] not in _QUIET:
                 log.info(_line(scope, journey, request_id, now))
 

@@ -15,12 +15,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from contract.cores import cores
 from contract.engines.kinds import KINDS, Runtime
 from contract.errors import DeadlineExceeded
 from contract.sections import Streaming
 from contract.tensors import FinishReason
 from contract.wire import EngineDelta, Opening
-from python_backend.cores import cores
 from python_backend.pressure import Pressure
 from python_backend.protocol import Output
 

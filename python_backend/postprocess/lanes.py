@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from queue import SimpleQueue
 
-from python_backend.cores import cores
+from contract.cores import cores
 
 Send = Callable[[], None]
 

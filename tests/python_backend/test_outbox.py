@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from contract.cores import cores
 from contract.errors import DeadlineExceeded, EngineFailed, from_wire
 from contract.sections import Streaming
 from contract.tensors import FinishReason
 from contract.wire import Delivery, EngineDelta, Opening
 from python_backend import outbox
-from python_backend.cores import cores
 from python_backend.outbox import MOST_RESPONSES_S, Outbox, held_s, responses_per_s
 from python_backend.protocol import Output
 
