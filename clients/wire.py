@@ -68,15 +68,17 @@ def to_delta(response: service_pb2.ModelInferResponse) -> Delta:
     )
 
 
+_STATUS: dict[int, type[RequestError]] = {1: Cancelled, 4: DeadlineExceeded, 14: Unreachable}
+
+
+def from_status(code: int, details: str) -> RequestError:
+    """A call that failed, by gRPC's number for how, as one of our errors."""
+    return _STATUS.get(code, InternalError)(details or "the connection broke")
+
+
 def from_rpc(error: grpc.RpcError) -> RequestError:
     """A broken stream as one of our errors."""
-    code, details = error.code(), error.details() or "the connection broke"
-    kinds: dict[grpc.StatusCode, type[RequestError]] = {
-        grpc.StatusCode.UNAVAILABLE: Unreachable,
-        grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
-        grpc.StatusCode.CANCELLED: Cancelled,
-    }
-    return kinds.get(code, InternalError)(details)
+    return from_status(error.code().value[0], error.details())
 
 
 def _packed(name: str, dtype: str, values: list[Any]) -> bytes:

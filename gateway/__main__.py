@@ -85,9 +85,11 @@ class Door:
         """How many answer."""
         return process_count(self.specs[0])
 
-    def backends(self, admission: Callable[[Deployment], Admits]) -> dict[str, Backend]:
+    def backends(
+        self, admission: Callable[[Deployment], Admits] = own_admission, *, watches: bool = True
+    ) -> dict[str, Backend]:
         """The deployments, connected."""
-        return {spec.name: connect(spec, self.root, admission) for spec in self.specs}
+        return {spec.name: connect(spec, self.root, admission, watches=watches) for spec in self.specs}
 
     def service(self, backends: dict[str, Backend], books: Books) -> Service:
         """What requests share."""
@@ -113,7 +115,7 @@ class Door:
 
 async def _serve(door: Door) -> None:
     """Answer here, or have workers do it."""
-    backends = door.backends(own_admission)
+    backends = door.backends()
     service = door.service(backends, OwnBooks(backends.values()))
     config = door.config(service)
     _freeze()
@@ -131,7 +133,7 @@ async def _serve(door: Door) -> None:
 async def _work(door: Door, place: Place) -> None:
     """Be a worker."""
     worker = Worker(door.drain_s)
-    backends = door.backends(asked_admission(worker.desk))
+    backends = door.backends(asked_admission(worker.desk), watches=False)
     service = door.service(backends, worker.desk)
     config = door.config(service)
     _freeze()

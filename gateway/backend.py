@@ -72,8 +72,18 @@ def own_admission(spec: Deployment) -> Admission:
     )
 
 
-def connect(spec: Deployment, root: Path, admission: Callable[[Deployment], Admits] = own_admission) -> Backend:
-    """A deployment's backend; must be called in the event loop that will use it. No server need run yet."""
+def connect(
+    spec: Deployment,
+    root: Path,
+    admission: Callable[[Deployment], Admits] = own_admission,
+    *,
+    watches: bool = True,
+) -> Backend:
+    """A deployment's backend; must be called in the event loop that will use it. No server need run yet.
+
+    Args:
+        watches: looks itself which of several servers are live.
+    """
     engine = engines_root(root, spec.name) / "current" if spec.source else None
     tokenizer_config = _tokenizer_config(engine) if engine else {}
     template = _chat_template(engine, tokenizer_config) if engine else ""
@@ -85,15 +95,15 @@ def connect(spec: Deployment, root: Path, admission: Callable[[Deployment], Admi
         family=family,
         reasons=writes_reasoning(template, family),
         created=int(engine.stat().st_mtime) if engine and engine.exists() else 0,
-        client=_client(spec),
+        client=_client(spec, watches=watches),
         run_dir=run_dir(root, spec.name),
         admission=admission(spec),
     )
 
 
-def _client(spec: Deployment) -> Client:
+def _client(spec: Deployment, *, watches: bool) -> Client:
     if spec.gateway.replicas:
-        return Replicas(spec.gateway.replicas, spec.name, _CONNECTIONS)
+        return Replicas(spec.gateway.replicas, spec.name, _CONNECTIONS, watches=watches)
     return AsyncClient(grpc_address(spec), spec.name, _CONNECTIONS, direct=True)
 
 

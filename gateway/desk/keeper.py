@@ -12,13 +12,15 @@ import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from subprocess import DEVNULL, Popen
 
 from contract.errors import ServeError
 from gateway.desk.seat import Seat
-from gateway.desk.wire import Drain, End
+from gateway.desk.wire import Drain, End, Turned
 from gateway.desk.worker import Place
 from gateway.drain import LAST_WORDS_S
+from gateway.replicas import Replica, Replicas
 from gateway.service import Service
 
 log = logging.getLogger("gateway")
@@ -81,6 +83,10 @@ class Keeper:
         self._asked_to_stop = asyncio.Event()
         self._asked_again = asyncio.Event()
 
+        for backend in service.backends.values():
+            if isinstance(backend.client, Replicas):
+                backend.client.changed = partial(self._turn, backend.name)
+
     async def serve(self, host: str, port: int) -> None:
         """Keep them alive until a signal, and drain them; a second one ends at once.
 
@@ -141,7 +147,15 @@ class Keeper:
         with theirs:
             process = _started(place)
         await asyncio.get_running_loop().create_unix_connection(lambda: seat.line, sock=ours)
+        for backend in self._service.backends.values():
+            for replica in backend.client.members if isinstance(backend.client, Replicas) else ():
+                seat.line.say(Turned(backend.name, replica.address, replica.live))
         return _Worker(seat, process, time.monotonic())
+
+    def _turn(self, model: str, replica: Replica) -> None:
+        """Tell all workers of a server that came or went."""
+        for worker in self._workers.values():
+            worker.seat.line.say(Turned(model, replica.address, replica.live))
 
     async def _drain(self) -> None:
         """Let every worker finish what runs, then end them all: until then they say that the gateway is stopping."""

@@ -12,7 +12,7 @@ from contract.errors import RequestError, from_wire
 from contract.spec import Deployment
 from gateway.admission import Load, Ticket
 from gateway.backend import own_admission
-from gateway.desk.wire import Admit, Ask, Drain, End, Ended, FromDesk, Granted, Left, Line, Refused, Told, What
+from gateway.desk.wire import Admit, Ask, Drain, End, Ended, FromDesk, Granted, Left, Line, Refused, Told, Turned, What
 from gateway.errors import ApiError
 from gateway.errors import Refused as RefusedHere
 from gateway.journey import Journey
@@ -25,10 +25,18 @@ class Desk:
     """A worker's connection to it, and the worker's :class:`gateway.books.Books`.
 
     Args:
+        turn: is called with each server that came or went.
         drain: is called when the desk says so, likewise ``end``, and ``lost`` when the desk is gone.
     """
 
-    def __init__(self, drain: Callable[[], None], end: Callable[[], None], lost: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        turn: Callable[[Turned], None],
+        drain: Callable[[], None],
+        end: Callable[[], None],
+        lost: Callable[[], None],
+    ) -> None:
+        self._turn = turn
         self._drain = drain
         self._end = end
         self._numbers = itertools.count(1)
@@ -91,6 +99,8 @@ class Desk:
             case Refused():
                 self.retry_after_s[message.model] = message.retry_after_s
                 self._settle(message.number, from_wire(message.line))
+            case Turned():
+                self._turn(message)
             case Drain():
                 self._drain()
             case End():

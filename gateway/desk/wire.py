@@ -69,6 +69,14 @@ class Told(msgspec.Struct, tag=True, array_like=True):
     text: str
 
 
+class Turned(msgspec.Struct, tag=True, array_like=True):
+    """One of a deployment's servers came or went."""
+
+    model: str
+    address: str
+    live: bool
+
+
 class Drain(msgspec.Struct, tag=True, array_like=True):
     """Take nothing new, finish what runs, say Idle, and wait for End."""
 
@@ -78,7 +86,7 @@ class End(msgspec.Struct, tag=True, array_like=True):
 
 
 FromWorker = Admit | Left | Ended | Ask | Idle
-FromDesk = Granted | Refused | Told | Drain | End
+FromDesk = Granted | Refused | Told | Turned | Drain | End
 
 _encode = msgspec.json.Encoder().encode
 

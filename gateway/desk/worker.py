@@ -3,14 +3,16 @@
 import asyncio
 import os
 import socket
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from types import FrameType
 
 import uvicorn
 
 from gateway.desk.reach import Desk
-from gateway.desk.wire import Idle
+from gateway.desk.wire import Idle, Turned
 from gateway.drain import finish
+from gateway.replicas import Replicas
 from gateway.service import Service
 
 _BEAT_S = 1.0
@@ -45,9 +47,9 @@ class Worker:
     """This process' part of the desk's work."""
 
     def __init__(self, drain_s: float) -> None:
-        self.desk = Desk(self._drain, self._end, lambda: os._exit(1))
+        self.desk = Desk(self._turn, self._drain, self._end, lambda: os._exit(1))
         self._drain_s = drain_s
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
         self._service: Service | None = None
         self._server: uvicorn.Server | None = None
 
@@ -62,10 +64,23 @@ class Worker:
         finally:
             beat.cancel()
 
+    def _turn(self, turned: Turned) -> None:
+        assert self._service is not None
+        client = self._service.backends[turned.model].client
+        assert isinstance(client, Replicas)
+        for replica in client.members:
+            if replica.address == turned.address:
+                self._start(replica.turn(turned.live))
+
     def _drain(self) -> None:
         assert self._service is not None
         self._service.drain.draining = True
-        self._tasks.append(asyncio.create_task(self._finish(self._service)))
+        self._start(self._finish(self._service))
+
+    def _start(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _finish(self, service: Service) -> None:
         await finish(service.drain, self._drain_s)

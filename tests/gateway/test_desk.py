@@ -36,7 +36,7 @@ class Pair:
         self.desks: list[Desk] = []
         self.doors: list[AskedAdmission] = []
         for _ in range(2):
-            seat, desk = Seat(service), Desk(lambda: None, lambda: None, lambda: None)
+            seat, desk = Seat(service), Desk(lambda turned: None, lambda: None, lambda: None, lambda: None)
             ours, theirs = socket.socketpair()
             loop = asyncio.get_running_loop()
             for line, end in ((seat.line, ours), (desk.line, theirs)):
