@@ -77,8 +77,7 @@ class Connection(asyncio.Protocol):
         call = Call(lambda size: self._give_room(number, size), lambda: self._leave(number))
         unsent = b"\0" + len(message).to_bytes(4) + message
         self._streams[number] = stream = _Stream(call, self._first_window, unsent)
-        self._write(frame(http2.HEADERS, http2.END_HEADERS, number, block))
-        self._send(number, stream)
+        self._send(number, stream, frame(http2.HEADERS, http2.END_HEADERS, number, block))
         if timeout_s is not None:
             call.expire_in(timeout_s)
         return call
@@ -192,13 +191,15 @@ class Connection(asyncio.Protocol):
                 return
             self._send(number, stream)
 
-    def _send(self, number: int, stream: _Stream) -> None:
-        """As much of a call's message as the server takes now."""
+    def _send(self, number: int, stream: _Stream, head: bytes = b"") -> None:
+        """As much of a call's message as the server takes now, in one piece: each write is a call of the system."""
+        frames = [head]
         while stream.unsent and (size := min(len(stream.unsent), self._most_frame, self._window, stream.window)) > 0:
             piece, stream.unsent = stream.unsent[:size], stream.unsent[size:]
             self._window -= size
             stream.window -= size
-            self._write(frame(http2.DATA, 0 if stream.unsent else http2.END_STREAM, number, piece))
+            frames.append(frame(http2.DATA, 0 if stream.unsent else http2.END_STREAM, number, piece))
+        self._write(b"".join(frames))
 
     def _give_room(self, number: int, size: int) -> None:
         self._write(frame(http2.WINDOW_UPDATE, 0, number, size.to_bytes(4)))
@@ -248,7 +249,7 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
     def _write(self, data: bytes) -> None:
-        if self._transport:
+        if self._transport and data:
             self._transport.write(data)
 
 

@@ -108,6 +108,7 @@ class Door:
             log_level=logging.WARNING,
             access_log=False,
             server_header=False,
+            proxy_headers=False,
             timeout_keep_alive=self.specs[0].gateway.keep_alive_s,
             timeout_graceful_shutdown=2,
         )

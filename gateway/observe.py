@@ -6,7 +6,7 @@ The log has no prompt, no answer and no key; only a key's name.
 import logging
 import re
 import time
-from uuid import uuid4
+from secrets import token_hex
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -62,7 +62,7 @@ class Observed:
 def _id_of(scope: Scope) -> str:
     """The client's own id of its request, if it is fit for a line of the log; else a new one."""
     given: bytes = dict(scope["headers"]).get(b"x-request-id", b"")
-    return given.decode() if _ID.fullmatch(given) else uuid4().hex
+    return given.decode() if _ID.fullmatch(given) else token_hex(16)
 
 
 def _line(scope: Scope, journey: Journey, request_id: str, now: float) -> str:

@@ -35,15 +35,18 @@ class EventStream(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it; raises nothing that a client could cause."""
 
-        async def write(chunk: bytes) -> None:
+        async def write(chunk: bytes, *, more: bool = True) -> None:
             async with asyncio.timeout(READER_PATIENCE_S):
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                await send({"type": "http.response.body", "body": chunk, "more_body": more})
 
         try:
             async with self._drain.interruptible(receive):
                 await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
                 await write(self._first)
                 async for chunk in self._rest:
+                    if chunk.endswith(DONE):  # nothing follows, so the body's end leaves with it
+                        await write(chunk, more=False)
+                        return
                     await write(chunk)
         except (ClientLeft, TimeoutError):
             return
