@@ -7,6 +7,7 @@ from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from gateway.errors import INVALID, ApiError
+from gateway.interrupt import Peer
 
 MOST_HEADERS = 100
 MOST_HEAD_BYTES = 64 * 1024
@@ -93,12 +94,14 @@ class LimitedHttp(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client connected."""
         super().connection_made(transport)
+        self._peer = Peer(self.flow)
         self._allow(_HEAD_PATIENCE_S)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It left."""
         self._cancel_timer()
         super().connection_lost(exc)
+        self._peer.leave()
 
     def data_received(self, data: bytes) -> None:
         """Bytes came: of a head, of a body, or of both."""
@@ -166,6 +169,7 @@ class LimitedHttp(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         """Run the application on a request."""
+        cycle.scope["peer"] = self._peer  # type: ignore[typeddict-unknown-key]
         if cycle.scope["method"] != "HEAD":  # its answers are heads alone
             cycle.transport = _WithHead(self.transport, cycle)  # type: ignore[assignment]
         super()._start_asgi_task(cycle, _unframed(app, cycle) if cycle.scope["http_version"] == "1.0" else app)

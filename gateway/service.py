@@ -18,7 +18,7 @@ from gateway.body import check_origin, read_body, timeout_of
 from gateway.books import Books
 from gateway.errors import INVALID, UNKNOWN, ApiError, Refused, of_request, refuse
 from gateway.generate import Numbered, generate
-from gateway.interrupt import Drain
+from gateway.interrupt import Drain, peer_of
 from gateway.journey import Journey, journey_of
 from gateway.keys import Keys
 from gateway.schema.common import Body
@@ -117,7 +117,7 @@ class Service:
         try:
             if work.stream:
                 return await begun(work.chunks(deltas, journey), request, self.drain, event)
-            async with self.drain.interruptible(request.receive), aclosing(deltas):
+            async with self.drain.interruptible(peer_of(request.scope)), aclosing(deltas):
                 return Response(await work.whole(deltas, journey), media_type="application/json")
         except RequestError as error:
             raise Refused(told(error)) from None
