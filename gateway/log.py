@@ -10,7 +10,7 @@ from queue import Empty, SimpleQueue
 
 _MOST_WAITING = 10_000  # lines
 _LAST_WRITE_S = 1.0  # for what waits at the end
-_TOGETHER_S = 0.02  # lines of so long are one write: waking the thread for each took a tenth of the gateway's time
+_TOGETHER_S = 0.02  # lines of so long are one write
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 

@@ -4,7 +4,7 @@ from contract.cores import cores
 from contract.spec import Deployment
 
 _SHARED = 8  # cores, from which on it is more than one: below, the engine and its stages want them
-_MOST = 4  # one answers some 900 requests a second, or sends 6,000 chunks (docs/performance.md)
+_MOST = 4  # one answers some 1,200 requests a second, or sends 8,500 chunks (docs/performance.md)
 
 
 def process_count(spec: Deployment) -> int:
