@@ -1,4 +1,4 @@
-"""gRPC streaming clients, sync and asyncio: one call a request.
+"""gRPC streaming clients, sync and asyncio: one call a request. asyncio's speaks gRPC itself (clients/connection.py).
 
 Leaving a stream early cancels its request on the server, whichever way it is left: ``break``, an
 exception, ``close()``, a cancelled task.
@@ -8,16 +8,16 @@ exception, ``close()``, a cancelled task.
             print(delta.text, end="")
 """
 
-import asyncio
 import itertools
 from collections.abc import AsyncGenerator, Generator, Iterable
+from contextlib import aclosing
 from typing import Any, Self
 
 import grpc
-import grpc.aio
 import numpy as np
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
+from clients.channel import Channel
 from clients.request import Answer, Delta, Inputs, Tokens, inputs_of, joined
 from clients.wire import OUTPUTS, from_rpc, to_delta, to_message
 from contract.errors import InternalError, RequestError, from_wire
@@ -33,6 +33,8 @@ _OPTIONS = (
     ("grpc.max_reconnect_backoff_ms", 1000),  # a server that was restarted is found at once
 )
 
+_INFER, _READY = (b"/inference.GRPCInferenceService/" + name for name in (b"ModelStreamInfer", b"ModelReady"))
+
 
 def stream_infer(channel: Any) -> Any:
     """Triton's ModelStreamInfer on a channel, sync or asyncio: called with one request, it gives its responses.
@@ -41,7 +43,7 @@ def stream_infer(channel: Any) -> Any:
     is the same on the wire and saves gRPC a task, two operations and their turns of the loop.
     """
     return channel.unary_stream(
-        "/inference.GRPCInferenceService/ModelStreamInfer",
+        _INFER.decode(),
         request_serializer=service_pb2.ModelInferRequest.SerializeToString,
         response_deserializer=service_pb2.ModelStreamInferResponse.FromString,
     )
@@ -132,9 +134,8 @@ class AsyncClient:
     ) -> None:
         self._first, engine, _ = stage_names(model)
         self._model = engine if direct else model
-        self._channels = [grpc.aio.insecure_channel(address, options=_OPTIONS) for _ in range(connections)]
-        self._next = itertools.cycle([(channel, stream_infer(channel)) for channel in self._channels])
-        self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channels[0])
+        self._channels = [Channel(address) for _ in range(connections)]
+        self._next = itertools.cycle(self._channels)
 
     async def __aenter__(self) -> Self:
         return self
@@ -145,14 +146,15 @@ class AsyncClient:
     async def close(self) -> None:
         """Close the connections; requests in flight are cancelled."""
         for channel in self._channels:
-            await channel.close()
+            channel.close()
 
     async def ready(self, timeout_s: float = 5) -> bool:
         """Whether a server answers and has the model loaded."""
-        question = service_pb2.ModelReadyRequest(name=self._model)
+        question = service_pb2.ModelReadyRequest(name=self._model).SerializeToString()
         try:
-            return bool((await self._stub.ModelReady(question, timeout=timeout_s)).ready)
-        except grpc.aio.AioRpcError:
+            call = await self._channels[0].call(_READY, question, timeout_s)
+            return bool(service_pb2.ModelReadyResponse.FromString(await call.read() or b"").ready)
+        except RequestError:
             return False
 
     async def generate(self, prompt: str | None = None, *, timeout_s: float | None = None, **options: Any) -> Answer:
@@ -193,27 +195,14 @@ class AsyncClient:
             raise InternalError("the server tokenizes for no one: it is older than this client")
         return Tokens(found.input_ids, found.tokenized.tokens, found.tokenized.text)
 
-    def _infer(self, message: service_pb2.ModelInferRequest, *, timeout: float | None) -> Any:
-        """Begin a call, on the next connection that stands: after an outage they come back one by one."""
-        for _ in self._channels:
-            channel, infer = next(self._next)
-            if channel.get_state(try_to_connect=True) is not grpc.ChannelConnectivity.TRANSIENT_FAILURE:
-                break
-        return infer(message, timeout=timeout)
-
     def _to_first_stage(self, inputs: Inputs) -> service_pb2.ModelInferRequest:
         return to_message(self._first, inputs, outputs=(ENGINE_REQUEST.name,))
 
     async def _first_stage(self, message: service_pb2.ModelInferRequest, timeout_s: float | None) -> EngineRequest:
         """What the first stage makes of a request."""
-        try:
-            call = self._infer(message, timeout=timeout_s)
-            response, _ = await _read(call), await _read(call)
-        except grpc.aio.AioRpcError as error:
-            raise from_rpc(error) from None
-        if response.error_message:
-            raise from_wire(response.error_message)
-        (packed,) = response.infer_response.raw_output_contents
+        async with aclosing(self._responses(message, timeout_s)) as responses:
+            (response,) = [each async for each in responses]
+        (packed,) = response.raw_output_contents
         return unpack_request(np.frombuffer(packed, dtype=np.uint8))
 
     async def deltas(
@@ -224,38 +213,32 @@ class AsyncClient:
         request_id: str = "",
         outputs: Iterable[str] = OUTPUTS,
     ) -> AsyncGenerator[Delta, None]:
-        """What comes back for these input tensors; nothing is read from the server ahead of its consumer.
+        """What comes back for these input tensors; little is read from the server ahead of its consumer.
 
         Args:
             outputs: the tensors wanted back, as for :func:`clients.wire.to_message`.
         """
         message = to_message(self._model, inputs, request_id, outputs)
-        call = self._infer(message, timeout=timeout_s)
+        async with aclosing(self._responses(message, timeout_s)) as responses:
+            async for response in responses:
+                yield to_delta(response)
+
+    async def _responses(
+        self, message: service_pb2.ModelInferRequest, timeout_s: float | None
+    ) -> AsyncGenerator[service_pb2.ModelInferResponse, None]:
+        """What one call answers; leaving it cancels it."""
+        call = await next(self._next).call(_INFER, message.SerializeToString(), timeout_s)
         refusal: RequestError | None = None
         try:
-            while (response := await _read(call)) is not grpc.aio.EOF:
+            while (packed := await call.read()) is not None:
+                response = service_pb2.ModelStreamInferResponse.FromString(packed)
                 if response.error_message:  # read on, as above
                     refusal = refusal or from_wire(response.error_message)
                 else:
-                    yield to_delta(response.infer_response)
-        except grpc.aio.AioRpcError as error:
-            raise refusal or from_rpc(error) from None
+                    yield response.infer_response
+        except RequestError as error:
+            raise refusal or error from None
         finally:
             call.cancel()
         if refusal:
             raise refusal
-
-
-async def _read(call: Any) -> Any:
-    """The next response of a call, or EOF.
-
-    grpc.aio (1.85) never frees what it prepared for a read whose awaiting task is cancelled, some 300 bytes: whoever
-    leaves ends the call, and the read with it.
-    """
-    reading = asyncio.ensure_future(call.read())
-    try:
-        return await asyncio.shield(reading)
-    except asyncio.CancelledError:
-        call.cancel()
-        await asyncio.gather(reading, return_exceptions=True)
-        raise

@@ -2,7 +2,8 @@
 
 import json
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import grpc
@@ -50,33 +51,23 @@ def to_message(
 
 def to_delta(response: service_pb2.ModelInferResponse) -> Delta:
     """A response's tensors."""
-    raw = {tensor.name: content for tensor, content in zip(response.outputs, response.raw_output_contents, strict=True)}
+    read = zip(response.outputs, response.raw_output_contents, strict=True)
     return Delta(
-        text=_text(raw.get("text_output", b"")),
-        output_ids=_numbers("i", raw.get("output_ids", b"")),
-        finish_reason=_text(raw.get("finish_reason", b"")),
-        matched_stop=_text(raw.get("matched_stop", b"")),
-        num_input_tokens=sum(_numbers("i", raw.get("num_input_tokens", b""))),
-        num_output_tokens=sum(_numbers("i", raw.get("num_output_tokens", b""))),
-        num_cached_tokens=next(iter(_numbers("i", raw.get("num_cached_tokens", b""))), None),
-        log_probs=_numbers("f", raw.get("output_log_probs", b"")),
-        tokens=tuple(bytes(token) for token in _json(raw.get("output_tokens", b""))),
-        top_log_probs=_ranked(raw.get("top_log_probs", b"")),
-        prompt_log_probs=_numbers("f", raw.get("prompt_log_probs", b"")),
-        prompt_tokens=tuple(bytes(token) for token in _json(raw.get("prompt_tokens", b""))),
-        prompt_top_log_probs=_ranked(raw.get("prompt_top_log_probs", b"")),
+        **{_FIELDS[tensor.name]: _READ[tensor.name](raw) for tensor, raw in read if raw and tensor.name in _READ}
     )
+
+
+_STATUS: dict[int, type[RequestError]] = {1: Cancelled, 4: DeadlineExceeded, 14: Unreachable}
+
+
+def from_status(code: int, details: str) -> RequestError:
+    """A call that failed, by gRPC's number for how, as one of our errors."""
+    return _STATUS.get(code, InternalError)(details or "the connection broke")
 
 
 def from_rpc(error: grpc.RpcError) -> RequestError:
     """A broken stream as one of our errors."""
-    code, details = error.code(), error.details() or "the connection broke"
-    kinds: dict[grpc.StatusCode, type[RequestError]] = {
-        grpc.StatusCode.UNAVAILABLE: Unreachable,
-        grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
-        grpc.StatusCode.CANCELLED: Cancelled,
-    }
-    return kinds.get(code, InternalError)(details)
+    return from_status(error.code().value[0], error.details())
 
 
 def _packed(name: str, dtype: str, values: list[Any]) -> bytes:
@@ -103,3 +94,34 @@ def _json(raw: bytes) -> Any:
 
 def _numbers(code: str, raw: bytes) -> tuple[Any, ...]:
     return struct.unpack(f"<{len(raw) // 4}{code}", raw)
+
+
+def _integer(raw: bytes) -> int:
+    return int.from_bytes(raw[:4], "little", signed=True)
+
+
+def _bytes(raw: bytes) -> tuple[bytes, ...]:
+    return tuple(bytes(token) for token in _json(raw))
+
+
+# What reads each tensor, and the field of Delta that it is; those of most responses are few.
+_READ: dict[str, Callable[[bytes], Any]] = {
+    "text_output": _text,
+    "output_ids": partial(_numbers, "i"),
+    "finish_reason": _text,
+    "matched_stop": _text,
+    "num_input_tokens": _integer,
+    "num_output_tokens": _integer,
+    "num_cached_tokens": _integer,
+    "output_log_probs": partial(_numbers, "f"),
+    "output_tokens": _bytes,
+    "top_log_probs": _ranked,
+    "prompt_log_probs": partial(_numbers, "f"),
+    "prompt_tokens": _bytes,
+    "prompt_top_log_probs": _ranked,
+}
+_FIELDS = {name: name for name in _READ} | {
+    "text_output": "text",
+    "output_log_probs": "log_probs",
+    "output_tokens": "tokens",
+}

@@ -191,6 +191,7 @@ class Gateway(Frozen):
     """The OpenAI-compatible door before the server; it listens on ports.gateway."""
 
     enabled: bool = True  # started and stopped with the server
+    processes: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"  # auto: by cores (gateway/processes.py)
     host: str = "127.0.0.1"  # another than a loopback address needs API keys
     keys: Path | None = None  # the file of API keys that python -m gateway.keys writes
     parser: Literal["auto", "hermes", "llama3", "mistral", "deepseek", "none"] = "auto"  # of tool calls

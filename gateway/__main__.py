@@ -3,6 +3,8 @@
 import gc
 import logging
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -14,18 +16,26 @@ from contract.address import is_loopback
 from contract.errors import ConchError, ServeError
 from contract.spec import Deployment, load_spec
 from gateway.app import make_app
-from gateway.backend import connect
+from gateway.backend import Admits, Backend, connect, own_admission
+from gateway.books import Books, OwnBooks
+from gateway.desk.keeper import Keeper
+from gateway.desk.reach import asked_admission
+from gateway.desk.worker import Place, Worker
 from gateway.drain import DrainingServer
 from gateway.http import LimitedHttp
 from gateway.keys import ENVIRONMENT, Keys, load_keys
 from gateway.log import log_to
+from gateway.processes import process_count
 from gateway.service import Service
+
+log = logging.getLogger("gateway")
 
 
 def main(
     configs: Annotated[list[Path], typer.Argument(metavar="CONFIG…", help="The deployments' YAML files.")],
     root: Annotated[Path, typer.Option(help="The folder of engines/.")] = Path(),
     drain_s: Annotated[float, typer.Option(help="What is in flight may go on for so long after SIGTERM.")] = 30,
+    worker: Annotated[str, typer.Option(hidden=True)] = "",
 ) -> None:
     """Answer OpenAI's API for every CONFIG, where the first one says; Ctrl-C drains, a second one ends."""
     log_to(sys.stderr.fileno())
@@ -33,7 +43,11 @@ def main(
         specs = [load_spec(config) for config in configs]
         keys = load_keys(specs[0].gateway.keys)
         check(specs, keys)
-        uvloop.run(_serve(specs, keys, root.resolve(), drain_s))
+        door = Door(specs, keys, root.resolve(), drain_s)
+        if worker:
+            uvloop.run(_work(door, Place.of(worker)))
+        else:
+            uvloop.run(_serve(door))
     except ConchError as error:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(1) from None
@@ -57,32 +71,88 @@ def check(specs: list[Deployment], keys: Keys) -> None:
         )
 
 
-async def _serve(specs: list[Deployment], keys: Keys, root: Path, drain_s: float) -> None:
-    service = Service({spec.name: connect(spec, root) for spec in specs}, keys, specs[0].gateway.cors_origins)
-    config = uvicorn.Config(
-        make_app(service),
-        host=specs[0].gateway.host,
-        port=specs[0].ports.gateway,
-        http=LimitedHttp,
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        log_level=logging.WARNING,
-        access_log=False,
-        server_header=False,
-        timeout_keep_alive=specs[0].gateway.keep_alive_s,
-        timeout_graceful_shutdown=2,
-    )
-    gc.collect()
-    gc.freeze()  # what is there now stays: looking through it again and again took a tenth of the time
-    logging.getLogger("gateway").info(
-        "serving %s on http://%s:%d/v1", ", ".join(service.backends), config.host, config.port
-    )
+@dataclass(frozen=True)
+class Door:
+    """What was asked for."""
+
+    specs: list[Deployment]
+    keys: Keys
+    root: Path
+    drain_s: float
+
+    @property
+    def processes(self) -> int:
+        """How many answer."""
+        return process_count(self.specs[0])
+
+    def backends(
+        self, admission: Callable[[Deployment], Admits] = own_admission, *, watches: bool = True
+    ) -> dict[str, Backend]:
+        """The deployments, connected."""
+        return {spec.name: connect(spec, self.root, admission, watches=watches) for spec in self.specs}
+
+    def service(self, backends: dict[str, Backend], books: Books) -> Service:
+        """What requests share."""
+        return Service(backends, self.keys, books, self.specs[0].gateway.cors_origins, self.processes)
+
+    def config(self, service: Service) -> uvicorn.Config:
+        """For uvicorn."""
+        return uvicorn.Config(
+            make_app(service),
+            host=self.specs[0].gateway.host,
+            port=self.specs[0].ports.gateway,
+            http=LimitedHttp,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            log_level=logging.WARNING,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=self.specs[0].gateway.keep_alive_s,
+            timeout_graceful_shutdown=2,
+        )
+
+
+async def _serve(door: Door) -> None:
+    """Answer here, or have workers do it."""
+    backends = door.backends()
+    service = door.service(backends, OwnBooks(backends.values()))
+    config = door.config(service)
+    _freeze()
+    workers = f", with {door.processes} processes" if door.processes > 1 else ""
+    log.info("serving %s on http://%s:%d/v1%s", ", ".join(backends), config.host, config.port, workers)
     try:
-        await DrainingServer(config, service, drain_s).serve()
+        if workers:
+            await Keeper(service, door.drain_s).serve(config.host, config.port)
+        else:
+            await DrainingServer(config, service, door.drain_s).serve()
     finally:
-        for backend in service.backends.values():
-            await backend.client.close()
+        await _close(service)
+
+
+async def _work(door: Door, place: Place) -> None:
+    """Be a worker."""
+    worker = Worker(door.drain_s)
+    backends = door.backends(asked_admission(worker.desk), watches=False)
+    service = door.service(backends, worker.desk)
+    config = door.config(service)
+    _freeze()
+    try:
+        await worker.serve(config, service, place)
+    finally:
+        await _close(service)
+
+
+def _freeze() -> None:
+    """What is there now stays: looking through it again and again took a tenth of the time."""
+    gc.collect()
+    gc.freeze()
+
+
+async def _close(service: Service) -> None:
+    for backend in service.backends.values():
+        await backend.client.close()
 
 
 if __name__ == "__main__":

@@ -47,6 +47,7 @@ class Ticket:
     key: str
     load: Load
     began: float = 0.0  # on the admission's clock
+    number: int = 0  # where another process admits: by which it knows this one
 
 
 @dataclass(eq=False)

@@ -18,10 +18,9 @@ from gateway.backend import Backend
 from gateway.dialect import failure, speaks_anthropic
 from gateway.errors import INVALID, ApiError, Refused, of_validation
 from gateway.guard import Guard
-from gateway.health import LIVE, RELEASE, Health
+from gateway.health import LIVE, RELEASE
 from gateway.interrupt import ClientLeft
 from gateway.journey import journey_of
-from gateway.metrics import Metrics
 from gateway.observe import Observed
 from gateway.openapi import describe
 from gateway.paths import Tidied, hint
@@ -37,10 +36,9 @@ B = TypeVar("B", bound=Sampling)
 
 def make_app(service: Service) -> Starlette:
     """The application around a service."""
-    metrics = Metrics(service.backends.values())
     routes = [
         *(*_answers(service), *anthropic_routes(service), *tokenizer_routes(service)),
-        *(*_models(service), *_state(service, metrics)),
+        *(*_models(service), *_state(service)),
     ]
     document = describe(routes, keys_needed=service.keys.needed)
 
@@ -60,7 +58,7 @@ def make_app(service: Service) -> Starlette:
         routes=[*routes, Route("/openapi.json", openapi)],
         middleware=[
             Middleware(Tidied),
-            Middleware(Observed, metrics=metrics),
+            Middleware(Observed, books=service.books),
             *((friends,) if service.cors_origins else ()),
             Middleware(Guard, keys=service.keys, drain=service.drain),
         ],
@@ -131,18 +129,17 @@ def _models(service: Service) -> list[Route]:
     return [Route("/v1/models", models), Route("/v1/models/{model}", model)]
 
 
-def _state(service: Service, metrics: Metrics) -> list[Route]:
-    healths = {name: Health(backend) for name, backend in service.backends.items()}
-
+def _state(service: Service) -> list[Route]:
     async def live(request: Request) -> Response:
         """The gateway answers."""
         journey_of(request).route = request.scope["path"]
+        await service.books.alive()
         return JSONResponse({"status": "ok"})
 
     async def ready(request: Request) -> Response:
         """Every deployment answers a one-token request, and the gateway takes new ones."""
         journey_of(request).route = "/health/ready"
-        verdicts = {name: await health.verdict() for name, health in healths.items()}
+        verdicts = await service.books.verdicts()
         if service.drain.draining:
             verdicts = dict.fromkeys(verdicts, "the gateway is stopping")
         status = 503 if any(verdicts.values()) else 200
@@ -151,7 +148,7 @@ def _state(service: Service, metrics: Metrics) -> list[Route]:
     async def metrics_page(request: Request) -> Response:
         """Prometheus' page."""
         journey_of(request).route = "/metrics"
-        return Response(metrics.page(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        return Response(await service.books.page(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def release(request: Request) -> Response:
         """Which Conch this is."""

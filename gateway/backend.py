@@ -1,21 +1,42 @@
 """One deployment as the gateway sees it: where it answers, what it can read, and how much it takes on."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from clients.grpc import AsyncClient
 from contract.address import grpc_address
 from contract.manifest import engines_root
 from contract.spec import Deployment
 from contract.stage import run_dir
-from gateway.admission import Admission, Load, PromptSizes
+from gateway.admission import Admission, Load, PromptSizes, Ticket
 from gateway.outage import Outage
 from gateway.parsers import family_of, writes_reasoning
 from gateway.replicas import Client, Replicas
 
 _CONNECTIONS = 4
+
+
+class Admits(Protocol):
+    """Who lets requests start: :class:`gateway.admission.Admission`, here or in another process."""
+
+    @property
+    def most_answers(self) -> int:
+        """How many answers one request may ask for."""
+
+    async def admit(self, key: str, load: Load, deadline: float | None = None) -> Ticket:
+        """Wait for room; the ticket must go back through :meth:`release`."""
+
+    def release(self, ticket: Ticket) -> None:
+        """Give back what a request held."""
+
+    def close(self) -> None:
+        """Refuse what waits and what is new."""
+
+    def retry_after_s(self) -> float:
+        """When who is refused now should come back."""
 
 
 @dataclass
@@ -29,7 +50,7 @@ class Backend:
     reasons: bool  # it writes its reasoning before the answer
     created: int  # when its engine was made, s since the epoch
     client: Client
-    admission: Admission
+    admission: Admits
     run_dir: Path  # of its server, where that runs beside us
     sizes: PromptSizes = field(default_factory=PromptSizes)
     outage: Outage = field(default_factory=Outage)
@@ -40,13 +61,33 @@ class Backend:
         return self.spec.name
 
 
-def connect(spec: Deployment, root: Path) -> Backend:
-    """A deployment's backend; must be called in the event loop that will use it. No server need run yet."""
+def own_admission(spec: Deployment) -> Admission:
+    """The limits of a deployment, kept by this process."""
+    limits = spec.gateway
+    return Admission(
+        limit=Load(limits.max_requests or spec.limits.max_batch_size, limits.max_tokens),
+        per_key=Load(limits.max_requests_per_key, limits.max_tokens_per_key),
+        queue_size=limits.max_queue_size,
+        patience_s=limits.max_queue_s,
+    )
+
+
+def connect(
+    spec: Deployment,
+    root: Path,
+    admission: Callable[[Deployment], Admits] = own_admission,
+    *,
+    watches: bool = True,
+) -> Backend:
+    """A deployment's backend; must be called in the event loop that will use it. No server need run yet.
+
+    Args:
+        watches: looks itself which of several servers are live.
+    """
     engine = engines_root(root, spec.name) / "current" if spec.source else None
     tokenizer_config = _tokenizer_config(engine) if engine else {}
     template = _chat_template(engine, tokenizer_config) if engine else ""
     family = family_of(template) if spec.gateway.parser == "auto" else spec.gateway.parser
-    limits = spec.gateway
     return Backend(
         spec=spec,
         template=template,
@@ -54,20 +95,15 @@ def connect(spec: Deployment, root: Path) -> Backend:
         family=family,
         reasons=writes_reasoning(template, family),
         created=int(engine.stat().st_mtime) if engine and engine.exists() else 0,
-        client=_client(spec),
+        client=_client(spec, watches=watches),
         run_dir=run_dir(root, spec.name),
-        admission=Admission(
-            limit=Load(limits.max_requests or spec.limits.max_batch_size, limits.max_tokens),
-            per_key=Load(limits.max_requests_per_key, limits.max_tokens_per_key),
-            queue_size=limits.max_queue_size,
-            patience_s=limits.max_queue_s,
-        ),
+        admission=admission(spec),
     )
 
 
-def _client(spec: Deployment) -> Client:
+def _client(spec: Deployment, *, watches: bool) -> Client:
     if spec.gateway.replicas:
-        return Replicas(spec.gateway.replicas, spec.name, _CONNECTIONS)
+        return Replicas(spec.gateway.replicas, spec.name, _CONNECTIONS, watches=watches)
     return AsyncClient(grpc_address(spec), spec.name, _CONNECTIONS, direct=True)
 
 

@@ -5,8 +5,8 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass
+from secrets import token_hex
 from typing import Any
-from uuid import uuid4
 
 import msgspec
 
@@ -147,7 +147,7 @@ def understand(body: ChatBody, backend: Backend) -> Chat:
         inputs["skip_special_tokens"] = False
     outputs = (*OUTPUTS, "output_ids") if reading.reasoning or counts_on_the_way(body) else OUTPUTS
     asks = [Ask(with_seed(inputs, number), names, outputs, size) for number in range(body.n or 1)]
-    return Chat(body, asks, reading, f"chatcmpl-{uuid4().hex}", int(time.time()))
+    return Chat(body, asks, reading, f"chatcmpl-{token_hex(16)}", int(time.time()))
 
 
 def _messages(body: ChatBody) -> list[dict[str, Any]]:

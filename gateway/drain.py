@@ -5,9 +5,17 @@ from types import FrameType
 
 import uvicorn
 
+from gateway.interrupt import Drain
 from gateway.service import Service
 
-_LAST_WORDS_S = 1.0  # for the error events of what is cut
+LAST_WORDS_S = 1.0  # for the error events of what is cut
+
+
+async def finish(drain: Drain, drain_s: float) -> None:
+    """Let what runs go on for so long; then cut it, and let that be told."""
+    await drain.idle(drain_s)
+    drain.cut()
+    await drain.idle(LAST_WORDS_S)
 
 
 class DrainingServer(uvicorn.Server):
@@ -32,10 +40,7 @@ class DrainingServer(uvicorn.Server):
         self._draining = self._loop.create_task(self._drain())
 
     async def _drain(self) -> None:
-        drain = self._service.drain
         for backend in self._service.backends.values():
             backend.admission.close()
-        await drain.idle(self._drain_s)
-        drain.cut()
-        await drain.idle(_LAST_WORDS_S)
+        await finish(self._service.drain, self._drain_s)
         self.should_exit = True

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from hashlib import blake2s
-from uuid import uuid4
+from secrets import token_hex
 
 from clients.request import Delta
 from contract.errors import ContextTooLong, DeadlineExceeded, Unavailable
@@ -84,7 +84,7 @@ async def _one(backend: Backend, ask: Ask, deadline: float | None, number: int =
         inputs, timeout_s = {**inputs, "timeout_ms": max(1, round(left_s * 1000))}, left_s + _GRACE_S
     finished = False
     deltas = backend.client.deltas(
-        inputs, timeout_s=timeout_s, request_id=ask.client + uuid4().hex, outputs=ask.outputs
+        inputs, timeout_s=timeout_s, request_id=ask.client + token_hex(16), outputs=ask.outputs
     )
     async with aclosing(deltas):
         async for delta in deltas:

@@ -7,6 +7,7 @@ from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from gateway.errors import INVALID, ApiError
+from gateway.interrupt import Peer
 
 MOST_HEADERS = 100
 MOST_HEAD_BYTES = 64 * 1024
@@ -41,6 +42,37 @@ def _unframed(app: ASGI3Application, cycle: RequestResponseCycle) -> ASGI3Applic
     return run
 
 
+class _WithHead:
+    """A connection as one answer writes to it: the head waits for what follows it, and both are one send."""
+
+    def __init__(self, transport: asyncio.Transport, cycle: RequestResponseCycle) -> None:
+        self._transport = transport
+        self._cycle = cycle
+        self._head: bytes | None = None
+        self._begun = False
+
+    def write(self, data: bytes) -> None:
+        """Send it, or keep it where it is the head."""
+        if self._cycle.response_started and not self._begun:
+            self._begun, self._head = True, data
+        else:
+            self._transport.write(self._taken() + data)
+
+    def close(self) -> None:
+        """Close the connection behind what was written."""
+        if self._head:
+            self._transport.write(self._taken())
+        self._transport.close()
+
+    def is_closing(self) -> bool:
+        """As the connection."""
+        return self._transport.is_closing()
+
+    def _taken(self) -> bytes:
+        head, self._head = self._head or b"", None
+        return head
+
+
 class _TooLarge(Exception):
     """The head of a request is; ends its parsing."""
 
@@ -62,12 +94,14 @@ class LimitedHttp(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client connected."""
         super().connection_made(transport)
+        self._peer = Peer(self.flow)
         self._allow(_HEAD_PATIENCE_S)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It left."""
         self._cancel_timer()
         super().connection_lost(exc)
+        self._peer.leave()
 
     def data_received(self, data: bytes) -> None:
         """Bytes came: of a head, of a body, or of both."""
@@ -135,6 +169,9 @@ class LimitedHttp(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         """Run the application on a request."""
+        cycle.scope["peer"] = self._peer  # type: ignore[typeddict-unknown-key]
+        if cycle.scope["method"] != "HEAD":  # its answers are heads alone
+            cycle.transport = _WithHead(self.transport, cycle)  # type: ignore[assignment]
         super()._start_asgi_task(cycle, _unframed(app, cycle) if cycle.scope["http_version"] == "1.0" else app)
 
     def send_400_response(self, msg: str) -> None:

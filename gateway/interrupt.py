@@ -1,16 +1,38 @@
 """What ends work early: its client left, or the gateway's time to drain is over."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
-from starlette.types import Receive
+from starlette.types import Scope
+from uvicorn.protocols.http.flow_control import FlowControl
 
 from contract.errors import Unavailable
 
 
 class ClientLeft(Exception):
     """Nobody waits for this answer any more."""
+
+
+class Peer:
+    """Who is at the other end of a connection, as the answers on it see him, one after the other."""
+
+    def __init__(self, flow: FlowControl) -> None:
+        self.flow = flow
+        self.left = False
+        self.told: Callable[[], object] | None = None  # when he leaves
+
+    def leave(self) -> None:
+        """He left."""
+        self.left = True
+        if self.told:
+            self.told()
+
+
+def peer_of(scope: Scope) -> Peer:
+    """The one of a request (gateway/http.py)."""
+    peer: Peer = scope["peer"]
+    return peer
 
 
 class Drain:
@@ -29,10 +51,8 @@ class Drain:
             await asyncio.wait_for(self._idle.wait(), timeout_s)
 
     @asynccontextmanager
-    async def interruptible(self, receive: Receive) -> AsyncIterator[None]:
+    async def interruptible(self, peer: Peer) -> AsyncIterator[None]:
         """Run the body until it ends, its client leaves, or :meth:`cut` is called.
-
-        The request's body must have been read: what ``receive`` says next is that the client left.
 
         Raises:
             ClientLeft: it did.
@@ -40,22 +60,16 @@ class Drain:
         """
         task = asyncio.current_task()
         assert task is not None
-        left = False
-
-        async def watch() -> None:
-            nonlocal left
-            while (await receive())["type"] != "http.disconnect":
-                pass
-            left = True
-            task.cancel()
-
-        watcher = asyncio.create_task(watch())
+        if peer.left:
+            raise ClientLeft
+        peer.told = task.cancel
+        peer.flow.resume_reading()  # who does not read does not see him leave
         self._working.add(task)
         self._idle.clear()
         try:
             yield
         except asyncio.CancelledError:
-            if left:
+            if peer.left:
                 task.uncancel()
                 raise ClientLeft from None
             if task in self._cut:
@@ -67,7 +81,7 @@ class Drain:
             self._cut.discard(task)
             if not self._working:
                 self._idle.set()
-            watcher.cancel()
+            peer.told = None
 
     def cut(self) -> None:
         """End what is still under way."""

@@ -3,8 +3,8 @@
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
+from secrets import token_hex
 from typing import Any
-from uuid import uuid4
 
 import msgspec
 
@@ -136,7 +136,7 @@ def understand(body: MessagesBody, backend: Backend) -> Message:
     outputs = (*ask.outputs, "matched_stop") if body.stop_sequences else ask.outputs
     ask = replace(ask, names=_named(ask), outputs=outputs, context_may_end=True)
     (answer,) = understood.answers()
-    return Message(body, [ask], answer, f"msg_{uuid4().hex}")
+    return Message(body, [ask], answer, f"msg_{token_hex(16)}")
 
 
 def to_count(body: CountBody, backend: Backend) -> Ask:

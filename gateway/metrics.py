@@ -52,6 +52,7 @@ class Metrics:
             if isinstance(backend.client, Replicas):
                 for replica in backend.client.members:
                     up.labels(backend.name, replica.address).set_function(partial(getattr, replica, "live"))
+            assert isinstance(backend.admission, Admission)
             for gauge, read in ((in_flight, _requests), (tokens, _tokens), (queued, _queued)):
                 gauge.labels(backend.name).set_function(partial(read, backend.admission))
 

@@ -6,14 +6,14 @@ The log has no prompt, no answer and no key; only a key's name.
 import logging
 import re
 import time
-from uuid import uuid4
+from secrets import token_hex
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from gateway.books import Books
 from gateway.dialect import failure, speaks_anthropic
 from gateway.errors import UNKNOWN
 from gateway.journey import NO_RESPONSE, Journey
-from gateway.metrics import Metrics
 
 log = logging.getLogger("gateway")
 
@@ -24,9 +24,9 @@ _QUIET = ("/health/live", "/health/ready", "/metrics")
 class Observed:
     """An ASGI application, observed."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, books: Books) -> None:
         self._app = app
-        self._metrics = metrics
+        self._books = books
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass one request on."""
@@ -54,7 +54,7 @@ class Observed:
             await failure(scope, UNKNOWN)(scope, receive, noted)
         finally:
             now = time.monotonic()
-            self._metrics.record(journey, now)
+            self._books.record(journey, now)
             if scope["path"] not in _QUIET:
                 log.info(_line(scope, journey, request_id, now))
 
@@ -62,7 +62,7 @@ class Observed:
 def _id_of(scope: Scope) -> str:
     """The client's own id of its request, if it is fit for a line of the log; else a new one."""
     given: bytes = dict(scope["headers"]).get(b"x-request-id", b"")
-    return given.decode() if _ID.fullmatch(given) else uuid4().hex
+    return given.decode() if _ID.fullmatch(given) else token_hex(16)
 
 
 def _line(scope: Scope, journey: Journey, request_id: str, now: float) -> str:

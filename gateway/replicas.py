@@ -59,28 +59,38 @@ class Replica:
     def _connect(self) -> AsyncClient:
         return AsyncClient(self.address, self._model, self._connections, direct=True)
 
-    async def look(self) -> None:
-        """Ask whether it is ready; cut what it has in flight once it is gone."""
+    async def look(self) -> bool:
+        """Ask whether it is ready; whether it should count as live."""
         ready = await self.client.ready(_PATIENCE_S)
         self._misses = 0 if ready else self._misses + 1
-        if ready != self.live and (ready or self._misses >= _MISSES):
-            self.live = ready
-            log.log(logging.INFO if ready else logging.WARNING, "%s is %s", self.address, "up" if ready else "down")
-            if not ready:
-                gone, self.client = self.client, self._connect()
-                await gone.close()
+        return ready or (self.live and self._misses < _MISSES)
+
+    async def turn(self, live: bool) -> None:
+        """It is live from now on, or is not; what it had in flight is cut then."""
+        if live == self.live:
+            return
+        self.live = live
+        if not live:
+            gone, self.client = self.client, self._connect()
+            await gone.close()
 
 
 class Replicas:
-    """A client of all of them; make it in the event loop that will use it."""
+    """A client of all of them; make it in the event loop that will use it.
 
-    def __init__(self, addresses: Sequence[str], model: str, connections: int) -> None:
+    Args:
+        watches: looks at them itself; else it is told, through :meth:`Replica.turn`.
+    """
+
+    def __init__(self, addresses: Sequence[str], model: str, connections: int, *, watches: bool = True) -> None:
         self.members = [Replica(address, model, connections) for address in addresses]
-        self._watch = asyncio.create_task(self._look())
+        self.changed: Callable[[Replica], None] = lambda replica: None  # told of each that came or went
+        self._watch = asyncio.create_task(self._look()) if watches else None
 
     async def close(self) -> None:
         """Close every connection; requests in flight are cancelled."""
-        self._watch.cancel()
+        if self._watch:
+            self._watch.cancel()
         await asyncio.gather(*(replica.client.close() for replica in self.members))
 
     async def count(self, inputs: Inputs, *, timeout_s: float | None = None) -> int:
@@ -151,7 +161,14 @@ class Replicas:
 
     async def _look(self) -> None:
         while True:
-            await asyncio.gather(*(replica.look() for replica in self.members), asyncio.sleep(_EVERY_S))
+            await asyncio.gather(*map(self._look_at, self.members), asyncio.sleep(_EVERY_S))
+
+    async def _look_at(self, replica: Replica) -> None:
+        live = await replica.look()
+        if live != replica.live:
+            log.log(logging.INFO if live else logging.WARNING, "%s is %s", replica.address, "up" if live else "down")
+            await replica.turn(live)
+            self.changed(replica)
 
 
 async def _of(

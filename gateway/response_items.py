@@ -1,7 +1,7 @@
 """The output of a response: events of an answer in, items out, and the stream events that tell of them."""
 
+from secrets import token_hex
 from typing import Any
-from uuid import uuid4
 
 from gateway.parsers import Content, Event, Reasoning, ToolCallArguments, ToolCallStart
 from gateway.parsers.calls import new_call_id
@@ -96,7 +96,13 @@ class Output:
             return []
         told = self.close()
         self._open = kind
-        item = {"id": f"{_PREFIX[kind]}_{uuid4().hex}", "type": kind, "status": "in_progress", **_EMPTY[kind], **fields}
+        item = {
+            "id": f"{_PREFIX[kind]}_{token_hex(16)}",
+            "type": kind,
+            "status": "in_progress",
+            **_EMPTY[kind],
+            **fields,
+        }
         self.items.append(item)
         told.append({"type": "response.output_item.added", "output_index": len(self.items) - 1, "item": dict(item)})
         if kind in ("message", "reasoning"):

@@ -4,8 +4,8 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
+from secrets import token_hex
 from typing import Any
-from uuid import uuid4
 
 import msgspec
 
@@ -163,7 +163,7 @@ def understand(body: ResponsesBody, backend: Backend) -> Response:
     (ask,) = understood.asks
     names = {"messages": "input"} | {tensor: _NAMES.get(name, name) for tensor, name in ask.names.items()}
     (answer,) = understood.answers()
-    return Response(body, [replace(ask, names=names)], answer, f"resp_{uuid4().hex}", int(time.time()), tools)
+    return Response(body, [replace(ask, names=names)], answer, f"resp_{token_hex(16)}", int(time.time()), tools)
 
 
 def _given(fields: dict[str, Any] | None) -> dict[str, Any]:

@@ -15,9 +15,10 @@ from gateway.arrival import Arrivals
 from gateway.ask import Ask
 from gateway.backend import Backend
 from gateway.body import check_origin, read_body, timeout_of
+from gateway.books import Books
 from gateway.errors import INVALID, UNKNOWN, ApiError, Refused, of_request, refuse
 from gateway.generate import Numbered, generate
-from gateway.interrupt import Drain
+from gateway.interrupt import Drain, peer_of
 from gateway.journey import Journey, journey_of
 from gateway.keys import Keys
 from gateway.schema.common import Body
@@ -58,12 +59,14 @@ class Service:
 
     backends: dict[str, Backend]
     keys: Keys
+    books: Books
     cors_origins: tuple[str, ...] = ()
+    processes: int = 1  # that answer for this gateway, this one among them
     drain: Drain = field(default_factory=Drain)
     arrivals: Arrivals = field(init=False)
 
     def __post_init__(self) -> None:
-        self.arrivals = Arrivals(_BODIES * self.most_body_bytes)
+        self.arrivals = Arrivals(max(1, _BODIES // self.processes) * self.most_body_bytes)
 
     @property
     def most_body_bytes(self) -> int:
@@ -114,7 +117,7 @@ class Service:
         try:
             if work.stream:
                 return await begun(work.chunks(deltas, journey), request, self.drain, event)
-            async with self.drain.interruptible(request.receive), aclosing(deltas):
+            async with self.drain.interruptible(peer_of(request.scope)), aclosing(deltas):
                 return Response(await work.whole(deltas, journey), media_type="application/json")
         except RequestError as error:
             raise Refused(told(error)) from None

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from gateway.interrupt import ClientLeft, Drain
+from gateway.interrupt import ClientLeft, Drain, peer_of
 
 DONE = b"data: [DONE]\n\n"
 READER_PATIENCE_S = 30.0  # a reader that takes nothing for so long is given up: it holds a place in the batch
@@ -35,15 +35,24 @@ class EventStream(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it; raises nothing that a client could cause."""
 
-        async def write(chunk: bytes) -> None:
+        peer = peer_of(scope)
+
+        async def write(chunk: bytes, *, more: bool = True) -> None:
+            message = {"type": "http.response.body", "body": chunk, "more_body": more}
+            if not peer.flow.write_paused:  # this cannot wait then, and a timer costs a tenth of it
+                await send(message)
+                return
             async with asyncio.timeout(READER_PATIENCE_S):
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                await send(message)
 
         try:
-            async with self._drain.interruptible(receive):
+            async with self._drain.interruptible(peer):
                 await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
                 await write(self._first)
                 async for chunk in self._rest:
+                    if chunk.endswith(DONE):  # nothing follows, so the body's end leaves with it
+                        await write(chunk, more=False)
+                        return
                     await write(chunk)
         except (ClientLeft, TimeoutError):
             return
@@ -58,7 +67,7 @@ class EventStream(Response):
 async def begun(events: Events, request: Request, drain: Drain, on_error: Callable[[Exception], bytes]) -> EventStream:
     """A response whose first event is there; what fails before it is raised."""
     try:
-        async with drain.interruptible(request.receive):
+        async with drain.interruptible(peer_of(request.scope)):
             first = await anext(events)
     except BaseException:
         await events.aclose()

@@ -5,8 +5,8 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass
+from secrets import token_hex
 from typing import Any
-from uuid import uuid4
 
 import msgspec
 
@@ -143,4 +143,4 @@ def understand(body: TextBody, backend: Backend) -> Text:
                 asks.append(Ask({**tensors, "text_input": prompt}, names, outputs, len(prompt.encode())))
             else:
                 asks.append(Ask({**tensors, "input_ids": prompt}, names, outputs, 0, len(prompt)))
-    return Text(body, backend, asks, f"cmpl-{uuid4().hex}", int(time.time()))
+    return Text(body, backend, asks, f"cmpl-{token_hex(16)}", int(time.time()))

@@ -10,6 +10,7 @@ from contract import programs
 SUPERVISOR, SERVER, GATEWAY = "supervisor", "tritonserver", "gateway"
 GUARD = "'s guard"  # ends a process of the supervisor's, and all that it started, when the supervisor dies
 # What runs beside the server, or an engine beside its stage, and its module.
+_PLACE = "--worker"  # and then its number, on the command line of each of several that are one
 _BESIDE = {GATEWAY: programs.GATEWAY, "filter": programs.FILTER, "worker": programs.WORKER}
 
 Family = dict[str, psutil.Process]
@@ -34,9 +35,14 @@ def _name(process: psutil.Process) -> str:
         return next(beside, SERVER) + GUARD
     for name, program in _BESIDE.items():
         if tuple(command[1:3]) == program:
-            return name
+            return f"{name}'s worker {command[-1].partition(':')[0]}" if _PLACE in command else name
     stage = next((part.split("/")[-3] for part in command if part.endswith("/1/model.py")), "")
     return stage or process.name()
+
+
+def is_gateway(name: str) -> bool:
+    """Whether a process is the gateway, or one of those that answer for it."""
+    return name.startswith(GATEWAY) and not name.endswith(GUARD)
 
 
 def replaced(supervisor_pid: int, name: str, pid: int) -> bool:

@@ -1,7 +1,8 @@
-"""``make bench-gateway``: what a request costs the gateway's one process, over an engine without a model.
+"""``make bench-gateway``: what a request costs one process of the gateway, over an engine without a model.
 
 Bursts of 64 streams, prompts of 512 token ids; answers of one token show what a request costs, long ones what a chunk
-does. The same bursts straight to the engine's stage, which the gateway asks, tell its part of the first token's time.
+does. The same bursts straight to the engine's stage, which the gateway asks, tell its part of the first token's time;
+one stream at a time tells it without a queue.
 """
 
 import argparse
@@ -19,12 +20,14 @@ from contract.spec import Deployment, load_spec
 from contract.tensors import stage_names
 from loadtests.command import ended, head, kept
 from loadtests.family import cpu_s, with_words
+from loadtests.first_token import alone
 from loadtests.fleet import Fleet, fresh
 from loadtests.lean import Order, Timeline
 from loadtests.served import ROOT, served
 from loadtests.timelines import ttft, whole
 
 STREAMS, PROMPT_TOKENS, LONG = 64, 512, 256
+ALONE = 20  # requests of one stream, a round
 
 
 def measure(spec: Deployment, config: Path, answer_tokens: int, rounds: int) -> dict[str, Any]:
@@ -64,7 +67,9 @@ def main(arguments: Sequence[str]) -> int:
     data = yaml.safe_load((ROOT / "configs" / "pipeline.yaml").read_text())
     config = ROOT / ".conch" / "bench-gateway.yaml"
     config.parent.mkdir(exist_ok=True)
-    config.write_text(yaml.safe_dump(data | {"name": "bench-gateway", "gateway": {"max_queue_size": STREAMS}}))
+    config.write_text(
+        yaml.safe_dump(data | {"name": "bench-gateway", "gateway": {"max_queue_size": STREAMS, "processes": 1}})
+    )
     spec = load_spec(config)
     results: list[dict[str, Any]] = []
     report = {**head(), "streams": STREAMS, "prompt_tokens": PROMPT_TOKENS, "results": results}
@@ -76,8 +81,9 @@ def main(arguments: Sequence[str]) -> int:
         cost, chunks = (
             [each[name] for each in results] for name in ("gateway_cpu_ms_per_request", "chunks_per_request")
         )
+        report["one_stream"] = alone(spec, ALONE * options.rounds, PROMPT_TOKENS)
         report["gateway_cpu_ms_per_chunk"] = round((cost[1] - cost[0]) / (chunks[1] - chunks[0]), 3)
-    print(f"gateway_cpu_ms_per_chunk: {report['gateway_cpu_ms_per_chunk']}")
+    print(f"gateway_cpu_ms_per_chunk: {report['gateway_cpu_ms_per_chunk']}; one stream: {report['one_stream']}")
     return 0
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from contract.spec import Deployment, load_spec
 from loadtests.command import ended, head, kept
-from loadtests.family import GATEWAY, GUARD, SUPERVISOR, family_of, replaced
+from loadtests.family import GUARD, SUPERVISOR, family_of, is_gateway, replaced
 from loadtests.left import Left, left_by, look
 from loadtests.served import ROOT, served, state_of, up
 from loadtests.soak.ask import Doors, End, Story, Way
@@ -130,8 +130,10 @@ def _judge(blow: Blow, stories: Iterable[Story]) -> None:
     """Count the streams; what a kill cannot touch must be whole, and what it cut must be told."""
     for story in stories:
         over_http = story.ask.way is not Way.GRPC
-        touched = not blow.victim.endswith(GUARD) and (over_http or blow.victim != GATEWAY)
-        by_transport = over_http and blow.victim in (GATEWAY, SUPERVISOR)  # who would send an event is dead
+        touched = not blow.victim.endswith(GUARD) and (over_http or not is_gateway(blow.victim))
+        by_transport = over_http and (
+            blow.victim == SUPERVISOR or is_gateway(blow.victim)
+        )  # who would send an event is dead
         if story.end is End.WHOLE and story.right:
             blow.whole += 1
         elif touched and (story.end is End.TOLD or (story.end is End.BROKEN and by_transport)):

@@ -11,9 +11,9 @@ from contextlib import suppress
 
 import psutil
 
+from contract.cores import cores
 from contract.engines.kinds import Kind
 from contract.sections import Streaming
-from python_backend.cores import cores
 
 # An engine that computes on the cores loses what responses cost (docs/performance.md); one on a GPU leaves them idle.
 ENGINES_CORES = 0.03

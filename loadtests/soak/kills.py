@@ -5,7 +5,7 @@ import time
 from dataclasses import dataclass, field
 
 from contract.spec import Deployment
-from loadtests.family import GATEWAY, GUARD, SUPERVISOR, Family, family_of, replaced
+from loadtests.family import GUARD, SUPERVISOR, Family, family_of, is_gateway, replaced
 from loadtests.served import state_of
 from loadtests.soak.ask import CONNECTIONS, Doors, End, Story, Way
 from loadtests.soak.mix import ask
@@ -30,7 +30,7 @@ class Outage:
 
     def touches(self, story: Story) -> bool:
         """Whether a request's door was away at some moment of it."""
-        hit = self.victim != GATEWAY or story.ask.way is not Way.GRPC
+        hit = not is_gateway(self.victim) or story.ask.way is not Way.GRPC
         return hit and story.began <= self.ended and story.ended >= self.began
 
 

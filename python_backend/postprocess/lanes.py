@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from queue import SimpleQueue
 
-from python_backend.cores import cores
+from contract.cores import cores
 
 Send = Callable[[], None]
 

@@ -4,9 +4,9 @@ import re
 import time
 from collections.abc import Container
 
+from contract import http2
 from contract.errors import InvalidRequest, RequestError
 from contract.stage import ABORT_KEY, new_abort_key
-from serving.filter import http2
 from serving.filter.relay import MOST_BYTES
 from serving.filter.tensors import check_message, too_large, unpack
 from serving.triton import ADMIN_METADATA

@@ -14,11 +14,12 @@ from contextlib import suppress
 
 from hpack import Decoder, HPACKError
 
+from contract import http2
 from contract.errors import InvalidRequest, Overloaded, RequestError
+from contract.http2 import Broken, frame
 from contract.stage import ABORT
-from serving.filter import http2
 from serving.filter.call import Call, admit
-from serving.filter.http2 import Broken, frame
+from serving.filter.frames import Heads, refusal
 from serving.filter.relay import MOST_BYTES, MOST_HEAD_BYTES, PATIENCE_S, Answers, Relay
 
 _MOST_FRAME_BYTES = 4 * 2**20  # what Triton tells its clients
@@ -49,7 +50,7 @@ class GrpcRelay(Relay):
         self._decoder = Decoder(MOST_HEAD_BYTES)
         self._block: tuple[int, int, bytes] | None = None  # stream, flags and a header block without its end
         self._confirmations: deque[int] = deque()  # Triton owes them: 0 for the client, else the stream that we reset
-        self._heads = http2.Heads()  # of Triton's frames
+        self._heads = Heads()  # of Triton's frames
         self._late: list[bytes] = []  # ours, for the next place between two frames
         self._connecting: asyncio.Task[None] | None = None
 
@@ -217,7 +218,7 @@ class GrpcRelay(Relay):
             if len(self._calls) >= _MOST_CALLS:
                 raise Overloaded(f"this connection has {_MOST_CALLS} calls", fix="Wait for one to end")
         except RequestError as error:
-            self._inject(http2.refusal(stream, error, begun=False))
+            self._inject(refusal(stream, error, begun=False))
             return
         self._calls[stream] = call
         call.open = not flags & http2.END_STREAM
@@ -296,4 +297,4 @@ class GrpcRelay(Relay):
     def _told(self, stream: int) -> bytes:
         """What a client is told of a call that was reset; nothing where Triton has ended it, or the client itself."""
         call = self._calls.pop(stream, None)
-        return http2.refusal(stream, call.refused, begun=call.begun) if call and call.refused else b""
+        return refusal(stream, call.refused, begun=call.begun) if call and call.refused else b""

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from serving.filter import http2
+from contract import http2
 from serving.supervisor import Running
 from tests.e2e.hostile import HANG_S, MIB, PROMPT, Raw, ask, tensor
 from tests.e2e.servers import metric, synthetic

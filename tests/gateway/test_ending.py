@@ -32,11 +32,15 @@ def behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 
 @contextmanager
-def gateway(server: Running, tmp_path: Path, *words: str) -> Iterator[tuple[subprocess.Popen[bytes], httpx.Client]]:
-    """A gateway of its own before a running server."""
+def gateway(
+    server: Running, tmp_path: Path, *words: str, **door: object
+) -> Iterator[tuple[subprocess.Popen[bytes], httpx.Client]]:
+    """A gateway of its own before a running server; ``door``: of the spec's section."""
     ports = server.spec.ports.model_copy(update={"gateway": free_ports(1)[0]})
+    section = server.spec.gateway.model_copy(update=door)
+    spec = server.spec.model_copy(update={"ports": ports, "gateway": section})
     config = tmp_path / "config.yaml"
-    config.write_text(yaml.safe_dump(server.spec.model_copy(update={"ports": ports}).model_dump(mode="json")))
+    config.write_text(yaml.safe_dump(spec.model_dump(mode="json")))
     process = subprocess.Popen((sys.executable, "-m", "gateway", str(config), *words), cwd=CODE)
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{ports.gateway}", timeout=30) as http:

@@ -34,7 +34,7 @@ def door(tmp_path: Path, *servers: Running) -> Iterator[httpx.Client]:
     addresses = [f"127.0.0.1:{server.spec.ports.grpc}" for server in servers] + [f"127.0.0.1:{nobody}"]
     spec = servers[0].spec.model_dump(mode="json", exclude_unset=True)
     spec["ports"]["gateway"] = port
-    spec["gateway"] = {"replicas": addresses}
+    spec["gateway"] = {"replicas": addresses, "processes": 1}  # each counts its own in flight
     config = tmp_path / "gateway.yaml"
     config.write_text(yaml.safe_dump(spec))
     process = subprocess.Popen((sys.executable, "-m", "gateway", str(config)), cwd=CODE)

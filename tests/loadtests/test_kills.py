@@ -31,7 +31,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     temporary.mkdir()
     monkeypatch.setenv("TMPDIR", str(temporary))
     monkeypatch.setattr("tempfile.tempdir", str(temporary))
-    wanted = {"name": "killed", "engine": {"runtime": "synthetic", "step_ms": 5}}
+    wanted = {"name": "killed", "engine": {"runtime": "synthetic", "step_ms": 5}, "gateway": {"processes": 2}}
     spec = on_free_ports(Deployment.model_validate(wanted))
     write_repository(tmp_path, spec, None)
     config = run_dir(tmp_path, spec.name) / "config.yaml"
@@ -53,7 +53,7 @@ def test_kill_each_process(site: Site) -> None:
     prefix = look(site.spec, site.root, site.pid()).prefix
     victims = sorted(family_of(site.pid()))
     assert victims == [
-        *("filter", "filter's guard", "gateway", "gateway's guard"),
+        *("filter", "filter's guard", "gateway", "gateway's guard", "gateway's worker 1", "gateway's worker 2"),
         *("killed_engine", "killed_postprocess", "killed_preprocess", "supervisor"),
         *("tensorrt_llm", "tensorrt_llm_bls", "tritonserver", "tritonserver's guard"),
     ]
@@ -74,8 +74,9 @@ def test_orphans_do_not_keep_the_next_from_starting(site: Site) -> None:
     for name in ("filter's guard", "gateway's guard", "tritonserver's guard", "supervisor"):
         family[name].kill()
     family["supervisor"].wait(10)
-    assert family["gateway"].is_running() and family["tritonserver"].is_running()
+    orphans = [family[name] for name in ("gateway", "gateway's worker 1", "tritonserver")]
+    assert all(each.is_running() for each in orphans)
     site.up()
-    assert not family["gateway"].is_running() and not family["tritonserver"].is_running()
+    assert not any(each.is_running() for each in orphans)
     left = look(site.spec, site.root, site.pid())
     assert not left.processes and not left.listeners

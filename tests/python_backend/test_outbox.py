@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from contract.cores import cores
 from contract.engines.kinds import KINDS
 from contract.errors import DeadlineExceeded, EngineFailed, from_wire
 from contract.sections import Streaming
 from contract.tensors import FinishReason
 from contract.wire import Delivery, EngineDelta, Opening
 from python_backend.budget import Budget
-from python_backend.cores import cores
 from python_backend.outbox import Outbox, held_s
 from python_backend.protocol import Output
 

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tritonclient.grpc import service_pb2
 
-from serving.filter import http2
+from contract import http2
+from contract.http2 import frame
 from serving.filter.calls import GrpcRelay
-from serving.filter.http2 import frame
 from serving.filter.relay import MOST_BYTES, PATIENCE_S, Relay
 from tests.serving.wire import Wire, joined
 

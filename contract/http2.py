@@ -1,11 +1,6 @@
-"""HTTP/2 as far as the filter speaks it itself: whole frames, headers that need no table, answers of gRPC errors."""
+"""HTTP/2 as far as we speak it ourselves: whole frames, and headers that need no table."""
 
-from collections.abc import Iterable, Iterator
-from urllib.parse import quote
-
-import grpc
-
-from contract.errors import RequestError
+from collections.abc import Iterable
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 HEAD = 9  # bytes of a frame before its payload
@@ -31,33 +26,6 @@ def head_of(data: bytes | bytearray, at: int) -> tuple[int, int, int, int]:
     """Length of the payload, kind, flags and stream of the frame that begins there."""
     stream = int.from_bytes(data[at + 5 : at + 9]) & 0x7FFFFFFF
     return int.from_bytes(data[at : at + 3]), data[at + 3], data[at + 4], stream
-
-
-class Heads:
-    """Finds the heads of frames in bytes that come in any pieces."""
-
-    def __init__(self) -> None:
-        self.kept = b""  # a head, as far as it came: to be put before the bytes that follow
-        self._payload = 0  # bytes of the last frame still to come
-        self._in_block = False
-
-    @property
-    def between(self) -> bool:
-        """Whether a frame of another's may follow what was read."""
-        return not self._payload and not self._in_block
-
-    def of(self, data: bytes) -> Iterator[tuple[int, int, int, int]]:
-        """Where each frame that begins there does, and its kind, flags and stream."""
-        at = min(self._payload, len(data))
-        self._payload -= at
-        while not self._payload and len(data) - at >= HEAD:
-            length, kind, flags, stream = head_of(data, at)
-            if kind in (HEADERS, CONTINUATION):
-                self._in_block = not flags & END_HEADERS
-            yield at, kind, flags, stream
-            at += HEAD + length
-            self._payload = max(0, at - len(data))
-        self.kept = data[at:]
 
 
 def unpadded(flags: int, payload: bytes) -> bytes:
@@ -91,18 +59,3 @@ def _string(text: bytes) -> bytes:
         prefix.append(size % 128 + 128)
         size //= 128
     return bytes([*prefix, size]) + text
-
-
-def refusal(stream: int, error: RequestError, *, begun: bool) -> bytes:
-    """The frames that end a call with an error.
-
-    Args:
-        begun: whether the call's answer has its first headers already.
-    """
-    status = grpc.StatusCode[error.codes.grpc].value[0]
-    message = quote(error.to_wire(), safe=" !\"#$&'()*+,/:;<=>?@[\\]^`{|}")
-    headers = [(b"grpc-status", b"%d" % status), (b"grpc-message", message.encode())]
-    if not begun:
-        headers[:0] = [(b":status", b"200"), (b"content-type", b"application/grpc")]
-    ended = frame(HEADERS, END_HEADERS | END_STREAM, stream, literals(headers))
-    return ended + frame(RST_STREAM, 0, stream, (0).to_bytes(4))  # nothing more of it is read

@@ -1,0 +1,52 @@
+"""What is known of all requests together, and of the deployments: kept by one process, whoever asks for it."""
+
+from collections.abc import Collection
+from typing import Protocol
+
+from gateway.backend import Backend
+from gateway.health import Health
+from gateway.journey import Journey
+from gateway.metrics import Metrics
+
+
+class Books(Protocol):
+    """Where a process that answers requests notes them, and looks things up."""
+
+    def record(self, journey: Journey, now: float) -> None:
+        """A request has ended."""
+
+    async def page(self) -> bytes:
+        """The page that Prometheus reads."""
+
+    async def verdicts(self) -> dict[str, str]:
+        """Why each deployment does not answer; '' where it does."""
+
+    async def alive(self) -> None:
+        """Return if requests can be admitted.
+
+        Raises:
+            Refused: they cannot.
+        """
+
+
+class OwnBooks:
+    """Kept in this process."""
+
+    def __init__(self, backends: Collection[Backend]) -> None:
+        self._metrics = Metrics(backends)
+        self._healths = {backend.name: Health(backend) for backend in backends}
+
+    def record(self, journey: Journey, now: float) -> None:
+        """As :class:`Books`."""
+        self._metrics.record(journey, now)
+
+    async def page(self) -> bytes:
+        """As :class:`Books`."""
+        return self._metrics.page()
+
+    async def verdicts(self) -> dict[str, str]:
+        """As :class:`Books`; a deployment is asked at most once a second."""
+        return {name: await health.verdict() for name, health in self._healths.items()}
+
+    async def alive(self) -> None:
+        """As :class:`Books`."""
