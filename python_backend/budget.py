@@ -17,6 +17,7 @@ from contract.sections import Streaming
 
 # An engine that computes on the cores loses what responses cost (docs/performance.md); one on a GPU leaves them idle.
 ENGINES_CORES = 0.03
+LEAST_PER_CORE = 50  # a second, whatever they cost: what a stream that is alone says is not worth holding
 IDLE_CORES = 0.1
 STAGE_CORE = 0.6  # of one core: the stage's own work is one Python process'
 _FIRST_S, _FIRST_IN_STAGE_S = 0.0005, 0.00012  # what a response is taken to cost until so many were seen
@@ -93,5 +94,5 @@ class Budget:
             return float(self._fixed)
         all_s, in_stage_s = (max(cost, 1e-6) / self._responses for cost in self._cost_s)
         if self._on_cores:
-            return ENGINES_CORES * self._cores / all_s
+            return self._cores * max(ENGINES_CORES / all_s, LEAST_PER_CORE)
         return min(IDLE_CORES * self._cores / all_s, STAGE_CORE / in_stage_s)

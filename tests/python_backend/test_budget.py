@@ -9,7 +9,7 @@ import pytest
 
 from contract.engines.kinds import KINDS
 from contract.sections import Streaming
-from python_backend.budget import ENGINES_CORES, IDLE_CORES, STAGE_CORE, Budget, Usage
+from python_backend.budget import ENGINES_CORES, IDLE_CORES, LEAST_PER_CORE, STAGE_CORE, Budget, Usage
 
 
 class Machine:
@@ -35,9 +35,12 @@ def after(machine: Machine, budget: Budget, *, cost_s: float, in_stage_s: float,
 def test_an_engine_on_the_cores_gives_responses_a_share_of_them(count: int) -> None:
     machine = Machine()
     budget = Budget(Streaming(), KINDS["openvino"], machine, count)
-    spent = after(machine, budget, cost_s=0.001, in_stage_s=0.0003)
-    assert spent * 0.001 == pytest.approx(ENGINES_CORES * count, rel=0.01)
-    assert budget.cost_s == pytest.approx(0.001, rel=0.01)
+    spent = after(machine, budget, cost_s=0.0003, in_stage_s=0.0001)
+    assert spent * 0.0003 == pytest.approx(ENGINES_CORES * count, rel=0.01)
+    assert budget.cost_s == pytest.approx(0.0003, rel=0.01)
+    machine = Machine()
+    dear = Budget(Streaming(), KINDS["openvino"], machine, count)
+    assert after(machine, dear, cost_s=0.0019, in_stage_s=0.0003) == LEAST_PER_CORE * count
 
 
 def test_one_on_a_gpu_leaves_them_the_cores_but_no_more_than_one_process_carries() -> None:
@@ -52,13 +55,13 @@ def test_one_on_a_gpu_leaves_them_the_cores_but_no_more_than_one_process_carries
 def test_it_follows_what_changes_and_not_what_no_response_cost() -> None:
     machine = Machine()
     budget = Budget(Streaming(), KINDS["openvino"], machine, 2)
-    dear = after(machine, budget, cost_s=0.002, in_stage_s=0.001)
+    dear = after(machine, budget, cost_s=0.0004, in_stage_s=0.0002)
     machine.all_s += 100  # of a server that answered nobody, or a canary
     budget.look(50 * 200)
     budget.look(50 * 200 + 1)
     assert budget.responses_per_s == dear
     for look in range(201, 401):
-        machine.all_s += 50 * 0.0005
+        machine.all_s += 50 * 0.0001
         budget.look(50 * look + 1)
     assert budget.responses_per_s == pytest.approx(4 * dear, rel=0.01)
 
