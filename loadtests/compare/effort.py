@@ -25,7 +25,7 @@ class Effort:
     greedy: int = 8  # prompts whose greedy answer is compared
     greedy_tokens: int = 32  # of each answer
     recall: tuple[int, ...] = _option((256, 512, 1024), "lengths of the context that hides something")
-    schemas: int = 8
+    schemas: int = _option(8, "questions whose answers must follow one")
     slo: str = _option("ttft<500ms,tpot<60ms", "what the capacity holds")
     step_s: float = _option(12.0, "of load at one rate", "step-seconds")
     capacity_s: float = _option(150.0, "for one search; 0: none", "capacity-seconds")
