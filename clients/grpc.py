@@ -33,7 +33,7 @@ _OPTIONS = (
     ("grpc.max_reconnect_backoff_ms", 1000),  # a server that was restarted is found at once
 )
 
-_INFER, _READY = (b"/inference.GRPCInferenceService/" + name for name in (b"ModelStreamInfer", b"ModelReady"))
+INFER, _READY = (b"/inference.GRPCInferenceService/" + name for name in (b"ModelStreamInfer", b"ModelReady"))
 
 
 def stream_infer(channel: Any) -> Any:
@@ -43,7 +43,7 @@ def stream_infer(channel: Any) -> Any:
     is the same on the wire and saves gRPC a task, two operations and their turns of the loop.
     """
     return channel.unary_stream(
-        _INFER.decode(),
+        INFER.decode(),
         request_serializer=service_pb2.ModelInferRequest.SerializeToString,
         response_deserializer=service_pb2.ModelStreamInferResponse.FromString,
     )
@@ -227,7 +227,7 @@ class AsyncClient:
         self, message: service_pb2.ModelInferRequest, timeout_s: float | None
     ) -> AsyncGenerator[service_pb2.ModelInferResponse, None]:
         """What one call answers; leaving it cancels it."""
-        call = await next(self._next).call(_INFER, message.SerializeToString(), timeout_s)
+        call = await next(self._next).call(INFER, message.SerializeToString(), timeout_s)
         refusal: RequestError | None = None
         try:
             while (packed := await call.read()) is not None:

@@ -12,6 +12,7 @@ import time
 from typing import Any
 
 from clients.channel import Channel
+from clients.grpc import INFER
 from clients.wire import to_message
 from contract.spec import Deployment
 from contract.tensors import stage_names
@@ -73,7 +74,7 @@ async def _straight(channel: Channel, spec: Deployment, request: Request) -> flo
     inputs = {"input_ids": request["prompt"], "max_tokens": request["max_tokens"], "stream": True}
     message = to_message(stage_names(spec.name)[1], inputs, outputs=_OUTPUTS).SerializeToString()
     sent = time.perf_counter()
-    call = await channel.call(b"/inference.GRPCInferenceService/ModelStreamInfer", message)
+    call = await channel.call(INFER, message)
     await call.read()
     first = time.perf_counter() - sent
     while await call.read() is not None:

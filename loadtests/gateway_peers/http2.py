@@ -12,25 +12,14 @@ from typing import cast
 from google.protobuf.message import DecodeError
 from tritonclient.grpc import service_pb2
 
+from contract import http2
+from contract.http2 import frame
 from contract.tensors import stage_names
 from loadtests.gateway_peers.answers import MODEL, PROMPT_TOKENS, WORD, WORDS
 
-_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-_HEAD = 9  # bytes of a frame before its payload
-_DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PING, _WINDOW_UPDATE = 0, 1, 3, 4, 6, 8
-_END_STREAM, _ACK, _END_HEADERS, _PADDED = 0x1, 0x1, 0x4, 0x8
 _INITIAL_WINDOW_SIZE = 4  # a setting
 _WINDOW = 65_535  # of a connection that has said nothing yet
 _MORE = 1 << 24  # what a client may send beyond that
-
-
-def _frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
-    return b"%b%c%c%b%b" % (len(payload).to_bytes(3), kind, flags, stream.to_bytes(4), payload)
-
-
-def _literal(name: bytes, value: bytes) -> bytes:
-    """A header that needs no table."""
-    return b"\x00%c%b%c%b" % (len(name), name, len(value), value)
 
 
 def _bytes(text: str) -> tuple[str, list[int], bytes]:
@@ -70,18 +59,18 @@ class _Frames:
     def __init__(self, *, stream: bool) -> None:
         packed = [response.SerializeToString() for response in responses(stream=stream)]
         messages = [b"\x00" + len(each).to_bytes(4) + each for each in packed]
-        opened = b"\x88" + _literal(b"content-type", b"application/grpc")  # :status 200
+        opened = b"\x88" + http2.literals([(b"content-type", b"application/grpc")])  # :status 200
         frames = [
-            _frame(_HEADERS, _END_HEADERS, 0, opened),
-            *(_frame(_DATA, 0, 0, message) for message in messages),
-            _frame(_HEADERS, _END_HEADERS | _END_STREAM, 0, _literal(b"grpc-status", b"0")),
+            frame(http2.HEADERS, http2.END_HEADERS, 0, opened),
+            *(frame(http2.DATA, 0, 0, message) for message in messages),
+            frame(http2.HEADERS, http2.END_HEADERS | http2.END_STREAM, 0, http2.literals([(b"grpc-status", b"0")])),
         ]
         self.size = sum(map(len, messages))  # what counts against windows
         rest = b""
         self._between = []
-        for frame in frames:
-            self._between.append(rest + frame[:5])
-            rest = frame[_HEAD:]
+        for each in frames:
+            self._between.append(rest + each[:5])
+            rest = each[http2.HEAD :]
         self._between.append(rest)
 
     def of(self, stream: int) -> bytes:
@@ -107,7 +96,7 @@ class Triton(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Of asyncio."""
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass
-        self._transport.write(_frame(_SETTINGS, 0, 0) + _frame(_WINDOW_UPDATE, 0, 0, _MORE.to_bytes(4)))
+        self._transport.write(frame(http2.SETTINGS, 0, 0) + frame(http2.WINDOW_UPDATE, 0, 0, _MORE.to_bytes(4)))
 
     def data_received(self, data: bytes) -> None:
         """Of asyncio."""
@@ -121,40 +110,39 @@ class Triton(asyncio.Protocol):
     def _read(self) -> None:
         unread, at = self._unread, 0
         if not self._begun:
-            if len(unread) < len(_PREFACE):
+            if len(unread) < len(http2.PREFACE):
                 return
-            if not unread.startswith(_PREFACE):
+            if not unread.startswith(http2.PREFACE):
                 raise ValueError("it is no HTTP/2")
-            self._begun, at = True, len(_PREFACE)
-        while len(unread) - at >= _HEAD:
-            begins = at + _HEAD
-            ends = begins + int.from_bytes(unread[at : at + 3])
+            self._begun, at = True, len(http2.PREFACE)
+        while len(unread) - at >= http2.HEAD:
+            length, kind, flags, stream = http2.head_of(unread, at)
+            begins = at + http2.HEAD
+            ends = begins + length
             if len(unread) < ends:
                 break
-            self._take(
-                unread[at + 3], unread[at + 4], int.from_bytes(unread[at + 5 : begins]), bytes(unread[begins:ends])
-            )
+            self._take(kind, flags, stream, bytes(unread[begins:ends]))
             at = ends
         del unread[:at]
         self._send()
 
     def _take(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
-        if kind in (_HEADERS, _DATA) and flags & _PADDED:
+        if kind in (http2.HEADERS, http2.DATA) and flags & http2.PADDED:
             raise ValueError("a frame is padded")
-        if kind == _HEADERS:
+        if kind == http2.HEADERS:
             self._bodies[stream] = bytearray()
-        elif kind == _DATA:
+        elif kind == http2.DATA:
             self._bodies[stream] += payload
             self._taken += len(payload)
-        elif kind == _SETTINGS and not flags & _ACK:
+        elif kind == http2.SETTINGS and not flags & http2.ACK:
             self._settle(payload)
-        elif kind == _PING and not flags & _ACK:
-            self._transport.write(_frame(_PING, _ACK, 0, payload))
-        elif kind == _WINDOW_UPDATE and not stream:
+        elif kind == http2.PING and not flags & http2.ACK:
+            self._transport.write(frame(http2.PING, http2.ACK, 0, payload))
+        elif kind == http2.WINDOW_UPDATE and not stream:
             self._room += int.from_bytes(payload)
-        elif kind == _RST_STREAM:
+        elif kind == http2.RST_STREAM:
             self._bodies.pop(stream, None)
-        if kind in (_HEADERS, _DATA) and flags & _END_STREAM:
+        if kind in (http2.HEADERS, http2.DATA) and flags & http2.END_STREAM:
             self._waiting.append((stream, _ANSWERS[_streamed(bytes(self._bodies.pop(stream)))]))
 
     def _settle(self, payload: bytes) -> None:
@@ -162,7 +150,7 @@ class Triton(asyncio.Protocol):
             name, value = int.from_bytes(payload[at : at + 2]), int.from_bytes(payload[at + 2 : at + 6])
             if name == _INITIAL_WINDOW_SIZE and value < _ANSWERS[True].size:
                 raise ValueError(f"the window of a stream is {value}, less than an answer")
-        self._transport.write(_frame(_SETTINGS, _ACK, 0))
+        self._transport.write(frame(http2.SETTINGS, http2.ACK, 0))
 
     def _send(self) -> None:
         """What there is room for; and room for what comes."""
@@ -171,7 +159,7 @@ class Triton(asyncio.Protocol):
             self._room -= frames.size
             self._transport.write(frames.of(stream))
         if self._taken > _MORE // 2:
-            self._transport.write(_frame(_WINDOW_UPDATE, 0, 0, self._taken.to_bytes(4)))
+            self._transport.write(frame(http2.WINDOW_UPDATE, 0, 0, self._taken.to_bytes(4)))
             self._taken = 0
 
 
