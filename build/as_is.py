@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from build.adapters import adapter_fault, adapters_key, place_adapters
+from build.drafts import draft_fault, draft_key, place_draft
 from build.replay import Replay, Script, replay_by_prefixes
 from build.tokenizer import load_fast_tokenizer
 from contract import programs
@@ -39,17 +40,19 @@ class AsIs:
     def key(self, spec: Deployment) -> tuple[Any, ...]:
         """An engine is verified on the machine that runs it, under the options that it is served with."""
         machine, engine = this_machine(), spec.engine
-        options = engine.options.model_dump(exclude={"lora"}) if engine.options else {}
-        return machine.arch, machine.instruction_sets, options, *adapters_key(engine.lora)
+        beside: Any = {"lora": True, "speculative": {"model"}}  # whose files count, and not where they lie
+        options = engine.options.model_dump(exclude=beside) if engine.options else {}
+        return machine.arch, machine.instruction_sets, options, *adapters_key(engine.lora), *draft_key(engine)
 
     def check(self, checkpoint: Path, spec: Deployment) -> None:
         """Refuse to begin where nothing could verify the engine.
 
         Raises:
-            BuildError: the engine is not installed, or is another release, or cannot use an adapter.
+            BuildError: the engine is not installed, or is another release, or cannot use an adapter
+                or a draft model.
             SpecError: the model has no experts that a CPU could compute.
         """
-        if fault := adapter_fault(spec.engine.lora, f"engine.{self.runtime}.lora"):
+        if fault := adapter_fault(spec.engine.lora, f"engine.{self.runtime}.lora") or draft_fault(spec.engine):
             raise BuildError(fault)
         if kt := spec.engine.sglang.kt:
             check_model(kt, json.loads((checkpoint / "config.json").read_text(encoding="utf-8")))
@@ -86,6 +89,7 @@ class AsIs:
             else:
                 os.link(file, folder / file.name)
         place_adapters(spec.engine.lora, folder)
+        place_draft(spec.engine, folder)
         if not (folder / "tokenizer.json").exists():
             load_fast_tokenizer(checkpoint).backend_tokenizer.save(str(folder / "tokenizer.json"))
 

@@ -111,6 +111,12 @@ class EngineSpec(Frozen):
         return lora
 
     @property
+    def draft(self) -> Path | None:
+        """The folder of the model that guesses ahead, where it is one of its own."""
+        model: Path | None = getattr(getattr(self.options, "speculative", None), "model", None)
+        return model
+
+    @property
     def image(self) -> str:
         """The image that the spec names for its builds, whose engines it loads; '' where it names none."""
         return str(getattr(getattr(self.options, "container", None), "image", ""))
@@ -132,6 +138,8 @@ class EngineSpec(Frozen):
                 raise ValueError(f"{name} has options for an engine whose runtime is {self.runtime}")
         if self.sglang.kt and self.parallel.expert > 1:
             raise ValueError("parallel.expert must be 1 with sglang.kt: each GPU has its slice of the same experts")
+        if self.parallel.pipeline > 1 and (self.vllm.speculative or self.sglang.speculative):
+            raise ValueError(f"parallel.pipeline must be 1 with {self.runtime}.speculative")
         if self.parallel.pipeline > 1 and not kind.pipeline:
             ways = "tensor and expert parallelism only"
             raise ValueError(f"parallel.pipeline must be 1: runtime {self.runtime} has {ways}")

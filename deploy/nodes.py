@@ -3,6 +3,7 @@
 Rank 0 is in Triton's engine stage on the head, and gets the same arguments from the same function of the contract.
 """
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
@@ -198,8 +199,10 @@ def _words(name: str, value: Any) -> tuple[str, ...]:
         return (f"--{flag}",)
     if value is False:  # of those that are on by default
         return (f"--no-{flag}",) if _DEFAULTS.get(name) is True else ()
-    if isinstance(value, dict):
+    if name == "lora_paths":
         return (f"--{flag}", *(f"{key}={each}" for key, each in value.items()))
+    if isinstance(value, dict):
+        value = json.dumps(value)
     return () if value is None else (f"--{flag}", str(value))
 
 

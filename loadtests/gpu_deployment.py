@@ -86,6 +86,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--runtime", choices=sorted(_MEMORY), required=True)
     parser.add_argument("--precision", default="bf16")
     parser.add_argument("--options", default="{}", help='further ones of engine.RUNTIME: {"backend": "pytorch"}')
+    parser.add_argument("--name", default="", help="of the deployment, where two differ in their options alone")
     parser.add_argument("--streams", type=int, default=256)
     parser.add_argument("--context", type=int, default=4096)
     parser.add_argument("--batched-tokens", type=int, default=8192)
@@ -93,7 +94,7 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     more: dict[str, Any] = json.loads(options.options)
     backend = f"-{more['backend']}" if "backend" in more else ""
-    name = f"bench-{options.shape or options.checkpoint.name}-{options.runtime}{backend}".lower()
+    name = options.name or f"bench-{options.shape or options.checkpoint.name}-{options.runtime}{backend}".lower()
     engine = _placed(name, options.shape, options.checkpoint)
     own = {_MEMORY[options.runtime]: options.memory, **more}
     if options.shape and options.runtime in _DUMMY:

@@ -1,5 +1,6 @@
 """An engine without us: its own OpenAI server, with the limits of a deployment of ours."""
 
+import json
 import os
 import socket
 import subprocess
@@ -99,8 +100,10 @@ def command(engine: Path, spec: Deployment, port: int) -> list[str]:
 
 
 def _words(flag: str, value: Any) -> list[str]:
-    if isinstance(value, dict):  # of SGLang's adapters
+    if flag == "--lora-paths":
         return [flag, *(f"{name}={path}" for name, path in value.items())]
+    if isinstance(value, dict):
+        value = json.dumps(value)
     if value is None or value is False:
         return []
     return [flag if value is True else f"{flag}={value}"]

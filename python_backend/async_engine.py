@@ -14,6 +14,8 @@ from collections.abc import AsyncGenerator, Coroutine
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NoReturn
 
+import msgspec
+
 from contract.errors import EngineFailed, RequestError, Unavailable
 from contract.sampling import SamplingParams
 from contract.tensors import FinishReason
@@ -97,7 +99,7 @@ class AsyncEngine(ABC):
         """What is in flight is known here; how the engine fares is as of the last poll."""
         live = len(self._live)
         waiting = min(live, self._told.waiting)
-        return Stats(live - waiting, waiting, self._steps, self._told.kv_cache_usage)
+        return msgspec.structs.replace(self._told, active=live - waiting, waiting=waiting, steps=self._steps)
 
     def stop(self) -> None:
         """End the loop and the engine's processes."""

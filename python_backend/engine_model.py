@@ -20,7 +20,7 @@ from python_backend.grammar.guide import with_grammar
 from python_backend.metrics import Metrics
 from python_backend.outbox import Outbox, Send
 from python_backend.pressure import HOPELESS_S, LATE_S
-from python_backend.protocol import Engine, Output
+from python_backend.protocol import Engine, Output, Stats
 from python_backend.stage import error_response, guarded, read_config
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class TritonPythonModel:
         """Load the engine and start its threads."""
         config = read_config(args)
         self._limits, self._lora = config.spec.limits, config.spec.engine.lora
-        self._steps = 0
+        self._told = Stats()
         self._engine = make_engine(config)
         budget = Budget(config.spec.streaming, config.spec.engine.kind)
         self._outbox = Outbox(config.spec.streaming, self._engine.abort, budget)
@@ -140,11 +140,14 @@ class TritonPythonModel:
     def _poll(self, metrics: Metrics) -> None:
         self._outbox.budget.look(self._outbox.sent)
         stats = self._engine.stats()
-        stepped = stats.steps - self._steps
-        self._steps = stats.steps
+        told, self._told = self._told, stats
+        stepped = stats.steps - told.steps
         if stepped and stats.lag_s > LATE_S:
             self._outbox.pressure.told(stats.lag_s)
         metrics.count("conch_engine_steps_total", stepped)
+        if stats.drafted:
+            metrics.count("conch_draft_tokens_total", stats.drafted - told.drafted)
+            metrics.count("conch_draft_tokens_accepted_total", stats.accepted - told.accepted)
         metrics.gauge("conch_requests_active", stats.active)
         metrics.gauge("conch_requests_waiting", stats.waiting)
         metrics.gauge("conch_streams_open", len(self._outbox), stage="engine")

@@ -29,6 +29,8 @@ HELP = {
     "conch_streams_open": "Streams that a stage holds state for",
     "conch_engine_steps_total": "Steps the engine made",
     "conch_kv_cache_usage_ratio": "Share of the KV cache in use",
+    "conch_draft_tokens_total": "Tokens guessed ahead by speculative decoding",
+    "conch_draft_tokens_accepted_total": "Guessed tokens that the model took",
     "conch_requests_total": "Requests ended, by finish reason",
     "conch_prompt_tokens_total": "Prompt tokens of requests ended",
     "conch_generated_tokens_total": "Tokens generated",

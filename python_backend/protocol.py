@@ -37,6 +37,8 @@ class Stats(msgspec.Struct, frozen=True, omit_defaults=True):
     waiting: int = 0  # requests waiting for it
     steps: int = 0  # since its start
     kv_cache_usage: float | None = None  # share of the KV cache in use, where the engine tells
+    drafted: int = 0  # tokens guessed ahead since its start, where it speculates
+    accepted: int = 0  # of them, those that the model took
     lag_s: float = 0.0  # for how long the last step's outputs were on their way to the stage
 
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from build import interrupt
 from build.adapters import adapters_key, place_adapters
-from build.fetch import read_json, source_key
+from build.drafts import draft_key, place_draft
+from build.fetch import read_json
 from build.replay import Replay, Script, replay_by_prefixes
 from build.steps import console, key_of, quiet
 from build.tokenizer import load_tokenizer
@@ -21,16 +22,15 @@ from build.trtllm.fit import check_model
 from build.trtllm.inside import STAGE
 from build.trtllm.over import lay_over
 from contract.engines.trtllm.api import version
-from contract.engines.trtllm.arguments import DRAFT, WEIGHTS, build_call, serve_call
+from contract.engines.trtllm.arguments import WEIGHTS, build_call, serve_call
 from contract.engines.trtllm.calls import to_json
 from contract.engines.trtllm.check import wanted_options
 from contract.engines.trtllm.lora import adapted_modules
-from contract.engines.trtllm.options import Eagle, Medusa, TrtllmSpec
+from contract.engines.trtllm.options import TrtllmSpec
 from contract.errors import BuildError
 from contract.gpu_machine import FoundGpu, find_gpus
 from contract.gpus import GPUS
 from contract.manifest import GpuTarget
-from contract.sections import PathSource
 from contract.spec import Deployment
 
 PACKAGES: tuple[str, ...] = ()  # of the image; its name is in the key
@@ -59,8 +59,7 @@ def key(spec: Deployment) -> tuple[Any, ...]:
         BuildError: an engine is for one kind of GPU, and neither the spec nor this machine names one.
     """
     options = spec.engine.trtllm
-    draft = options.speculative.model if isinstance(options.speculative, Eagle | Medusa) else None
-    beside = [*adapters_key(options.lora), *([source_key(PathSource(kind="path", path=draft))] if draft else [])]
+    beside = [*adapters_key(options.lora), *draft_key(spec.engine)]
     gpu = _sm(options) if options.backend == "tensorrt" else ""
     image = "" if in_place() else options.container.image
     return options.backend, version(), image, gpu, wanted_options(spec), beside
@@ -92,8 +91,7 @@ def build(checkpoint: Path, spec: Deployment, folder: Path) -> None:
     options = spec.engine.trtllm
     _copy_tokenizer(checkpoint, folder)
     place_adapters(options.lora, folder)
-    if isinstance(options.speculative, Eagle | Medusa):
-        shutil.copytree(options.speculative.model.expanduser(), folder / DRAFT)
+    place_draft(spec.engine, folder)
     if options.backend == "pytorch":
         _place(checkpoint, folder / WEIGHTS)
         (folder / _REPORT).write_text("{}")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from build.adapters import adapter_fault
+from build.drafts import draft_fault
 from build.fetch import check_config, read_json
 from build.plan.caches import cache_of
 from build.plan.config import Config
@@ -18,7 +19,6 @@ from build.plan.memory import CACHE_BYTES
 from contract.engines.trtllm.api import version
 from contract.engines.trtllm.arguments import quant_algo
 from contract.engines.trtllm.lora import target_fault
-from contract.engines.trtllm.options import Eagle, Medusa
 from contract.errors import BuildError
 from contract.gpus import GPUS, USABLE
 from contract.spec import Deployment
@@ -179,9 +179,8 @@ def _adapters(model: Model, spec: Deployment) -> Iterator[str]:
 
 
 def _draft(model: Model, spec: Deployment) -> Iterator[str]:
-    speculative = spec.engine.trtllm.speculative
-    if isinstance(speculative, Eagle | Medusa) and not (speculative.model.expanduser() / "config.json").exists():
-        yield f"engine.trtllm.speculative.model: no config.json in {speculative.model}. Name the draft model's folder"
+    if fault := draft_fault(spec.engine):
+        yield fault
 
 
 def _memory(model: Model, spec: Deployment) -> Iterator[str]:

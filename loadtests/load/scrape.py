@@ -33,6 +33,7 @@ class Series:
 
 
 _QUEUE = "conch_gateway_queue_seconds"
+_DRAFT = "conch_draft_tokens"
 SERIES = (
     Series("conch_requests_active", "Requests in the engine", ""),
     Series("conch_requests_waiting", "Requests waiting for the engine", ""),
@@ -43,6 +44,7 @@ SERIES = (
     Series("conch_engine_steps_total", "Engine steps", "1/s", True),
     Series("conch_stream_deltas_total", "Stream deltas", "1/s", True),
     Series("conch_kv_cache_usage_ratio", "KV cache in use", "%", scale=100),
+    Series(f"{_DRAFT}_accepted_total", "Guessed tokens taken", "%", True, f"{_DRAFT}_total", 100),
     Series("nv_inference_request_failure", "Triton: failed requests", "1/s", True),
     Series("nv_inference_queue_duration_us", "Triton: queue time", "ms", True, "nv_inference_exec_count", 1e-3),
     Series("nv_inference_pending_request_count", "Triton: pending requests", ""),

@@ -14,4 +14,6 @@ def features(engine: EngineSpec) -> frozenset[str]:
     found = CHOOSING | MIN_P | ENDING | PENALTIES | LOG_PROBS | SCORING | {"logit_bias"}
     if options.guided_decoding:  # SGLang compiles guides, and knows what ends a sequence, by its tokenizer
         found |= GUIDES | {"min_tokens"}
+    if options.speculative:  # its verification leaves min_p out, and counts a penalty once a step, not once a token
+        found -= MIN_P | PENALTIES | {"min_tokens"}
     return found | {"seed"} if options.deterministic else found  # else a seed counts for nothing

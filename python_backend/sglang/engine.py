@@ -45,6 +45,7 @@ class SglangEngine(AsyncEngine):
         self._engine = engine
         self._spec = spec
         self.features = features_of(spec.engine)
+        self._drafted = self._accepted = 0
 
     def load(self) -> None:
         """Start SGLang's processes and wait until the model is loaded.
@@ -77,6 +78,8 @@ class SglangEngine(AsyncEngine):
             active=sum(load.num_running_reqs for load in loads),
             waiting=sum(load.num_waiting_reqs for load in loads),
             kv_cache_usage=max(load.token_usage for load in loads),
+            drafted=self._drafted,
+            accepted=self._accepted,
         )
 
     async def answer(self, key: int, input_ids: list[int], sampling: SamplingParams) -> AsyncGenerator[Output, None]:
@@ -104,6 +107,8 @@ class SglangEngine(AsyncEngine):
                     scored = False
                 output = cut(output, ends)
                 yield output
+                self._drafted += came["meta_info"].get("spec_num_proposed_drafts", 0)  # of a finished answer, in all
+                self._accepted += came["meta_info"].get("spec_num_correct_drafts", 0)
                 if output.finish and not came["meta_info"]["finish_reason"]:
                     await self.leave(key)
         except ValueError as refusal:  # what its tokenizer manager refuses

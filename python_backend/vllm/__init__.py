@@ -11,5 +11,6 @@ compiler = partial(ScratchCompiler, tags=False)  # vLLM checks those itself
 
 
 def features(engine: EngineSpec) -> frozenset[str]:
-    """All that requests can ask of any engine."""
-    return USUAL | MIN_P | {"bad_words", "logit_bias"} | LOG_PROBS | SCORING | GUIDES
+    """All that requests can ask of any engine; where it speculates, vLLM itself refuses two."""
+    found = USUAL | MIN_P | {"bad_words", "logit_bias"} | LOG_PROBS | SCORING | GUIDES
+    return found - MIN_P - {"logit_bias"} if engine.vllm.speculative else found

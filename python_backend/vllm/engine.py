@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from vllm import AsyncEngineArgs
+from vllm import SamplingParams as VllmSampling
 from vllm.inputs import tokens_input
 from vllm.lora.request import LoRARequest
 from vllm.outputs import RequestOutput
@@ -33,6 +34,13 @@ from python_backend.async_engine import die
 from python_backend.engines import features_of
 from python_backend.protocol import Output, Sink, Stats, failed
 from python_backend.vllm.sampling import vllm_sampling
+
+# What vLLM compiles for the first request of a kind, for seconds in which nobody gets a token, is compiled before that.
+_REPEATS = [1, 2, 3, 1, 2, 3, 1, 2]  # a prompt from which n-grams are guessed, where they are
+_REHEARSED = (
+    VllmSampling(max_tokens=4, temperature=0.0, logprobs=1, ignore_eos=True),
+    VllmSampling(max_tokens=4, top_k=8, top_p=0.9, ignore_eos=True),
+)
 
 _FINISH = {"stop": FinishReason.STOP, "length": FinishReason.LENGTH, "abort": FinishReason.CANCELLED}
 
@@ -56,7 +64,7 @@ class _Observer(StatLoggerBase):  # type: ignore[misc]  # mypy runs without vLLM
     """Keeps the scheduler's last word."""
 
     def __init__(self, *_: Any, **__: Any) -> None:
-        self.steps = self.running = self.waiting = 0
+        self.steps = self.running = self.waiting = self.drafted = self.accepted = 0
         self.kv_cache_usage = 0.0
 
     def record(self, scheduler_stats: Any, *_: Any, **__: Any) -> None:
@@ -65,6 +73,9 @@ class _Observer(StatLoggerBase):  # type: ignore[misc]  # mypy runs without vLLM
         if scheduler_stats:
             self.running, self.waiting = scheduler_stats.num_running_reqs, scheduler_stats.num_waiting_reqs
             self.kv_cache_usage = scheduler_stats.kv_cache_usage
+            if guessed := scheduler_stats.spec_decoding_stats:
+                self.drafted += guessed.num_draft_tokens
+                self.accepted += guessed.num_accepted_tokens
 
     def log_engine_initialized(self) -> None:
         """Nothing to say."""
@@ -117,7 +128,14 @@ class VllmEngine:
         """From the scheduler's last report; between reports no more than what is in flight."""
         live, seen = len(self._runs), self._observer
         active = min(live, seen.running)
-        return Stats(active=active, waiting=live - active, steps=seen.steps, kv_cache_usage=seen.kv_cache_usage)
+        return Stats(
+            active=active,
+            waiting=live - active,
+            steps=seen.steps,
+            kv_cache_usage=seen.kv_cache_usage,
+            drafted=seen.drafted,
+            accepted=seen.accepted,
+        )
 
     def stop(self) -> None:
         """End vLLM's processes."""
@@ -130,6 +148,9 @@ class VllmEngine:
         args = AsyncEngineArgs(**arguments, disable_log_stats=True)
         self._llm = AsyncLLM.from_engine_args(args, stat_loggers=[lambda *_: self._observer])
         await self._llm.get_supported_tasks()  # the first request would wait for it
+        for number, asked in enumerate(_REHEARSED):
+            async for _ in self._llm.generate(tokens_input(_REPEATS), asked, f"rehearsal {number}"):
+                pass
         for name in self._adapters:  # a request that found one to be broken would end vLLM
             await self._llm.add_lora(self._adapter(name))
 

@@ -5,11 +5,13 @@ from pathlib import PurePath
 from typing import Any
 
 from contract.address import address
+from contract.engines.speculative import DRAFT, Head, Ngram
 from contract.engines.told import BATCH, DTYPE, MODEL, NODES, RANK, Told, shared_layers, stages, values
 from contract.lora import ADAPTERS, Lora
 from contract.spec import Deployment
 
 _RESERVED = 6  # tokens of a context that SGLang keeps to itself, prompt and answer
+_ALGORITHMS = {"mtp": "nextn"}  # where SGLang has another name
 _DTYPES = {"bf16": "bfloat16", "fp16": "float16"}
 
 
@@ -60,6 +62,7 @@ def told(engine: PurePath, spec: Deployment, positions: int = 0) -> Told:
         ),
         "grammar_backend": option("guided_decoding", "no answer is guided", "xgrammar" if guided else "none"),
         **_adapters(engine, options.lora),
+        **_speculation(engine, spec),
         **(options.kt.arguments() if options.kt else {}),
         **_over_nodes(spec),
     }
@@ -74,6 +77,29 @@ def _adapters(engine: PurePath, lora: Lora | None) -> Told:
         "lora_paths": (paths, "the adapters (engine.sglang.lora.adapters)"),
         "max_lora_rank": (lora.max_rank, "of any of them (engine.sglang.lora.max_rank)"),
         "max_loras_per_batch": (len(lora.names) + 1, "all of them, and none, in one batch"),
+    }
+
+
+def _speculation(engine: PurePath, spec: Deployment) -> Told:
+    """One chain of guesses a step, as vLLM has it; SGLang could check a tree of them."""
+    speculative = spec.engine.sglang.speculative
+    if speculative is None:
+        return {}
+    what = "(engine.sglang.speculative)"
+    checked = (speculative.tokens + 1, f"the tokens that are guessed ahead, and the one that is known {what}")
+    algorithm = (_ALGORITHMS.get(speculative.kind, speculative.kind).upper(), f"how tokens are guessed {what}")
+    told: Told = {"speculative_algorithm": algorithm, "speculative_num_draft_tokens": checked}
+    if isinstance(speculative, Ngram):
+        depth = speculative.longest_match + speculative.tokens
+        return told | {
+            "speculative_ngram_max_bfs_breadth": (1, f"one guess at a time {what}"),
+            "speculative_ngram_max_trie_depth": (depth, f"what is looked up and what follows it, tokens {what}"),
+        }
+    if isinstance(speculative, Head):
+        told["speculative_draft_model_path"] = (str(engine / DRAFT), f"the draft model {what}")
+    return told | {
+        "speculative_num_steps": (speculative.tokens, f"guessed one after the other {what}"),
+        "speculative_eagle_topk": (1, f"one guess at a time {what}"),
     }
 
 

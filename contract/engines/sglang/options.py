@@ -1,10 +1,11 @@
 """What a deployment may tell SGLang beyond what every engine is told (``engine.sglang`` of the spec)."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from contract.engines.sglang.ktransformers import Ktransformers
+from contract.engines.speculative import Ngram, Speculative
 from contract.frozen import Frozen
 from contract.lora import Lora
 
@@ -22,5 +23,12 @@ class SglangOptions(Frozen):
     guided_decoding: bool = True  # off: SGLang needs no tokenizer, and its detokenizer has nothing to do
     deterministic: bool = False  # on: a request's seed counts, and tokens are slower
     lora: Lora | None = None
+    speculative: Speculative | None = None
     trust_remote_code: bool = False  # on: Python code in the checkpoint may run
     kt: Ktransformers | None = None  # none: the GPUs hold every expert
+
+    @model_validator(mode="after")
+    def _adapters_with_ngrams_only(self) -> Self:
+        if self.lora and self.speculative and not isinstance(self.speculative, Ngram):
+            raise ValueError(f"lora goes with speculative ngram only in SGLang, and not with {self.speculative.kind}")
+        return self

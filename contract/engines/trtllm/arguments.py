@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
+from contract.engines.speculative import DRAFT
 from contract.engines.trtllm.calls import Call, Member
 from contract.engines.trtllm.options import Eagle, Lookahead, Medusa, TrtllmSpec
 from contract.engines.trtllm.rules import CALIBRATED
@@ -12,7 +13,6 @@ from contract.spec import Deployment
 
 # What lies in an engine folder beside the tokenizer and the manifest.
 WEIGHTS = "trtllm"  # the engine, or the checkpoint of backend pytorch
-DRAFT = "draft"
 
 _QUANT_ALGO = {
     "int8": "W8A16",

@@ -4,6 +4,7 @@ written on command lines. They must be the same, as each node makes its own plan
 from pathlib import PurePath
 from typing import Any
 
+from contract.engines.speculative import DRAFT, Head, Ngram
 from contract.engines.told import BATCH, DTYPE, MODEL, NODES, RANK, Told, shared_layers, stages, values
 from contract.engines.vllm.options import RANKS
 from contract.spec import Deployment
@@ -51,6 +52,7 @@ def told(engine: PurePath, spec: Deployment, *, cpu: bool = False) -> Told:
         ),
         "generation_config": ("vllm", "a request's parameters are the contract's, not the checkpoint's"),
         **_adapters(spec, cpu=cpu),
+        **_speculation(engine, spec),
         **memory,
         **_over_nodes(spec),
     }
@@ -67,6 +69,18 @@ def _adapters(spec: Deployment, *, cpu: bool) -> Told:
         "max_loras": (len(lora.names) + cpu, "all of them in one batch"),
         "max_lora_rank": (rank, "of any of them, as vLLM makes room for it (engine.vllm.lora.max_rank)"),
     }
+
+
+def _speculation(engine: PurePath, spec: Deployment) -> Told:
+    speculative = spec.engine.vllm.speculative
+    if speculative is None:
+        return {}
+    config: dict[str, Any] = {"method": speculative.kind, "num_speculative_tokens": speculative.tokens}
+    if isinstance(speculative, Ngram):
+        config |= {"prompt_lookup_min": 2, "prompt_lookup_max": speculative.longest_match}
+    elif isinstance(speculative, Head):
+        config["model"] = str(engine / DRAFT)
+    return {"speculative_config": (config, "tokens are guessed ahead (engine.vllm.speculative)")}
 
 
 def _over_nodes(spec: Deployment) -> Told:

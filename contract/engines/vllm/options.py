@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
+from contract.engines.speculative import Speculative
 from contract.frozen import Frozen
 from contract.lora import Lora
 
@@ -20,6 +21,7 @@ class VllmOptions(Frozen):
     load_format: Literal["auto", "dummy"] = "auto"  # dummy: random weights, for measuring speed alone
     prefix_caching: bool = True
     lora: Lora | None = None
+    speculative: Speculative | None = None
     distributed_executor_backend: Literal["mp", "ray"] = "mp"  # over the nodes of a cluster
 
     @field_validator("lora")
