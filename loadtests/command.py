@@ -48,10 +48,15 @@ def kept(path: Path, report: dict[str, Any], filled: Sized) -> Iterator[None]:
 def ended(main: Callable[[Sequence[str]], int]) -> NoReturn:
     """Run a command of ours as a process, to its exit code; SIGTERM and Ctrl-C end what it started."""
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would ignore it
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    signal.signal(signal.SIGTERM, _terminated)
     try:
         sys.exit(main(sys.argv[1:]))
     except ConchError as refusal:
         sys.exit(str(refusal))
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
+
+
+def _terminated(*_: object) -> NoReturn:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # timeout(1) sends two: the second is not to cut what the first ends
+    sys.exit(128 + signal.SIGTERM)
