@@ -13,10 +13,9 @@ from typing import Any
 from contract.engines.knobs import Settings
 from loadtests.tune.climb import Offer
 from loadtests.tune.study import Record
-from loadtests.tune.trial import OVERHEAD_S, SHORT, Bench, line
+from loadtests.tune.trial import OVERHEAD_S, Bench, line
 
-_OF_TIME = 0.4  # of the whole, at most, where that leaves several rounds
-_SAMPLES = 3  # of each rate, however few the rounds
+_OF_TIME = 0.45  # of the whole, at most, where that leaves several rounds
 
 
 @dataclass(frozen=True)
@@ -34,10 +33,9 @@ def rounds_of(start_s: float, step_s: float, rates: int, budget_s: float) -> Rou
     Args:
         rates: that are offered in a round, to both together.
     """
-    fresh_s, offer_s = start_s + SHORT * step_s + OVERHEAD_S, step_s + OVERHEAD_S
     planned = [
-        Rounds(count, samples, count * (2 * fresh_s + rates * samples * offer_s))
-        for count, samples in ((_SAMPLES, 1), (2, 2), (1, _SAMPLES), (1, 1))
+        Rounds(count, samples, count * (2 * start_s + rates * samples * (step_s + OVERHEAD_S)))
+        for count, samples in ((3, 1), (2, 2), (2, 1), (1, 3), (1, 2), (1, 1))
     ]
     return next((each for each in planned if each.seconds <= _OF_TIME * budget_s), planned[-1])
 
@@ -97,7 +95,6 @@ def compared(bench: Bench, default: Record, tuned: Record, rounds: Rounds, say: 
             folder = bench.folder / f"beside-{number}-{name}"
             say(f"{name}, round {number + 1} of {rounds.count}:")
             with bench.serving(settings, folder) as ask:
-                ask(rates[0], True)  # warms it
                 for rate in rates * rounds.samples:
                     sides[name].append(ask(rate, False))
                     say(line(sides[name][-1]))

@@ -54,11 +54,10 @@ def _parsed(text: str) -> Any:
 def _edited(text: str, keys: list[str], value: Value) -> str:
     """The text with one value; unchanged where it is not to be followed."""
     node = yaml.compose(text, Loader=yaml.SafeLoader)
-    indent = 0
     for depth, key in enumerate(keys):
-        if not isinstance(node, yaml.MappingNode) or node.flow_style:
+        if not isinstance(node, yaml.MappingNode) or node.flow_style or not node.value:
             return text
-        indent = node.start_mark.column
+        indent = node.value[0][0].start_mark.column
         found = next((pair for pair in node.value if pair[0].value == key), None)
         if found is None:
             at = node.end_mark.index if depth else len(text)

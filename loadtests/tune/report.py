@@ -50,16 +50,14 @@ class Result:
     def sentence(self) -> str:
         """The answer in words."""
         limits = ", ".join(map(str, self.plan.slo))
-        others = len([each for each in self.records[1:] if each.same_as is None])
+        settings = len([each for each in self.records if each.same_as is None])
         if not self.best.goodput:
-            return (
-                f"No setting that was tried meets {limits}, the default no more than {others} others: {self._nearest()}"
-            )
+            return f"No setting meets {limits} ({settings} tried): {self._nearest()}"
         default, best = self.default.goodput, self.best.goodput
         if self.best is self.default:
             return (
                 f"The default is within 5 % of the best found: it carries {default:.2f} good answers/s ({limits}), "
-                f"and none of {others} other settings more."
+                f"and no other setting more ({settings} tried)."
             )
         if self.beside is None:
             ratio = f"{best / default:.2f} × the goodput of the default" if default else "the default has none"
@@ -81,7 +79,7 @@ class Result:
             for each in self.plan.slo
             if f"{each.name}_ms" in offer.latencies
         ]
-        return f"at {offer.rate:.2f} requests/s it has {', '.join(said) or 'no whole answer'}."
+        return f"at {offer.rate:.2f} requests/s the default has {', '.join(said) or 'no whole answer'}."
 
 
 def frontier(records: Sequence[Record], latency: str) -> list[tuple[float, float]]:

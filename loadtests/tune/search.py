@@ -115,7 +115,7 @@ class Search:
 
     def _leave(self, settings: Settings) -> None:
         """Make the engine of these settings the deployment's; one that was built before is there at once."""
-        config = self.out / "left.yaml"
+        config = self.bench.folder / "left.yaml"
         with suppress(ConchError):
             written(self.bench.original, self.space.changed(settings), config)
             self.bench.use_engine(settings, config)
