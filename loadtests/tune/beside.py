@@ -15,8 +15,6 @@ from loadtests.tune.climb import Offer
 from loadtests.tune.study import Record
 from loadtests.tune.trial import OVERHEAD_S, Bench, line
 
-_OF_TIME = 0.45  # of the whole, at most, where that leaves several rounds
-
 
 @dataclass(frozen=True)
 class Rounds:
@@ -27,17 +25,20 @@ class Rounds:
     seconds: float  # that all of it takes, about
 
 
-def rounds_of(start_s: float, step_s: float, rates: int, budget_s: float) -> Rounds:
-    """As many rounds, up to three, as a part of the time allows; where servers start slowly, more samples of fewer.
+def rounds_of(start_s: float, step_s: float, rates: int, left_s: float) -> Rounds:
+    """As many rounds, up to three, as the time allows; where servers start slowly, more samples of fewer.
 
     Args:
+        start_s: until a server is ready.
+        step_s: of an offer.
         rates: that are offered in a round, to both together.
+        left_s: that it may take; one round is made even where it takes more.
     """
     planned = [
         Rounds(count, samples, count * (2 * start_s + rates * samples * (step_s + OVERHEAD_S)))
         for count, samples in ((3, 1), (2, 2), (2, 1), (1, 3), (1, 2), (1, 1))
     ]
-    return next((each for each in planned if each.seconds <= _OF_TIME * budget_s), planned[-1])
+    return next((each for each in planned if each.seconds <= left_s), planned[-1])
 
 
 @dataclass(frozen=True)

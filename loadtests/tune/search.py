@@ -1,7 +1,7 @@
 """A search: trial after trial while there is time, then the best found beside the default, then the report.
 
-The time for the comparison is kept back from the beginning. However it ends, what was found by then is reported, and
-the engine that a trial had built does not stay the deployment's, unless it is the tuned one's.
+Once a setting is better than the default, the time to compare them is kept back. However it ends, what was found by
+then is reported, and the engine that a trial had built does not stay the deployment's, unless it is the tuned one's.
 """
 
 import statistics
@@ -25,6 +25,7 @@ from loadtests.tune.trial import OVERHEAD_S, SHORT, Bench, tried
 TUNED = "tuned.yaml"
 _REPEATS = 30  # settings in a row that were tried before: the search has nothing new to say
 _LATELY = 4  # trials
+_TO_COMPARE = 0.45  # of the time, at most: kept back once there is something to compare
 
 
 @dataclass(frozen=True)
@@ -87,18 +88,20 @@ class Search:
         if not best.number or not best.goodput:
             return None
         _say(f"the best found, side by side with the default: {described(self.space.changed(best.settings))}")
-        return compared(self.bench, records[0], best, self._rounds(records), _say)
+        return compared(self.bench, records[0], best, self._rounds(records, self.ends - time.monotonic()), _say)
 
     def _time_for_another(self, records: list[Record]) -> bool:
         seconds = self.bench.options.seconds
         took = [each.seconds for each in records[1:] if each.same_as is None and each.offers][-_LATELY:]
         expected = max(took, default=records[0].start_s + (1 + SHORT) * seconds + 2 * OVERHEAD_S)
-        return time.monotonic() + expected + self._rounds(records).seconds <= self.ends
+        better = _best(records).number > 0
+        kept_back = self._rounds(records, _TO_COMPARE * self.budget_s if better else 0.0)
+        return time.monotonic() + expected + kept_back.seconds <= self.ends
 
-    def _rounds(self, records: list[Record]) -> Rounds:
+    def _rounds(self, records: list[Record], left_s: float) -> Rounds:
         start_s = statistics.median([each.start_s for each in records if each.start_s][-_LATELY:] or [0.0])
         rates = 2 if _best(records).best.rate == records[0].best.rate else 3
-        return rounds_of(start_s, self.bench.options.seconds, rates, self.budget_s)
+        return rounds_of(start_s, self.bench.options.seconds, rates, left_s)
 
     def _report(self, beside: Beside | None) -> Result:
         result = Result(self.plan, self.space, self.study.records(), self.study.importances(), beside)

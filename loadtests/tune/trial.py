@@ -22,6 +22,7 @@ from loadtests.tune.study import Record
 OVERHEAD_S = 5.0  # of a load test, beyond its schedule: starting, reading the last answers
 SHORT = 0.5  # of a load test that is only a look
 _WARM_UP, _COOL_DOWN = 1 / 6, 1 / 12  # of its length
+_COLD_S = 4.0  # more of the first one on a fresh server: what is loaded and compiled when it is first needed
 _SAID = 600  # characters of a failure
 
 
@@ -55,8 +56,15 @@ class Bench:
         config = folder / "config.yaml"
         written(self.original, self.space.changed(settings), config)
         self.use_engine(settings, config)
+        fresh = [True]
+
+        def ask(rate: float, short: bool) -> Offer:
+            cold_s = _COLD_S if fresh else 0.0
+            fresh.clear()
+            return self._offered(rate, short, cold_s, config, folder / f"{rate:.3f}{'-look' * short}")
+
         with served(config):
-            yield lambda rate, short: self._offered(rate, short, config, folder / f"{rate:.3f}{'-look' * short}")
+            yield ask
 
     def use_engine(self, settings: Settings, config: Path) -> None:
         """Have the engine of these settings built, verified and made current, unless it is; one is built once.
@@ -79,10 +87,14 @@ class Bench:
             raise BuildError(self._refused[wanted])
         self._engine = wanted
 
-    def _offered(self, rate: float, short: bool, config: Path, out: Path) -> Offer:
-        seconds = self.options.seconds * (SHORT if short else 1.0)
+    def _offered(self, rate: float, short: bool, cold_s: float, config: Path, out: Path) -> Offer:
+        length = self.options.seconds * (SHORT if short else 1.0)
         out.mkdir(parents=True, exist_ok=True)
-        times: dict[str, Any] = {"warm_up": _WARM_UP * seconds, "cool_down": _COOL_DOWN * seconds, "seconds": seconds}
+        times: dict[str, Any] = {
+            "seconds": cold_s + length,
+            "warm_up": cold_s + _WARM_UP * length,
+            "cool_down": _COOL_DOWN * length,
+        }
         asked = {"rate": rate, "out": str(out), "deployment": str(config), **times}
         report = reported(argparse.Namespace(**vars(self.options) | asked), self.rest, out / "locust.log")
         return offer_of(rate, self.options.slo_percentile, report["summary"])
