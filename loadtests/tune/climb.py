@@ -19,7 +19,8 @@ from typing import Any
 
 from loadtests.load.search import Tried, next_rate
 
-STEP = 1.2  # between two rates of a climb
+STEP = 1.15  # between two rates of a climb
+_PRECISION = 0.1  # to which the default's rate is known: what it holds must not be told too low
 HOPE = 0.7  # of the best goodput; what has less of it in a short look is given up
 HIGHEST = 10_000.0
 
@@ -65,10 +66,10 @@ Ask = Callable[[float, bool], Offer]  # a rate, and whether a short look is enou
 
 
 def found(ask: Ask, start: float, lowest: float) -> Iterator[Offer]:
-    """The default's rates: doubled and halved until what it holds is known to within a step, from ``lowest`` on."""
+    """The default's rates: doubled and halved until what it holds is known, from ``lowest`` on."""
     yield ask(start, True)
     tried: list[Tried] = []
-    while (rate := next_rate(tried, start, STEP - 1, lowest, HIGHEST)) is not None:
+    while (rate := next_rate(tried, start, _PRECISION, lowest, HIGHEST)) is not None:
         offered = ask(rate, all(each.held for each in tried))  # what only leads upwards may be short
         tried.append(Tried(rate, offered.held))
         yield offered

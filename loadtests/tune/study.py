@@ -43,8 +43,8 @@ class Record:
 
     @property
     def goodput(self) -> float:
-        """Good answers a second."""
-        return max((each.goodput for each in self.offers), default=0.0)
+        """Good answers a second; of a trial that failed half way none count."""
+        return 0.0 if self.failed else max((each.goodput for each in self.offers), default=0.0)
 
     @property
     def best(self) -> Offer:

@@ -41,10 +41,10 @@ def guesses(spec: Sections) -> tuple[Settings, ...]:
     """A batch that the cores carry within a token's time, and nobody let in who would wait too long."""
     soon: Settings = {"gateway.max_queue_s": 0.25}
     return (
-        {"limits.max_batch_size": 16, **soon},
-        {"limits.max_batch_size": 24, "streaming.max_itl_ms": 100, **soon},
-        {"limits.max_batch_size": 32, "limits.max_num_tokens": 128, "streaming.max_itl_ms": 100, **soon},
-        {"limits.max_batch_size": 12, "limits.max_num_tokens": 256, "streaming.max_itl_ms": 100, **soon},
-        {"engine.threads": max(1, cores() - 1), "limits.max_batch_size": 16, **soon},
-        {"engine.precision": "int4", "limits.max_batch_size": 24, **soon},
+        {"limits.max_batch_size": 24, **soon},
+        {"limits.max_batch_size": 32, "streaming.max_itl_ms": 100, **soon},
+        {"limits.max_batch_size": 24, "limits.max_num_tokens": 128, "streaming.max_itl_ms": 100, **soon},
+        {"limits.max_batch_size": 16, "limits.max_num_tokens": 256, "streaming.max_itl_ms": 100, **soon},
+        {"engine.threads": max(1, cores() - 1), "limits.max_batch_size": 24, **soon},
+        {"engine.precision": "int4", "limits.max_batch_size": 32, **soon},
     )
