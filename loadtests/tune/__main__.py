@@ -24,8 +24,8 @@ from loadtests.tune.trial import Bench
 from loadtests.tune.workloads import choose
 
 _SHORTEST_S, _LONGEST_S = 8.0, 24.0  # of a load test: a fiftieth of the time, but not outside of these
-# More than a load test allows: latencies count from when a request was due, so a client that is late on the engine's own
-# cores makes a setting look worse, never better.
+# More than a load test allows: latencies count from when a request was due, so a client that is late on the cores of an
+# engine makes it look worse, never better.
 _LAG_MS = 250.0
 # What may differ between two runs of one search.
 _OF_A_RUN = {"minutes", "builder", "config", "out", "deployment", "seconds", "warm_up", "cool_down"}
