@@ -1,9 +1,10 @@
 """What of a deployment may be tuned: settings that change how much it carries, not what it is for.
 
 An engine declares its own beside its options: ``contract/engines/NAME/knobs.py`` has ``knobs(spec)`` and, as a search
-of few trials should begin where somebody who knows the engine would, ``guesses(spec)``. A knob names the field that it
-sets, so what was tuned is a plain deployment. Contexts, GPUs and features stay as the deployment has them: they are
-what it was asked for. Every setting is read at the server's start, so that much each of them needs.
+of few trials should begin where somebody who knows the engine would, ``guesses(spec, wait_s)``, with the seconds that
+a request may wait before its first token is late. A knob names the field that it sets, so what was tuned is a plain
+deployment. Contexts, GPUs and features stay as the deployment has them: they are what it was asked for. Every setting
+is read at the server's start, so that much each of them needs.
 """
 
 import functools
@@ -79,7 +80,7 @@ def doors(spec: Sections, *, gateway: bool) -> tuple[Knob, ...]:
         queue = tuple(spec.limits.max_batch_size // part for part in (8, 4, 2, 1))
         return held, knob(spec, "limits.max_queue_size", queue, "refused at once instead of late")
     section = "gateway"  # in one word with a field it could be the name of a module
-    waits = knob(spec, f"{section}.max_queue_s", (0.1, 0.25, 0.5, 1.0, 2.0), "refused at once instead of late")
+    waits = knob(spec, f"{section}.max_queue_s", (0.1, 0.25, 0.5, 1.0, 2.0, 5.0), "refused at once instead of late")
     processes = tuple(count for count in (1, 2, 4, 8) if 4 * count <= cores())
     if not processes:
         return held, waits

@@ -47,8 +47,14 @@ def main(arguments: Sequence[str]) -> int:
     options, rest = parsed(own, arguments)
     spec, plan = _asked(options)
     budget_s = 60 * options.minutes
+    first = min((each.limit_s for each in plan.slo if each.name != "tpot"), default=1.0)
     space = space_of(
-        spec, gateway=not plan.triton, seconds=budget_s, builds=options.builder.exists(), build_s=_build_s(spec)
+        spec,
+        gateway=not plan.triton,
+        seconds=budget_s,
+        builds=options.builder.exists(),
+        build_s=_build_s(spec),
+        wait_s=first / 2,
     )
     if listens(spec):
         raise LoadError(

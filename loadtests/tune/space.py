@@ -44,7 +44,7 @@ def declared(spec: Deployment, *, gateway: bool) -> tuple[Knob, ...]:
     return *_folder(spec).knobs(spec), *doors(spec, gateway=gateway)
 
 
-def space_of(spec: Deployment, *, gateway: bool, seconds: float, builds: bool, build_s: float) -> Space:
+def space_of(spec: Deployment, *, gateway: bool, seconds: float, builds: bool, build_s: float, wait_s: float) -> Space:
     """The space of a deployment.
 
     Args:
@@ -52,6 +52,7 @@ def space_of(spec: Deployment, *, gateway: bool, seconds: float, builds: bool, b
         seconds: that the whole search has.
         builds: make engine can be run here.
         build_s: what its engine took to build.
+        wait_s: that a request may wait in a guess.
 
     Raises:
         LoadError: its engine declares no knobs.
@@ -73,7 +74,9 @@ def space_of(spec: Deployment, *, gateway: bool, seconds: float, builds: bool, b
         else:
             turned.append(knob)
     default = {knob.field: value_of(spec, knob.field) for knob in turned}
-    guesses = _distinct(chain([default], (default | _nearest(turned, each) for each in _folder(spec).guesses(spec))))
+    guesses = _distinct(
+        chain([default], (default | _nearest(turned, each) for each in _folder(spec).guesses(spec, wait_s)))
+    )
     return Space(tuple(turned), default, tuple(guesses), tuple(left_out))
 
 

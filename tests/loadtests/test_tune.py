@@ -41,7 +41,7 @@ BATCH, WAIT, THREADS = "limits.max_batch_size", "gateway.max_queue_s", "engine.t
 
 
 def whole_space(spec: Deployment, **other: Any) -> Space:
-    return space_of(spec, **{"gateway": True, "seconds": 3600, "builds": True, "build_s": 10, **other})
+    return space_of(spec, **{"gateway": True, "seconds": 3600, "builds": True, "build_s": 10, "wait_s": 0.25, **other})
 
 
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)

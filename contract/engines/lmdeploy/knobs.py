@@ -20,10 +20,10 @@ def knobs(spec: Sections) -> tuple[Knob, ...]:
     return tuple(found)
 
 
-def guesses(spec: Sections) -> tuple[Settings, ...]:
+def guesses(spec: Sections, wait_s: float) -> tuple[Settings, ...]:
     """Steps of both ends, then a batch within the objectives."""
     size = spec.limits.max_batch_size
-    soon: Settings = {"gateway.max_queue_s": 0.25}
+    soon: Settings = {"gateway.max_queue_s": wait_s}
     captured: Settings = {f"{_OPTIONS}.eager_mode": False} if spec.engine.lmdeploy.eager_mode else {}
     return (
         {"limits.max_num_tokens": 2048, **soon, **captured},

@@ -37,9 +37,9 @@ def knobs(spec: Sections) -> tuple[Knob, ...]:
     return *found, precision
 
 
-def guesses(spec: Sections) -> tuple[Settings, ...]:
+def guesses(spec: Sections, wait_s: float) -> tuple[Settings, ...]:
     """A batch that the cores carry within a token's time, and nobody let in who would wait too long."""
-    soon: Settings = {"gateway.max_queue_s": 0.25}
+    soon: Settings = {"gateway.max_queue_s": wait_s}
     return (
         {"limits.max_batch_size": 24, **soon},
         {"limits.max_batch_size": 32, "streaming.max_itl_ms": 100, **soon},

@@ -26,10 +26,10 @@ def knobs(spec: Sections) -> tuple[Knob, ...]:
     return tuple(found)
 
 
-def guesses(spec: Sections) -> tuple[Settings, ...]:
+def guesses(spec: Sections, wait_s: float) -> tuple[Settings, ...]:
     """Steps of both ends, then a batch within the objectives."""
     size = spec.limits.max_batch_size
-    soon: Settings = {"gateway.max_queue_s": 0.25}
+    soon: Settings = {"gateway.max_queue_s": wait_s}
     captured: Settings = {f"{_OPTIONS}.disable_cuda_graph": False} if spec.engine.sglang.disable_cuda_graph else {}
     return (
         {"limits.max_num_tokens": 2048, **soon, **captured},

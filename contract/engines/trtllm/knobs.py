@@ -26,9 +26,9 @@ def knobs(spec: Sections) -> tuple[Knob, ...]:
     )
 
 
-def guesses(spec: Sections) -> tuple[Settings, ...]:
+def guesses(spec: Sections, wait_s: float) -> tuple[Settings, ...]:
     """What needs no other engine first."""
-    soon: Settings = {"gateway.max_queue_s": 0.25}
+    soon: Settings = {"gateway.max_queue_s": wait_s}
     return (
         {f"{_OPTIONS}.scheduler": "max_utilization", f"{_OPTIONS}.kv_cache.memory_fraction": 0.95, **soon},
         {"streaming.max_itl_ms": 100, **soon},

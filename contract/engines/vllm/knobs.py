@@ -28,10 +28,10 @@ def knobs(spec: Sections) -> tuple[Knob, ...]:
     return tuple(found)
 
 
-def guesses(spec: Sections) -> tuple[Settings, ...]:
+def guesses(spec: Sections, wait_s: float) -> tuple[Settings, ...]:
     """Steps of both ends, then a batch within the objectives; with graphs, where the deployment has none."""
     size = spec.limits.max_batch_size
-    soon: Settings = {"gateway.max_queue_s": 0.25}
+    soon: Settings = {"gateway.max_queue_s": wait_s}
     captured: Settings = {f"{_OPTIONS}.enforce_eager": False} if spec.engine.vllm.enforce_eager else {}
     return (
         {"limits.max_num_tokens": 2048, **soon, **captured},
