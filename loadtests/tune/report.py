@@ -30,6 +30,7 @@ class Result:
     records: list[Record]  # the default's first
     importances: dict[str, float]
     beside: Beside | None  # none: not compared yet, or nothing to compare
+    cut: bool = False  # before its end
 
     @property
     def default(self) -> Record:
@@ -97,6 +98,7 @@ def write_report(result: Result, out: Path) -> None:
     report = {
         "format": 1,
         "sentence": result.sentence,
+        "cut": result.cut,
         "slo": [str(each) for each in result.plan.slo],
         "changed": {
             field: {"default": result.space.default[field], "tuned": value} for field, value in result.changed.items()

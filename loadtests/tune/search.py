@@ -53,7 +53,7 @@ class Search:
         except BaseException:
             self._leave(self.space.default)
             if self.study.records():
-                self._report(None)
+                self._report(None, cut=True)
             raise
         result = self._report(beside)
         self._leave(result.best.settings)
@@ -103,8 +103,8 @@ class Search:
         rates = 2 if _best(records).best.rate == records[0].best.rate else 3
         return rounds_of(start_s, self.bench.options.seconds, rates, left_s)
 
-    def _report(self, beside: Beside | None) -> Result:
-        result = Result(self.plan, self.space, self.study.records(), self.study.importances(), beside)
+    def _report(self, beside: Beside | None, *, cut: bool = False) -> Result:
+        result = Result(self.plan, self.space, self.study.records(), self.study.importances(), beside, cut)
         config = self.out / TUNED
         config.unlink(missing_ok=True)
         if result.changed and result.best.goodput:

@@ -205,6 +205,7 @@ def test_a_search_that_was_cut_asks_the_same_next_as_one_that_was_not(tmp_path: 
             search(tmp_path / "cut", 16, cut).run()
         if at == 9:
             report = json.loads((tmp_path / "cut" / "tune.json").read_text())
+            assert report["cut"]
             assert len(report["trials"]) == 9
             assert "not yet side by side" in report["sentence"]
     resumed = search(tmp_path / "cut", 16)
