@@ -13,7 +13,7 @@ from typing import Any
 from contract.engines.knobs import Settings
 from loadtests.tune.climb import Offer
 from loadtests.tune.study import Record
-from loadtests.tune.trial import OVERHEAD_S, Bench, line
+from loadtests.tune.trial import OVERHEAD_S, STOP_S, Bench, line
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ def rounds_of(start_s: float, step_s: float, rates: int, left_s: float) -> Round
         left_s: that it may take; one round is made even where it takes more.
     """
     planned = [
-        Rounds(count, samples, count * (2 * start_s + rates * samples * (step_s + OVERHEAD_S)))
+        Rounds(count, samples, count * (2 * (start_s + STOP_S) + rates * samples * (step_s + OVERHEAD_S)))
         for count, samples in ((3, 1), (2, 2), (2, 1), (1, 3), (1, 2), (1, 1))
     ]
     return next((each for each in planned if each.seconds <= left_s), planned[-1])

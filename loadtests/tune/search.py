@@ -20,7 +20,7 @@ from loadtests.tune.document import written
 from loadtests.tune.report import Result, write_report
 from loadtests.tune.space import Space
 from loadtests.tune.study import Record, Study
-from loadtests.tune.trial import OVERHEAD_S, SHORT, Bench, tried
+from loadtests.tune.trial import OVERHEAD_S, SHORT, STOP_S, Bench, tried
 
 TUNED = "tuned.yaml"
 _REPEATS = 30  # settings in a row that were tried before: the search has nothing new to say
@@ -63,6 +63,7 @@ class Search:
         records = self.study.records()
         for kept in records:
             _say(f"trial {kept.number}: {kept.goodput:.2f} good answers/s (kept from before)")
+        self.bench.remember(records)
         repeats = 0
         while repeats < _REPEATS and (not records or self._time_for_another(records)):
             asked = self.study.next()
@@ -93,7 +94,7 @@ class Search:
     def _time_for_another(self, records: list[Record]) -> bool:
         seconds = self.bench.options.seconds
         took = [each.seconds for each in records[1:] if each.same_as is None and each.offers][-_LATELY:]
-        expected = max(took, default=records[0].start_s + (1 + SHORT) * seconds + 2 * OVERHEAD_S)
+        expected = statistics.median(took or [records[0].start_s + STOP_S + (1 + SHORT) * seconds + 2 * OVERHEAD_S])
         better = _best(records).number > 0
         kept_back = self._rounds(records, _TO_COMPARE * self.budget_s if better else 0.0)
         return time.monotonic() + expected + kept_back.seconds <= self.ends

@@ -21,9 +21,11 @@ from loadtests.tune.study import Record
 
 OVERHEAD_S = 5.0  # of a load test, beyond its schedule: starting, reading the last answers
 SHORT = 0.5  # of a load test that is only a look
+STOP_S = 3.0  # of a server
 _WARM_UP, _COOL_DOWN = 1 / 6, 1 / 12  # of its length
 _COLD_S = 4.0  # more of the first one on a fresh server: what is loaded and compiled when it is first needed
 _SAID = 600  # characters of a failure
+_MAKE_ENGINE = "make engine: "
 
 
 @dataclass
@@ -83,9 +85,15 @@ class Bench:
         )
         if run.returncode:
             said = [line for line in run.stderr.splitlines() if line.strip()] or [f"exit code {run.returncode}"]
-            self._refused[wanted] = f"make engine: {said[-1].removeprefix('✗ ')}"
+            self._refused[wanted] = f"{_MAKE_ENGINE}{said[-1].removeprefix('✗ ')}"
             raise BuildError(self._refused[wanted])
         self._engine = wanted
+
+    def remember(self, records: Sequence[Record]) -> None:
+        """Which engines did not pass in an earlier run."""
+        for each in records:
+            if each.failed.startswith(_MAKE_ENGINE):
+                self._refused[self.space.engine(each.settings)] = each.failed
 
     def _offered(self, rate: float, short: bool, cold_s: float, config: Path, out: Path) -> Offer:
         length = self.options.seconds * (SHORT if short else 1.0)
