@@ -94,7 +94,9 @@ class Search:
     def _time_for_another(self, records: list[Record]) -> bool:
         seconds = self.bench.options.seconds
         took = [each.seconds for each in records[1:] if each.same_as is None and each.offers][-_LATELY:]
-        expected = statistics.median(took or [records[0].start_s + STOP_S + (1 + SHORT) * seconds + 2 * OVERHEAD_S])
+        expected: float = statistics.median(
+            took or [records[0].start_s + STOP_S + (1 + SHORT) * seconds + 2 * OVERHEAD_S]
+        )
         better = _best(records).number > 0
         kept_back = self._rounds(records, _TO_COMPARE * self.budget_s if better else 0.0)
         return time.monotonic() + expected + kept_back.seconds <= self.ends

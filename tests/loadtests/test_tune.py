@@ -341,6 +341,15 @@ def test_a_server_that_does_not_start_is_a_failed_trial(tmp_path: Path) -> None:
     assert not record.offers
 
 
+def test_an_engine_that_did_not_pass_is_not_built_again(tmp_path: Path) -> None:
+    space = whole_space(load_spec(DEFAULT))
+    settings = space.default | {"engine.precision": "int4"}
+    bench = Bench(argparse.Namespace(seconds=1), [], DEFAULT, tmp_path, space, Path("no-python"))
+    bench.remember([Record(3, settings, failed="make engine: it does not pass"), Record(4, space.default)])
+    record = tried(bench, 5, settings | {BATCH: 16}, None, print)
+    assert record.failed == "make engine: it does not pass"
+
+
 @pytest.mark.long
 def test_two_trials_of_the_default_deployment(tmp_path: Path) -> None:
     from tests.e2e.servers import on_free_ports
