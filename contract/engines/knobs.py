@@ -1,10 +1,9 @@
 """What of a deployment may be tuned: settings that change how much it carries, not what it is for.
 
 An engine declares its own beside its options: ``contract/engines/NAME/knobs.py`` has ``knobs(spec)`` and, as a search
-of few trials should begin where somebody who knows the engine would, ``guesses(spec, wait_s)``, with the seconds that
-a request may wait before its first token is late. A knob names the field that it sets, so what was tuned is a plain
-deployment. Contexts, GPUs and features stay as the deployment has them: they are what it was asked for. Every setting
-is read at the server's start, so that much each of them needs.
+of few trials should begin where somebody who knows the engine would, ``guesses(spec, seen)``. A knob names the field
+that it sets, so what was tuned is a plain deployment. Contexts, GPUs and features stay as the deployment has them: they
+are what it was asked for. Every setting is read at the server's start, so that much each of them needs.
 """
 
 import functools
@@ -16,8 +15,16 @@ from contract.sections import Sections
 Value = bool | int | float | str | None
 Settings = dict[str, Value]  # field by its dotted path -> value
 
-_BATCHES = (4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
+_BATCHES = tuple(eighths << doubled for doubled in range(8) for eighths in (4, 5, 6, 7))  # 4 to 896
 _FURTHEST = 4  # times the deployment's own batch, and a sixteenth of it
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What guesses build on."""
+
+    wait_s: float  # that a request may wait before its first token is late
+    crowd: int  # requests in flight where the default carried most
 
 
 @dataclass(frozen=True)

@@ -47,14 +47,12 @@ def main(arguments: Sequence[str]) -> int:
     options, rest = parsed(own, arguments)
     spec, plan = _asked(options)
     budget_s = 60 * options.minutes
-    first = min((each.limit_s for each in plan.slo if each.name != "tpot"), default=1.0)
     space = space_of(
         spec,
         gateway=not plan.triton,
         seconds=budget_s,
         builds=options.builder.exists(),
         build_s=_build_s(spec),
-        wait_s=first / 2,
     )
     if listens(spec):
         raise LoadError(
@@ -65,7 +63,8 @@ def main(arguments: Sequence[str]) -> int:
     out.mkdir(parents=True, exist_ok=True)
     about = {name: value for name, value in vars(options).items() if name not in _OF_A_RUN}
     about |= {"spec": spec.model_dump(mode="json"), "knobs": [(knob.field, knob.values) for knob in space.knobs]}
-    study = Study(out, space, as_json(about), plan.seed)
+    first_s = min((each.limit_s for each in plan.slo if each.name != "tpot"), default=1.0)
+    study = Study(out, space, as_json(about), plan.seed, wait_s=first_s / 2)
     bench = Bench(options, rest, options.config.resolve(), out / "trials", space, options.builder)
     return Search(plan, space, study, bench, out, budget_s, begun + budget_s).run()
 

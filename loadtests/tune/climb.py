@@ -42,6 +42,11 @@ class Offer:
         """Good answers a second; 0 where nothing of the server was measured."""
         return 0.0 if self.doubts else self.rate * self.share
 
+    @property
+    def crowd(self) -> int:
+        """Requests in flight, by Little's law."""
+        return max(1, round(self.rate * self.latencies.get("e2e_ms", {}).get("mean", 0.0) / 1000))
+
 
 def offer_of(rate: float, percentile: float, summary: dict[str, Any]) -> Offer:
     """From a load test's summary. ``percentile``: of the requests that must be good for a rate to be held."""

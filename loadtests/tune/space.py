@@ -3,10 +3,9 @@
 import importlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import chain
 from types import ModuleType
 
-from contract.engines.knobs import Knob, Settings, Value, doors, value_of
+from contract.engines.knobs import Knob, Seen, Settings, Value, doors, value_of
 from contract.spec import Deployment
 from loadtests.load.fault import LoadError
 
@@ -17,9 +16,9 @@ _FOR_BUILDS = 1 / 6  # of the time, at most
 class Space:
     """The knobs, the deployment's own settings, and guesses of who knows its engine."""
 
+    spec: Deployment
     knobs: tuple[Knob, ...]
     default: Settings
-    guesses: tuple[Settings, ...]
     left_out: tuple[str, ...]  # each knob that is not turned, and why
 
     def whole(self, changed: Settings) -> Settings:
@@ -29,6 +28,12 @@ class Space:
     def changed(self, settings: Settings) -> Settings:
         """The inverse: what differs."""
         return {field: value for field, value in settings.items() if value != self.default[field]}
+
+    def guesses(self, seen: Seen) -> list[Settings]:
+        """Where the search begins once the default was measured."""
+        return _distinct(
+            self.default | _nearest(self.knobs, each) for each in _folder(self.spec).guesses(self.spec, seen)
+        )
 
     def engine(self, settings: Settings) -> tuple[Value, ...]:
         """What make engine must know of the settings."""
@@ -44,7 +49,7 @@ def declared(spec: Deployment, *, gateway: bool) -> tuple[Knob, ...]:
     return *_folder(spec).knobs(spec), *doors(spec, gateway=gateway)
 
 
-def space_of(spec: Deployment, *, gateway: bool, seconds: float, builds: bool, build_s: float, wait_s: float) -> Space:
+def space_of(spec: Deployment, *, gateway: bool, seconds: float, builds: bool, build_s: float) -> Space:
     """The space of a deployment.
 
     Args:
@@ -52,7 +57,6 @@ def space_of(spec: Deployment, *, gateway: bool, seconds: float, builds: bool, b
         seconds: that the whole search has.
         builds: make engine can be run here.
         build_s: what its engine took to build.
-        wait_s: that a request may wait in a guess.
 
     Raises:
         LoadError: its engine declares no knobs.
@@ -74,10 +78,7 @@ def space_of(spec: Deployment, *, gateway: bool, seconds: float, builds: bool, b
         else:
             turned.append(knob)
     default = {knob.field: value_of(spec, knob.field) for knob in turned}
-    guesses = _distinct(
-        chain([default], (default | _nearest(turned, each) for each in _folder(spec).guesses(spec, wait_s)))
-    )
-    return Space(tuple(turned), default, tuple(guesses), tuple(left_out))
+    return Space(spec, tuple(turned), default, tuple(left_out))
 
 
 def _folder(spec: Deployment) -> ModuleType:

@@ -18,13 +18,14 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState, create_trial
 
-from contract.engines.knobs import Knob, Settings, Value
+from contract.engines.knobs import Knob, Seen, Settings, Value
 from loadtests.tune.climb import Offer, best_of
 from loadtests.tune.space import Space
 
 JOURNAL = "study.journal"
 _NAME = "tune"
 _RECORD = "record"
+_FEWEST = 6  # different goodputs that an importance may be told from
 _RANDOM_FIRST = 8  # trials, the guesses among them, before the sampler has enough to learn from
 
 
@@ -66,11 +67,12 @@ class Study:
 
     Args:
         asked: what the search is about; a journal about anything else is begun anew.
+        wait_s: that a request may wait in a guess.
     """
 
-    def __init__(self, folder: Path, space: Space, asked: dict[str, Any], seed: int) -> None:
+    def __init__(self, folder: Path, space: Space, asked: dict[str, Any], seed: int, wait_s: float) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self._space, self._seed = space, seed
+        self._space, self._seed, self._wait_s = space, seed, wait_s
         journal = folder / JOURNAL
         self._study = _opened(journal)
         if self._study.user_attrs.get("asked", asked) != asked:
@@ -86,12 +88,16 @@ class Study:
 
     def next(self) -> Next:
         """What is tried next: the default, then the guesses, then what the sampler says."""
-        count = len(self.records())
+        records = self.records()
+        count = len(records)
         self._study.sampler = optuna.samplers.TPESampler(
             seed=self._seed * 100_003 + count, n_startup_trials=_RANDOM_FIRST, multivariate=True
         )
-        if count < len(self._space.guesses):
-            guess = self._space.guesses[count]
+        first = [self._space.default]
+        if records:
+            first += self._space.guesses(Seen(self._wait_s, records[0].best.crowd))
+        if count < len(first):
+            guess = first[count]
             self._study.enqueue_trial({knob.field: _told(knob, guess[knob.field]) for knob in self._space.knobs})
         trial = self._study.ask({knob.field: _distribution(knob) for knob in self._space.knobs})
         settings = {knob.field: _meant(knob, trial.params[knob.field]) for knob in self._space.knobs}
@@ -116,7 +122,7 @@ class Study:
         for trial, record in self._finished():
             if not record.failed and trial.distributions == distributions:
                 flat.add_trial(create_trial(params=trial.params, distributions=distributions, value=record.goodput))
-        if len({trial.value for trial in flat.trials}) < 3:  # nothing to be told from
+        if len({trial.value for trial in flat.trials}) < _FEWEST:
             return {}
         return get_param_importances(flat, evaluator=PedAnovaImportanceEvaluator())
 

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import yaml
 
-from contract.engines.knobs import Settings, value_of
+from contract.engines.knobs import Seen, Settings, value_of
 from contract.errors import ConchError, ServeError, SpecError
 from contract.spec import Deployment, load_spec
 from loadtests.load.__main__ import parser
@@ -41,7 +41,7 @@ BATCH, WAIT, THREADS = "limits.max_batch_size", "gateway.max_queue_s", "engine.t
 
 
 def whole_space(spec: Deployment, **other: Any) -> Space:
-    return space_of(spec, **{"gateway": True, "seconds": 3600, "builds": True, "build_s": 10, "wait_s": 0.25, **other})
+    return space_of(spec, **{"gateway": True, "seconds": 3600, "builds": True, "build_s": 10, **other})
 
 
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
@@ -61,7 +61,7 @@ def test_every_engine_declares_knobs_that_its_deployments_can_turn(config: Path,
             assert value_of(turned, knob.field) == value
             taken += 1
     assert taken > 20
-    assert len(whole_space(spec).guesses) >= 4
+    assert len(whole_space(spec).guesses(Seen(0.25, 20))) >= 4
 
 
 def test_what_cannot_be_turned_here_is_left_out_with_its_reason() -> None:
@@ -79,14 +79,15 @@ def test_what_cannot_be_turned_here_is_left_out_with_its_reason() -> None:
     assert any("verify.reference is none" in each for each in whole_space(unverified).left_out)
 
 
-def test_guesses_are_taken_to_the_nearest_value_and_the_default_is_the_first() -> None:
+def test_guesses_are_taken_to_the_nearest_value() -> None:
     spec = load_spec(DEFAULT)
     space = whole_space(spec, builds=False)
-    assert space.guesses[0] == space.default
     values = {knob.field: knob.values for knob in space.knobs}
-    for guess in space.guesses:
+    for guess in space.guesses(Seen(0.3, 17)):
         assert guess.keys() == values.keys()
         assert all(value in values[field] for field, value in guess.items())
+    first = space.guesses(Seen(0.3, 17))[0]
+    assert space.changed(first) == {BATCH: 20, WAIT: 0.25}
     over_triton = whole_space(spec, gateway=False)
     assert WAIT not in over_triton.default
     assert "limits.max_queue_size" in over_triton.default
@@ -177,13 +178,13 @@ def search(
     if fields:
         knobs = tuple(replace(knob, values=knob.values[-3:]) for knob in space.knobs if knob.field in fields)
         default = {knob.field: knob.values[-1] for knob in knobs}
-        space = Space(knobs, default, (default,), ())
+        space = replace(space, knobs=knobs, default=default)
     options = parser().parse_args(
         [str(DEFAULT), "--seconds=12", "--host=http://127.0.0.1:1", f"--deployment={DEFAULT}"]
     )
     folder.mkdir(exist_ok=True)
     bench = Pretended(options, [], DEFAULT, folder, space, None, fails=fails)
-    study = Study(folder, space, {"config": "the default"}, seed=1)
+    study = Study(folder, space, {"config": "the default"}, seed=1, wait_s=0.25)
 
     class Limited(Search):
         def _time_for_another(self, records: list[Record]) -> bool:
@@ -253,11 +254,11 @@ def test_a_default_that_does_not_run_ends_it_with_its_reason(tmp_path: Path) -> 
 
 def test_another_question_begins_another_search(tmp_path: Path) -> None:
     space = whole_space(load_spec(DEFAULT))
-    first = Study(tmp_path, space, {"slo": "ttft<1s"}, 1)
+    first = Study(tmp_path, space, {"slo": "ttft<1s"}, 1, 0.25)
     asked = first.next()
     first.tell(asked, Record(0, asked.settings, [Offer(1, 1, True)]))
-    assert Study(tmp_path, space, {"slo": "ttft<1s"}, 1).records()
-    assert not Study(tmp_path, space, {"slo": "ttft<2s"}, 1).records()
+    assert Study(tmp_path, space, {"slo": "ttft<1s"}, 1, 0.25).records()
+    assert not Study(tmp_path, space, {"slo": "ttft<2s"}, 1, 0.25).records()
 
 
 def test_what_a_claim_rests_on() -> None:
@@ -286,7 +287,7 @@ def test_the_sentence(tmp_path: Path) -> None:
     )
     records = [
         Record(0, space.default, [Offer(2, 1, True, [], latencies, 90.0)]),
-        Record(1, space.guesses[1], [Offer(2, 0.5, True, [], latencies, 80.0)]),
+        Record(1, space.guesses(Seen(0.25, 20))[0], [Offer(2, 0.5, True, [], latencies, 80.0)]),
     ]
     assert result(records).sentence.startswith("The default is within 5 % of the best found: it carries 2.00 good")
     records[1] = replace(records[1], offers=[Offer(3, 1, True, [], latencies, 99.0)])

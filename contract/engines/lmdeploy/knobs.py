@@ -1,6 +1,6 @@
 """LMDeploy's knobs: of its engine's configuration what both of its engines have; which of them runs is no knob."""
 
-from contract.engines.knobs import Knob, Settings, batch, knob, step
+from contract.engines.knobs import Knob, Seen, Settings, batch, knob, step
 from contract.sections import Sections
 
 _OPTIONS = "engine.lmdeploy"
@@ -20,15 +20,15 @@ def knobs(spec: Sections) -> tuple[Knob, ...]:
     return tuple(found)
 
 
-def guesses(spec: Sections, wait_s: float) -> tuple[Settings, ...]:
+def guesses(spec: Sections, seen: Seen) -> tuple[Settings, ...]:
     """Steps of both ends, then a batch within the objectives."""
     size = spec.limits.max_batch_size
-    soon: Settings = {"gateway.max_queue_s": wait_s}
+    soon: Settings = {"gateway.max_queue_s": seen.wait_s}
     captured: Settings = {f"{_OPTIONS}.eager_mode": False} if spec.engine.lmdeploy.eager_mode else {}
     return (
         {"limits.max_num_tokens": 2048, **soon, **captured},
         {"limits.max_num_tokens": 16384, **soon, **captured},
-        {"limits.max_batch_size": size // 2, "limits.max_num_tokens": 4096, **soon, **captured},
+        {"limits.max_batch_size": seen.crowd * 5 // 4, "limits.max_num_tokens": 4096, **soon, **captured},
         {"limits.max_batch_size": size * 2, "streaming.max_itl_ms": 100, **soon, **captured},
         {f"{_OPTIONS}.quant_policy": 8, **soon, **captured},
     )

@@ -7,7 +7,7 @@ import os
 
 from contract.cores import cores
 from contract.engines.kinds import Precision
-from contract.engines.knobs import Knob, Settings, batch, knob, step
+from contract.engines.knobs import Knob, Seen, Settings, batch, knob, step
 from contract.manifest import this_machine
 from contract.sections import Sections
 
@@ -37,14 +37,15 @@ def knobs(spec: Sections) -> tuple[Knob, ...]:
     return *found, precision
 
 
-def guesses(spec: Sections, wait_s: float) -> tuple[Settings, ...]:
+def guesses(spec: Sections, seen: Seen) -> tuple[Settings, ...]:
     """A batch that the cores carry within a token's time, and nobody let in who would wait too long."""
-    soon: Settings = {"gateway.max_queue_s": wait_s}
+    soon: Settings = {"gateway.max_queue_s": seen.wait_s}
+    held: Settings = {"streaming.max_itl_ms": 100, **soon}
     return (
-        {"limits.max_batch_size": 24, **soon},
-        {"limits.max_batch_size": 32, "streaming.max_itl_ms": 100, **soon},
-        {"limits.max_batch_size": 24, "limits.max_num_tokens": 128, "streaming.max_itl_ms": 100, **soon},
-        {"limits.max_batch_size": 16, "limits.max_num_tokens": 256, "streaming.max_itl_ms": 100, **soon},
-        {"engine.threads": max(1, cores() - 1), "limits.max_batch_size": 24, **soon},
-        {"engine.precision": "int4", "limits.max_batch_size": 32, **soon},
+        {"limits.max_batch_size": seen.crowd * 5 // 4, **soon},
+        {"limits.max_batch_size": seen.crowd * 3 // 2, **held},
+        {"limits.max_batch_size": seen.crowd, "limits.max_num_tokens": 128, **held},
+        {"limits.max_batch_size": seen.crowd * 5 // 4, "limits.max_num_tokens": 256, **held},
+        {"engine.threads": max(1, cores() - 1), "limits.max_batch_size": seen.crowd, **held},
+        {"engine.precision": "int4", "limits.max_batch_size": seen.crowd * 3 // 2, **held},
     )

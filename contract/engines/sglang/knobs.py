@@ -1,6 +1,6 @@
 """SGLang's knobs: those of its page on hyperparameter tuning that a deployment can say."""
 
-from contract.engines.knobs import Knob, Settings, batch, knob, step
+from contract.engines.knobs import Knob, Seen, Settings, batch, knob, step
 from contract.sections import Sections
 
 _OPTIONS = "engine.sglang"
@@ -26,15 +26,15 @@ def knobs(spec: Sections) -> tuple[Knob, ...]:
     return tuple(found)
 
 
-def guesses(spec: Sections, wait_s: float) -> tuple[Settings, ...]:
+def guesses(spec: Sections, seen: Seen) -> tuple[Settings, ...]:
     """Steps of both ends, then a batch within the objectives."""
     size = spec.limits.max_batch_size
-    soon: Settings = {"gateway.max_queue_s": wait_s}
+    soon: Settings = {"gateway.max_queue_s": seen.wait_s}
     captured: Settings = {f"{_OPTIONS}.disable_cuda_graph": False} if spec.engine.sglang.disable_cuda_graph else {}
     return (
         {"limits.max_num_tokens": 2048, **soon, **captured},
         {"limits.max_num_tokens": 16384, f"{_OPTIONS}.mem_fraction_static": 0.85, **soon, **captured},
-        {"limits.max_batch_size": size // 2, "limits.max_num_tokens": 4096, **soon, **captured},
+        {"limits.max_batch_size": seen.crowd * 5 // 4, "limits.max_num_tokens": 4096, **soon, **captured},
         {"limits.max_batch_size": size * 2, "streaming.max_itl_ms": 100, **soon, **captured},
         {f"{_OPTIONS}.kv_cache_dtype": "fp8_e4m3", **soon, **captured},
     )

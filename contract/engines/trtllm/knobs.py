@@ -1,6 +1,6 @@
 """TensorRT-LLM's knobs: those of NVIDIA's performance guide. An engine has the batch and the step built into it."""
 
-from contract.engines.knobs import Knob, Settings, batch, knob, step
+from contract.engines.knobs import Knob, Seen, Settings, batch, knob, step
 from contract.sections import Sections
 
 _OPTIONS = "engine.trtllm"
@@ -26,9 +26,9 @@ def knobs(spec: Sections) -> tuple[Knob, ...]:
     )
 
 
-def guesses(spec: Sections, wait_s: float) -> tuple[Settings, ...]:
+def guesses(spec: Sections, seen: Seen) -> tuple[Settings, ...]:
     """What needs no other engine first."""
-    soon: Settings = {"gateway.max_queue_s": wait_s}
+    soon: Settings = {"gateway.max_queue_s": seen.wait_s}
     return (
         {f"{_OPTIONS}.scheduler": "max_utilization", f"{_OPTIONS}.kv_cache.memory_fraction": 0.95, **soon},
         {"streaming.max_itl_ms": 100, **soon},
