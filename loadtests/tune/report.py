@@ -48,6 +48,11 @@ class Result:
         return self.space.changed(self.best.settings)
 
     @property
+    def better(self) -> bool:
+        """Whether a fresh run says that it is worth changing anything."""
+        return self.beside is not None and self.beside.ratio >= _SAME
+
+    @property
     def sentence(self) -> str:
         """The answer in words."""
         limits = ", ".join(map(str, self.plan.slo))
@@ -65,7 +70,7 @@ class Result:
             return f"In the search alone, not yet side by side: {best:.2f} good answers/s, {ratio} ({limits})."
         default, tuned = self.beside.default.goodput, self.beside.tuned.goodput
         figures = f"{tuned:.2f} good answers/s against {default:.2f}, medians of servers started in turn ({limits})"
-        if self.beside.ratio < _SAME:
+        if not self.better:
             return f"The default is within 5 % of the best found: {figures}."
         if math.isinf(self.beside.ratio):
             return f"The default has no goodput, the tuned one has: {figures}."

@@ -51,12 +51,12 @@ class Search:
             self._try_settings()
             beside = self._compare()
         except BaseException:
-            self._leave(self.space.default)
             if self.study.records():
                 self._report(None, cut=True)
+            self._leave(self.space.default)
             raise
         result = self._report(beside)
-        self._leave(result.best.settings)
+        self._leave(result.best.settings if result.better else self.space.default)
         return 0 if result.best.goodput else 1
 
     def _try_settings(self) -> None:
@@ -115,7 +115,9 @@ class Search:
         write_report(result, self.out)
         _say(result.sentence)
         if config.exists():
-            _say(f"it differs in {described(result.changed)}\nnext: make serve CONFIG={_near(config)}")
+            _say(f"{_near(config)} differs in {described(result.changed)}")
+        if result.better:
+            _say(f"next: make serve CONFIG={_near(config)}")
         _say(f"report: {_near(self.out / 'tune.html')}")
         return result
 

@@ -21,12 +21,8 @@ class Space:
     default: Settings
     left_out: tuple[str, ...]  # each knob that is not turned, and why
 
-    def whole(self, changed: Settings) -> Settings:
-        """Every knob's setting where only some differ from the deployment's own."""
-        return self.default | changed
-
     def changed(self, settings: Settings) -> Settings:
-        """The inverse: what differs."""
+        """What differs from the deployment's own."""
         return {field: value for field, value in settings.items() if value != self.default[field]}
 
     def guesses(self, seen: Seen) -> list[Settings]:
