@@ -26,6 +26,11 @@ class Seen:
     wait_s: float  # that a request may wait before its first token is late
     crowd: int  # requests in flight where the default carried most
 
+    def together(self, spec: Sections) -> int:
+        """How many a guess means to have in flight: the default's crowd; twice its batch where that was full."""
+        own = spec.limits.max_batch_size
+        return self.crowd if 2 * self.crowd <= own else 2 * own
+
 
 @dataclass(frozen=True)
 class Knob:

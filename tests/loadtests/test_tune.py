@@ -88,6 +88,7 @@ def test_guesses_are_taken_to_the_nearest_value() -> None:
         assert all(value in values[field] for field, value in guess.items())
     first = space.guesses(Seen(0.3, 17))[0]
     assert space.changed(first) == {BATCH: 20, WAIT: 0.25}
+    assert space.guesses(Seen(0.3, 60))[0][BATCH] == 160  # its batch of 64 was full
     over_triton = whole_space(spec, gateway=False)
     assert WAIT not in over_triton.default
     assert "limits.max_queue_size" in over_triton.default

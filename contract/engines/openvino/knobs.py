@@ -39,13 +39,14 @@ def knobs(spec: Sections) -> tuple[Knob, ...]:
 
 def guesses(spec: Sections, seen: Seen) -> tuple[Settings, ...]:
     """A batch that the cores carry within a token's time, and nobody let in who would wait too long."""
+    crowd = seen.together(spec)
     soon: Settings = {"gateway.max_queue_s": seen.wait_s}
     held: Settings = {"streaming.max_itl_ms": 100, **soon}
     return (
-        {"limits.max_batch_size": seen.crowd * 5 // 4, **soon},
-        {"limits.max_batch_size": seen.crowd * 3 // 2, **held},
-        {"limits.max_batch_size": seen.crowd, "limits.max_num_tokens": 128, **held},
-        {"limits.max_batch_size": seen.crowd * 5 // 4, "limits.max_num_tokens": 256, **held},
-        {"engine.threads": max(1, cores() - 1), "limits.max_batch_size": seen.crowd, **held},
-        {"engine.precision": "int4", "limits.max_batch_size": seen.crowd * 3 // 2, **held},
+        {"limits.max_batch_size": crowd * 5 // 4, **soon},
+        {"limits.max_batch_size": crowd * 3 // 2, **held},
+        {"limits.max_batch_size": crowd, "limits.max_num_tokens": 128, **held},
+        {"limits.max_batch_size": crowd * 5 // 4, "limits.max_num_tokens": 256, **held},
+        {"engine.threads": max(1, cores() - 1), "limits.max_batch_size": crowd, **held},
+        {"engine.precision": "int4", "limits.max_batch_size": crowd * 3 // 2, **held},
     )

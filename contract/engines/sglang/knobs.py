@@ -34,7 +34,7 @@ def guesses(spec: Sections, seen: Seen) -> tuple[Settings, ...]:
     return (
         {"limits.max_num_tokens": 2048, **soon, **captured},
         {"limits.max_num_tokens": 16384, f"{_OPTIONS}.mem_fraction_static": 0.85, **soon, **captured},
-        {"limits.max_batch_size": seen.crowd * 5 // 4, "limits.max_num_tokens": 4096, **soon, **captured},
+        {"limits.max_batch_size": seen.together(spec) * 5 // 4, "limits.max_num_tokens": 4096, **soon, **captured},
         {"limits.max_batch_size": size * 2, "streaming.max_itl_ms": 100, **soon, **captured},
         {f"{_OPTIONS}.kv_cache_dtype": "fp8_e4m3", **soon, **captured},
     )

@@ -36,7 +36,7 @@ def guesses(spec: Sections, seen: Seen) -> tuple[Settings, ...]:
     return (
         {"limits.max_num_tokens": 2048, **soon, **captured},
         {"limits.max_num_tokens": 16384, f"{_OPTIONS}.gpu_memory_utilization": 0.94, **soon, **captured},
-        {"limits.max_batch_size": seen.crowd * 5 // 4, "limits.max_num_tokens": 4096, **soon, **captured},
+        {"limits.max_batch_size": seen.together(spec) * 5 // 4, "limits.max_num_tokens": 4096, **soon, **captured},
         {"limits.max_batch_size": size * 2, "streaming.max_itl_ms": 100, **soon, **captured},
         {f"{_OPTIONS}.kv_cache_dtype": "fp8", **soon, **captured},
     )
