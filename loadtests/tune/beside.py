@@ -50,8 +50,12 @@ class Side:
     @property
     def goodput(self) -> float:
         """Good answers a second."""
-        rates = {each.rate for each in self.offers}
-        return max((statistics.median(self.at(rate)) for rate in rates), default=0.0)
+        return statistics.median(self.at(self.rate))
+
+    @property
+    def rate(self) -> float:
+        """Where it is at its best, requests/s."""
+        return max({each.rate for each in self.offers}, key=lambda rate: statistics.median(self.at(rate)))
 
     def at(self, rate: float) -> list[float]:
         """Goodputs at a rate, of the offers that may be believed."""

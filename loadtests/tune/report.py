@@ -59,17 +59,20 @@ class Result:
         settings = len([each for each in self.records if each.same_as is None])
         if not self.best.goodput:
             return f"No setting meets {limits} ({settings} tried): {self._nearest()}"
-        default, best = self.default.goodput, self.best.goodput
+        before, best = self.default.goodput, self.best.goodput
         if self.best is self.default:
             return (
-                f"The default is within 5 % of the best found: it carries {default:.2f} good answers/s ({limits}), "
+                f"The default is within 5 % of the best found: it carries {before:.2f} good answers/s ({limits}), "
                 f"and no other setting more ({settings} tried)."
             )
         if self.beside is None:
-            ratio = f"{best / default:.2f} × the goodput of the default" if default else "the default has none"
+            ratio = f"{best / before:.2f} × the goodput of the default" if before else "the default has none"
             return f"In the search alone, not yet side by side: {best:.2f} good answers/s, {ratio} ({limits})."
-        default, tuned = self.beside.default.goodput, self.beside.tuned.goodput
-        figures = f"{tuned:.2f} good answers/s against {default:.2f}, medians of servers started in turn ({limits})"
+        default, tuned = self.beside.default, self.beside.tuned
+        figures = (
+            f"{tuned.goodput:.2f} good answers/s of {tuned.rate:.2f} requests/s, against {default.goodput:.2f} of "
+            f"{default.rate:.2f}; medians of servers started in turn ({limits})"
+        )
         if not self.better:
             return f"The default is within 5 % of the best found: {figures}."
         if math.isinf(self.beside.ratio):
