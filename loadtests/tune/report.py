@@ -50,7 +50,7 @@ class Result:
     @property
     def better(self) -> bool:
         """Whether a fresh run says that it is worth changing anything."""
-        return self.beside is not None and self.beside.ratio >= _SAME
+        return self.beside is not None and self.beside.tuned.goodput > 0 and self.beside.ratio >= _SAME
 
     @property
     def sentence(self) -> str:
@@ -65,9 +65,9 @@ class Result:
                 f"The default is within 5 % of the best found: it carries {before:.2f} good answers/s ({limits}), "
                 f"and no other setting more ({settings} tried)."
             )
-        if self.beside is None:
+        if self.beside is None or not self.beside.tuned.goodput + self.beside.default.goodput:
             ratio = f"{best / before:.2f} × the goodput of the default" if before else "the default has none"
-            return f"In the search alone, not yet side by side: {best:.2f} good answers/s, {ratio} ({limits})."
+            return f"In the search alone, not side by side: {best:.2f} good answers/s, {ratio} ({limits})."
         default, tuned = self.beside.default, self.beside.tuned
         figures = (
             f"{tuned.goodput:.2f} good answers/s of {tuned.rate:.2f} requests/s, against {default.goodput:.2f} of "

@@ -209,7 +209,7 @@ def test_a_search_that_was_cut_asks_the_same_next_as_one_that_was_not(tmp_path: 
             report = json.loads((tmp_path / "cut" / "tune.json").read_text())
             assert report["cut"]
             assert len(report["trials"]) == 9
-            assert "not yet side by side" in report["sentence"]
+            assert "not side by side" in report["sentence"]
     resumed = search(tmp_path / "cut", 16)
     assert resumed.run() == 0
     assert [record.settings for record in resumed.study.records()] == wanted
@@ -293,6 +293,8 @@ def test_the_sentence(tmp_path: Path) -> None:
     assert result(records).sentence.startswith("The default is within 5 % of the best found: it carries 2.00 good")
     records[1] = replace(records[1], offers=[Offer(3, 1, True, [], latencies, 99.0)])
     assert "1.50 × the goodput of the default" in result(records).sentence
+    nothing = Side([Offer(2, 0, False, ["client-bound"])])
+    assert result(records, Beside(nothing, nothing)).sentence.startswith("In the search alone, not side by side: 3.00")
     for good, said in ((3.2, "1.60 × the goodput of the default: 3.20 good"), (2.04, "The default is within 5 % of")):
         beside = Beside(Side([Offer(2, 1, True)]), Side([Offer(good, 1, True)]))
         assert result(records, beside).sentence.startswith(said)
