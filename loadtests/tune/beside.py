@@ -91,7 +91,8 @@ def compared(bench: Bench, default: Record, tuned: Record, rounds: Rounds, say: 
     """
     own = tuned.best.rate
     turns: list[tuple[str, Settings, list[float]]] = [
-        ("default", default.settings, sorted({default.best.rate, own})),
+        # The one that both are offered comes first for both: a fresh server's first load counts a later part of it.
+        ("default", default.settings, list(dict.fromkeys((own, default.best.rate)))),
         ("tuned", tuned.settings, [own]),
     ]
     sides: dict[str, list[Offer]] = {"default": [], "tuned": []}
