@@ -32,7 +32,7 @@ from loadtests.tune.search import TUNED, Search
 from loadtests.tune.space import Space, declared, space_of
 from loadtests.tune.study import Record, Study
 from loadtests.tune.trial import Bench, tried
-from tests.e2e.servers import CODE, DEFAULT
+from tests.e2e.servers import CODE, DEFAULT, on_free_ports
 
 CONFIGS = {  # one of each engine
     spec.engine.runtime: path for path in sorted((CODE / "configs").glob("*.yaml")) if (spec := load_spec(path)).source
@@ -355,17 +355,28 @@ def test_an_engine_that_did_not_pass_is_not_built_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-def test_two_trials_of_the_default_deployment(tmp_path: Path) -> None:
-    from tests.e2e.servers import on_free_ports
-
+def test_objectives_that_no_setting_of_the_default_deployment_meets(tmp_path: Path) -> None:
     config = tmp_path / "default.yaml"
     spec = on_free_ports(load_spec(DEFAULT))
     config.write_text(DEFAULT.read_text() + yaml.safe_dump({"ports": spec.ports.model_dump()}))
-    told = ["--minutes=2", "--seconds=4", "--slo=ttft<30s,tpot<5s", f"--out={tmp_path / 'out'}", "--builder=none"]
+    told = [
+        "--minutes=1.5",
+        "--seconds=8",
+        "--rate=1",
+        "--answer-tokens=8",
+        "--slo=ttft<1ms",
+        f"--out={tmp_path / 'out'}",
+    ]
     run = subprocess.run(
-        [sys.executable, "-m", "loadtests.tune", str(config), *told, "--timeout=120"], cwd=CODE, check=False
+        [sys.executable, "-m", "loadtests.tune", str(config), *told, "--builder=none"],
+        cwd=CODE,
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    assert run.returncode == 0
+    assert run.returncode == 1, run.stderr
     report = json.loads((tmp_path / "out" / "tune.json").read_text())
-    assert report["trials"][0]["goodput_per_s"] > 0
-    assert (tmp_path / "out" / "tune.html").exists()
+    assert report["sentence"].startswith("No setting meets TTFT < 1 ms (")
+    assert report["sentence"] in run.stdout
+    assert all(offer["latencies"]["ttft_ms"]["p90"] > 1 for offer in report["trials"][0]["offers"])
+    assert not (tmp_path / "out" / TUNED).exists()
