@@ -285,6 +285,10 @@ loadtest-distributed: $(SERVE)  ## The same from WORKERS processes
 capacity: $(SERVE)  ## The rate that CONFIG holds within its objectives, in five minutes
 	@$(PY) -m loadtests.load.capacity $(CONFIG) $(ARGS)
 
+tune: $(SERVE)  ## CONFIG's settings with the most goodput within SLO="ttft<500ms, tpot<50ms" (WORKLOAD=… MINUTES=30)
+	@$(PY) -m loadtests.tune $(CONFIG) $(if $(SLO),--slo "$(SLO)") $(if $(WORKLOAD),--workload "$(WORKLOAD)") \
+	  $(if $(MINUTES),--minutes $(MINUTES)) --builder $(BUILD_PY) $(ARGS)
+
 loadtest-check: $(SERVE)  ## The load test against a server of known timings
 	@$(PY) -m tests.loadtests.accuracy
 

@@ -14,7 +14,7 @@ GATEWAY = ("backports.zstd", "httptools", "jinja2", "prometheus-client", "starle
 # Where the image has no Triton: the wheel's, and its filter.
 WHEEL = ("hpack", "httptools", "nvidia-pytriton", "uvloop")
 BUILD = ("gguf", "modelscope-hub", "safetensors")
-_LOAD = ("jsonschema-rs", "locust")
+_LOAD = ("jsonschema-rs", "locust", "optuna")
 
 
 def requirements(pyproject: Path, names: tuple[str, ...]) -> list[str]:

@@ -16,7 +16,7 @@ BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 # Walked without being run: they are tests of their own, never end, ask a hub, or have been done for the test.
 SLOW = re.compile(
     r"\bmake (?=(?:engine|cast|fetch|plan CONFIG|doctor-comm|serve|up|vllm|sglang|lmdeploy|webui|test|bench|compare"
-    r"|soak)\b)"
+    r"|soak|tune)\b)"
 )
 
 

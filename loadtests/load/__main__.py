@@ -135,7 +135,7 @@ def _waited(command: list[str], out: IO[str] | None) -> int:
 @contextmanager
 def up(config: Path | None) -> Iterator[None]:
     """The deployment's server: the one that runs, or one for the length of this."""
-    if config is None or _listens(load_spec(config)):
+    if config is None or listens(load_spec(config)):
         yield
         return
     print(f"no server of {config} runs: one is started for this", flush=True)
@@ -168,6 +168,12 @@ def metrics_urls(spec: Deployment) -> list[str]:
     return pages
 
 
+def listens(spec: Deployment) -> bool:
+    """Whether a deployment's server runs, or another has its port."""
+    with socket.socket() as probe:
+        return probe.connect_ex((reachable(spec.ports.host), spec.ports.grpc)) == 0
+
+
 def _told(options: argparse.Namespace) -> list[str]:
     """Our options as Locust's command line takes them."""
     told = ["--host", options.host]
@@ -178,11 +184,6 @@ def _told(options: argparse.Namespace) -> list[str]:
         elif value is not False and value != "":
             told.append(f"{flag(name)}={value}")
     return told
-
-
-def _listens(spec: Deployment) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex((reachable(spec.ports.host), spec.ports.grpc)) == 0
 
 
 if __name__ == "__main__":

@@ -1,0 +1,34 @@
+"""LMDeploy's knobs: of its engine's configuration what both of its engines have; which of them runs is no knob."""
+
+from contract.engines.knobs import Knob, Seen, Settings, batch, knob, step
+from contract.sections import Sections
+
+_OPTIONS = "engine.lmdeploy"
+
+
+def knobs(spec: Sections) -> tuple[Knob, ...]:
+    """The batch, the step, the cache's share and bits, prefix caching."""
+    found = [
+        batch(spec),
+        step(spec, (2048, 4096, 8192, 16384)),
+        knob(spec, f"{_OPTIONS}.cache_max_entry_count", (0.6, 0.7, 0.8, 0.9), "room for more requests"),
+        knob(spec, f"{_OPTIONS}.prefix_caching", (True, False), "beginnings that come again, or no look-up"),
+        knob(spec, f"{_OPTIONS}.quant_policy", (0, 8, 4), "twice or four times the cache", answers=True),
+    ]
+    if spec.engine.lmdeploy.eager_mode:
+        found.append(knob(spec, f"{_OPTIONS}.eager_mode", (False,), "a slow start and quick tokens"))
+    return tuple(found)
+
+
+def guesses(spec: Sections, seen: Seen) -> tuple[Settings, ...]:
+    """Steps of both ends, then a batch within the objectives."""
+    size = spec.limits.max_batch_size
+    soon: Settings = {"gateway.max_queue_s": seen.wait_s}
+    captured: Settings = {f"{_OPTIONS}.eager_mode": False} if spec.engine.lmdeploy.eager_mode else {}
+    return (
+        {"limits.max_num_tokens": 2048, **soon, **captured},
+        {"limits.max_num_tokens": 16384, **soon, **captured},
+        {"limits.max_batch_size": seen.together(spec) * 5 // 4, "limits.max_num_tokens": 4096, **soon, **captured},
+        {"limits.max_batch_size": size * 2, "streaming.max_itl_ms": 100, **soon, **captured},
+        {f"{_OPTIONS}.quant_policy": 8, **soon, **captured},
+    )
