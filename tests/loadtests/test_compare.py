@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import groupby
@@ -12,14 +13,16 @@ import pytest
 import yaml
 
 from contract.engines.kinds import Runtime
-from contract.errors import ConchError, ServeError
+from contract.errors import ConchError
 from contract.spec import Deployment
 from loadtests import own_server
 from loadtests.compare import doors
 from loadtests.compare.__main__ import effort_of, main, parser
 from loadtests.compare.doors import Door
-from loadtests.compare.effort import ALONE, DIRECT, ENSEMBLE, GATEWAY, QUICK
+from loadtests.compare.effort import ALONE, DIRECT, ENSEMBLE, GATEWAY, QUICK, WAYS
+from loadtests.compare.entrants import gathered
 from loadtests.compare.record import CELLS, Cell, Record
+from loadtests.compare.run import Comparison
 from loadtests.compare.structured import SCHEMAS
 from loadtests.compare.table import rows
 from loadtests.fleet import Requests
@@ -207,9 +210,22 @@ def test_two_deployments_of_one_name_are_refused(tmp_path: Path) -> None:
         main([str(DEFAULT), str(DEFAULT), f"--out={tmp_path}"])
 
 
-def test_a_way_that_there_is_not_is_refused() -> None:
-    with pytest.raises(ServeError, match=r"--ways has smoke. There are alone, ensemble, direct, gateway"):
-        effort_of(parser().parse_args(["a.yaml", "--ways", "direct", "smoke"]))
+@pytest.mark.parametrize("option", ["--ways", "--measures"])
+def test_a_word_that_there_is_not_is_refused(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parser().parse_args(["a.yaml", option, "smoke"])
+    assert f"argument {option}: invalid choice: 'smoke' (choose from" in capsys.readouterr().err
+
+
+def test_make_bench_asks_every_way_for_nothing_but_speed(tmp_path: Path) -> None:
+    """Its words in the Makefile."""
+    made = subprocess.run(["make", "--dry-run", "bench"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    words = next(line for line in made.splitlines() if "loadtests.compare" in line).split()
+    effort = effort_of(parser().parse_args(words[words.index("loadtests.compare") + 1 :]))
+    assert {*effort.ways} == {*WAYS}
+    entrants, _ = gathered([config(tmp_path, "tide", engine={"runtime": "synthetic"})], tmp_path)
+    comparison = Comparison(entrants, effort, tmp_path, Record(tmp_path), lambda: None)
+    assert list(comparison.measures(0)) == ["burst-1", "burst-4", "burst-16", "burst-32"]
 
 
 def test_one_stream_is_always_asked() -> None:
