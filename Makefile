@@ -157,10 +157,10 @@ cast: $(BUILD)  ## IN=folder OUT=folder: the BF16 copy of an FP8 checkpoint (128
 	@$(BUILD_PY) -m build.cast_command $(IN) $(OUT)
 
 bench-cast: $(BUILD)  ## The cast of a 20 GB checkpoint against a plain copy, then killed five times and resumed
-	@$(BUILD_PY) -m build.cast_bench $(ARGS)
+	@$(BUILD_PY) -m tests.build.cast_bench $(ARGS)
 
 contract-dump: $(BUILD)  ## Compare the recorded TensorRT-LLM API with the image's own; not yet run on the image
-	@$(BUILD_PY) -m build.contract_dump .conch/contract-dump/trtllm.json
+	@$(BUILD_PY) -m tests.trtllm.contract_dump .conch/contract-dump/trtllm.json
 
 vllm: $(VLLM_ENV)  ## vLLM in an environment of its own, for configs whose runtime it is
 
