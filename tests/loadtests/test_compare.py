@@ -54,8 +54,8 @@ def config(folder: Path, name: str, **sections: Any) -> Path:
 def compared(tmp_path_factory: pytest.TempPathFactory) -> tuple[int, list[str], Path]:
     folder = tmp_path_factory.mktemp("compare")
     synthetic = {"runtime": "synthetic"}
-    keyless = config(folder, "keyless", engine=synthetic, gateway={"keys": str(folder / "nobody-wrote-this")})
-    arguments = [str(DEFAULT), str(keyless), "configs/qwen3-0.6b-trtllm.yaml", *TINY, f"--out={folder / 'out'}"]
+    elsewhere = config(folder, "elsewhere", engine=synthetic, gateway={"host": "192.0.2.1"})
+    arguments = [str(DEFAULT), str(elsewhere), "configs/qwen3-0.6b-trtllm.yaml", *TINY, f"--out={folder / 'out'}"]
     arguments += ["--ways", ALONE, DIRECT, GATEWAY]  # each asks for all of them
     return main(arguments), arguments, folder / "out"
 
@@ -95,12 +95,12 @@ def test_who_fails_says_why_and_the_others_go_on(compared: tuple[int, list[str],
     code, _, out = compared
     assert code == 1
     report = json.loads((out / "compare.json").read_text())
-    failing = {row["way"]: row for row in report["rows"] if row["engine"] == "keyless"}
-    assert "nobody-wrote-this" in failing[DIRECT]["reasons"]["burst-1"]
+    failing = {row["way"]: row for row in report["rows"] if row["engine"] == "elsewhere"}
+    assert "192.0.2.1" in failing[DIRECT]["reasons"]["burst-1"]
     assert failing[DIRECT]["start_s"] is None
     assert failing[ALONE]["reasons"]["burst-1"] == "runtime synthetic has no server of its own here"
     page = (out / "compare.html").read_text()
-    assert "nobody-wrote-this" in page
+    assert "192.0.2.1" in page
     assert "<svg" in page
     assert "http://" not in page.replace("http://127.0.0.1", "")
 
@@ -115,7 +115,7 @@ def test_who_cannot_be_here_is_in_no_figure(compared: tuple[int, list[str], Path
             "reason": "runtime trtllm needs an NVIDIA GPU, and this machine has none",
         }
     ]
-    assert {row["engine"] for row in report["rows"]} == {"smollm2-135m", "keyless"}
+    assert {row["engine"] for row in report["rows"]} == {"smollm2-135m", "elsewhere"}
 
 
 def test_what_was_measured_is_not_measured_again(
