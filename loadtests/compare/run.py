@@ -51,6 +51,16 @@ class Comparison:
         self, entrants: list[Entrant], effort: Effort, folder: Path, record: Record, changed: Callable[[], object]
     ) -> None:
         self.entrants, self.effort, self._folder, self.record, self._changed = entrants, effort, folder, record, changed
+        self._what = {
+            each.name: (
+                each.spec.model_dump(mode="json", exclude={"ports"}),
+                each.manifest.version if each.manifest else "",
+                each.versions,
+                this_machine().cpu,
+                effort.measured(),
+            )
+            for each in entrants
+        }
         self._references: dict[str, Reference | ConchError] = {}
         self._kept: set[str] = set()  # keys of this run
         self.failed = False  # whether a cell has no result that might have had one
@@ -82,16 +92,7 @@ class Comparison:
 
     def key(self, entrant: Entrant, way: str, number: int, measure: str) -> str:
         """Under which a cell is found again."""
-        return key_of(
-            entrant.spec.model_dump(mode="json", exclude={"ports"}),
-            entrant.manifest.version if entrant.manifest else "",
-            entrant.versions,
-            this_machine().cpu,
-            self.effort.measured(),
-            way,
-            number,
-            measure,
-        )
+        return key_of(*self._what[entrant.name], way, number, measure)
 
     def _stops(self, entrant: Entrant) -> list[Stop]:
         log = self._folder / f"{entrant.name}-{ALONE}.log"
