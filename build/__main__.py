@@ -1,7 +1,6 @@
 """``python -m build CONFIG`` (make engine): builds the engine of a deployment and writes its model repository."""
 
 import shlex
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -20,30 +19,20 @@ def main(config: Config, root: Root = ROOT, dry_run: DryRun = False) -> None:
     """Build the engine of a deployment and write its model repository."""
     exit_on_interrupt()
     # The imports take a second, and Ctrl-C may come then.
-    from rich.markup import escape
-
     from build.chain import build, show_command
     from build.repository import write_unless_served
-    from build.steps import console, near
+    from build.steps import console, near, told
     from build.trtllm.container import in_place
-    from contract.errors import ConchError
     from contract.spec import load_spec
 
     root = root.resolve()
-    try:
+    with told(root):
         spec = load_spec(config)
         if dry_run:
             print(shlex.join(show_command(spec, root)))
             return
         engine = build(config.resolve(), spec, root) if spec.source else None
         repository = write_unless_served(root, spec, engine)
-    except ConchError as refusal:
-        console.print(f"[red]✗[/red] {escape(str(refusal))}")
-        sys.exit(1)
-    except OSError as error:
-        where = error.filename or root
-        console.print(f"[red]✗[/red] {escape(str(where))}: {error.strerror}. Correct this and run it again")
-        sys.exit(1)
     if repository is None:
         console.print(f"{spec.name} is being served, by the engine that it had: make down and make up take the new one")
         return

@@ -2,7 +2,6 @@
 
 import fcntl
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,21 +18,10 @@ Target = Annotated[Path, typer.Argument(help="the folder to be made")]
 def main(source: Source, target: Target) -> None:
     """Cast a block-FP8 checkpoint to BF16; run it again after an interruption and it goes on."""
     exit_on_interrupt()
-    # The imports take a second, and Ctrl-C may come then.
-    from rich.markup import escape
+    from build.steps import told  # the imports take a second, and Ctrl-C may come then
 
-    from build.steps import console
-    from contract.errors import ConchError
-
-    try:
+    with told(target):
         publish(source, target)
-    except ConchError as refusal:
-        console.print(f"[red]✗[/red] {escape(str(refusal))}")
-        sys.exit(1)
-    except OSError as error:
-        where = error.filename or target
-        console.print(f"[red]✗[/red] {escape(str(where))}: {error.strerror}. Correct this and run it again")
-        sys.exit(1)
 
 
 def publish(source: Path, target: Path) -> None:

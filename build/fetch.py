@@ -3,7 +3,6 @@
 import fnmatch
 import json
 import shutil
-import struct
 import subprocess
 import sys
 import zipfile
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from build.hub import snapshot
+from build.safetensors_file import read_header
 from build.steps import console, key_of
 from contract.errors import BuildError
 from contract.manifest import digest
@@ -89,7 +89,7 @@ def check_checkpoint(folder: Path) -> None:
     if not shards:
         raise BuildError(f"{folder} has no *.safetensors", fix="Save the checkpoint as safetensors")
     for shard in shards:
-        _check_safetensors(shard)
+        read_header(shard)
 
 
 def check_config(folder: Path) -> dict[str, Any]:
@@ -173,23 +173,6 @@ def _link(path: Path, folder: Path) -> None:
     for file in sorted(path.iterdir()):
         if file.is_file() and any(fnmatch.fnmatch(file.name, pattern) for pattern in _WANTED):
             (folder / file.name).symlink_to(file)
-
-
-def _check_safetensors(shard: Path) -> None:
-    """Compare a shard's length with what its header promises (safetensors format, section Format)."""
-    size = shard.stat().st_size
-    try:
-        with shard.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            if length > size:
-                raise ValueError
-            header = json.loads(file.read(length))
-            ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
-    except (struct.error, ValueError, KeyError):
-        raise BuildError(f"{shard} is truncated or no safetensors file", fix="Download it again") from None
-    promised = 8 + length + max(ends, default=0)
-    if promised != size:
-        raise BuildError(f"{shard} is truncated: {size} bytes, {promised} promised", fix="Download it again")
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """``python -m build.fetch_command`` (make fetch): a checkpoint on this disk, before any engine is built of it."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -29,16 +28,15 @@ def main(
     # The imports take a second, and Ctrl-C may come then.
     from pydantic import ValidationError
     from rich.filesize import decimal
-    from rich.markup import escape
 
     from build.chain import fetch_source
     from build.hub.snapshot import collect
-    from build.steps import console, near
-    from contract.errors import ConchError, SpecError
+    from build.steps import console, near, told
+    from contract.errors import SpecError
     from contract.sections import HubSource
     from contract.spec import load_spec
 
-    try:
+    with told(root):
         if model:
             try:
                 wanted = HubSource.model_validate({"kind": source, "repo": model, "revision": revision})
@@ -60,12 +58,6 @@ def main(
         else:
             raise SpecError("neither a config nor a model is given", fix="Give a config, or --model OWNER/NAME")
         fetched = collect(wanted)
-    except ConchError as refusal:
-        console.print(f"[red]✗[/red] {escape(str(refusal))}")
-        sys.exit(1)
-    except OSError as error:
-        console.print(f"[red]✗[/red] {escape(str(error.filename))}: {error.strerror}. Correct this and run it again")
-        sys.exit(1)
     console.print(f"[green]✓[/green] {len(fetched.files)} files, {decimal(fetched.size)}, every hash as listed")
     print(fetched.folder)
 

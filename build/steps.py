@@ -20,10 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from build import interrupt
-from contract.errors import BuildError
+from contract.errors import BuildError, ConchError
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 _UNFINISHED = ".unfinished"
@@ -148,6 +149,25 @@ def _no_room(error: BaseException | None) -> bool:
 def reason(error: Exception) -> str:
     """What a library's exception says, in one line."""
     return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+@contextmanager
+def told(where: Path) -> Iterator[None]:
+    """A command of ours: what it refuses, and what the disk does, is told in a line and ends it with code 1.
+
+    Args:
+        where: of an error that names no file.
+    """
+    try:
+        yield
+    except ConchError as refusal:
+        said = str(refusal)
+    except OSError as error:
+        said = f"{error.filename or where}: {error.strerror}. Correct this and run it again"
+    else:
+        return
+    console.print(f"[red]✗[/red] {escape(said)}")
+    sys.exit(1)
 
 
 @contextmanager

@@ -33,6 +33,16 @@ def is_loopback(host: str) -> bool:
     return all(str(sockaddr[0]).startswith("127.") or sockaddr[0] == "::1" for *_, sockaddr in found)
 
 
+def refuse_keyless(host: str, *, fix: str) -> None:
+    """What is asked of a gateway without keys.
+
+    Raises:
+        SpecError: other machines could reach it.
+    """
+    if not is_loopback(host):
+        raise SpecError(f"gateway.host is {host}: other machines could use this gateway without a key", fix=fix)
+
+
 def refuse_strangers(spec: Deployment) -> None:
     """What the wheel's Triton asks of a spec: it is of October 2024, and what stands before it closes what is known.
 

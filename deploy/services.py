@@ -6,9 +6,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from contract import programs
-from contract.address import address, is_loopback, refuse_strangers
+from contract.address import address, refuse_keyless, refuse_strangers
 from contract.cluster import Cluster
-from contract.errors import SpecError
 from contract.laid_over import BUILD, GATEWAY, SERVER, WHEEL, requirements
 from contract.manifest import engines_root
 from contract.sections import HUB_CACHE, HubSource, PathSource
@@ -60,11 +59,8 @@ def check(spec: Deployment, image: Image) -> None:
     """
     if not image.triton:
         refuse_strangers(spec)
-    if spec.gateway.enabled and spec.gateway.keys is None and not is_loopback(spec.gateway.host):
-        raise SpecError(
-            f"gateway.host is {spec.gateway.host}: other machines could use this gateway without a key",
-            fix="Make one (python -m gateway.keys new NAME) and set gateway.keys",
-        )
+    if spec.gateway.enabled and spec.gateway.keys is None:
+        refuse_keyless(spec.gateway.host, fix="Make one (python -m gateway.keys new NAME) and set gateway.keys")
 
 
 def inside(spec: Deployment) -> dict[str, Any]:

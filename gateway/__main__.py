@@ -12,7 +12,7 @@ import typer
 import uvicorn
 import uvloop
 
-from contract.address import is_loopback
+from contract.address import refuse_keyless
 from contract.errors import ConchError, ServeError
 from contract.spec import Deployment, load_spec
 from gateway.app import make_app
@@ -57,18 +57,15 @@ def check(specs: list[Deployment], keys: Keys) -> None:
     """Refuse what must not be served.
 
     Raises:
-        ServeError: two deployments of one name, or a door that is open to everybody.
+        ConchError: two deployments of one name, or a door that is open to everybody.
     """
     names = [spec.name for spec in specs]
     for name in names:
         if names.count(name) > 1:
             raise ServeError(f"{name} is given twice", fix="Each CONFIG needs a name of its own")
-    host = specs[0].gateway.host
-    if not is_loopback(host) and not keys.needed:
-        raise ServeError(
-            f"gateway.host is {host}: other machines could use this gateway without a key",
-            fix=f"Make one (python -m gateway.keys new NAME) and set gateway.keys, or give {ENVIRONMENT}",
-        )
+    if not keys.needed:
+        fix = f"Make one (python -m gateway.keys new NAME) and set gateway.keys, or give {ENVIRONMENT}"
+        refuse_keyless(specs[0].gateway.host, fix=fix)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from starlette.routing import Route
 
 from gateway import messages
 from gateway.backend import Backend
-from gateway.journey import journey_of
+from gateway.paths import Named
 from gateway.schema.messages import CountBody, MessagesBody
 from gateway.service import Service
 
@@ -20,24 +20,18 @@ def anthropic_routes(service: Service) -> list[Route]:
 
     async def make_message(request: Request) -> Response:
         """Make a message."""
-        journey = journey_of(request)
-        journey.route = "/v1/messages"
-        body = await service.body(request, MessagesBody)
-        backend = service.backend(body.model, journey)
+        body, backend = await service.asked(request, MessagesBody)
         return await service.answer(request, backend, messages.understand(body, backend))
 
     async def count_tokens(request: Request) -> Response:
         """Count the tokens of a conversation."""
-        journey = journey_of(request)
-        journey.route = "/v1/messages/count_tokens"
-        body = await service.body(request, CountBody)
-        backend = service.backend(body.model, journey)
+        body, backend = await service.asked(request, CountBody)
         count = await service.count(request, backend, messages.to_count(body, backend))
         return JSONResponse({"input_tokens": count})
 
     return [
-        Route("/v1/messages", make_message, methods=["POST"]),
-        Route("/v1/messages/count_tokens", count_tokens, methods=["POST"]),
+        Named("/v1/messages", make_message, methods=["POST"]),
+        Named("/v1/messages/count_tokens", count_tokens, methods=["POST"]),
     ]
 
 

@@ -23,7 +23,7 @@ from gateway.interrupt import ClientLeft
 from gateway.journey import journey_of
 from gateway.observe import Observed
 from gateway.openapi import describe
-from gateway.paths import Tidied, hint
+from gateway.paths import Named, Tidied, hint
 from gateway.schema.chat import ChatBody
 from gateway.schema.common import Sampling
 from gateway.schema.responses import ResponsesBody
@@ -44,7 +44,6 @@ def make_app(service: Service) -> Starlette:
 
     async def openapi(request: Request) -> Response:
         """What is accepted, field by field."""
-        journey_of(request).route = "/openapi.json"
         return JSONResponse(document)
 
     friends = Middleware(
@@ -55,7 +54,7 @@ def make_app(service: Service) -> Starlette:
         expose_headers=["x-request-id", "retry-after", "x-should-retry"],
     )
     return Starlette(
-        routes=[*routes, Route("/openapi.json", openapi)],
+        routes=[*routes, Named("/openapi.json", openapi)],
         middleware=[
             Middleware(Tidied),
             Middleware(Observed, books=service.books),
@@ -68,10 +67,7 @@ def make_app(service: Service) -> Starlette:
 
 def _answers(service: Service) -> list[Route]:
     async def answer(request: Request, schema: type[B], understand: Callable[[B, Backend], Work]) -> Response:
-        journey = journey_of(request)
-        journey.route = request.scope["path"]
-        body = await service.body(request, schema)
-        backend = service.backend(body.model, journey)
+        body, backend = await service.asked(request, schema)
         return await service.answer(request, backend, understand(body, backend))
 
     async def chat_completions(request: Request) -> Response:
@@ -88,57 +84,48 @@ def _answers(service: Service) -> list[Route]:
 
     async def count_input(request: Request) -> Response:
         """Count the tokens of a response's input."""
-        journey = journey_of(request)
-        journey.route = "/v1/responses/input_tokens"
-        body = await service.body(request, ResponsesBody)
-        backend = service.backend(body.model, journey)
+        body, backend = await service.asked(request, ResponsesBody)
         (ask,) = responses.understand(body, backend).asks
         count = await service.count(request, backend, ask)
         return JSONResponse({"object": "response.input_tokens", "input_tokens": count})
 
     async def embeddings(request: Request) -> Response:
         """There are none: every deployment here generates text."""
-        journey_of(request).route = "/v1/embeddings"
         message = f"No deployment here makes embeddings; {', '.join(service.backends)} generate text"
         raise Refused(ApiError(404, message, INVALID, "model_not_found", "model"))
 
     return [
-        Route("/v1/chat/completions", chat_completions, methods=["POST"]),
-        Route("/v1/completions", completions, methods=["POST"]),
-        Route("/v1/responses", make_response, methods=["POST"]),
-        Route("/v1/responses/input_tokens", count_input, methods=["POST"]),
-        Route("/v1/embeddings", embeddings, methods=["POST"]),
+        Named("/v1/chat/completions", chat_completions, methods=["POST"]),
+        Named("/v1/completions", completions, methods=["POST"]),
+        Named("/v1/responses", make_response, methods=["POST"]),
+        Named("/v1/responses/input_tokens", count_input, methods=["POST"]),
+        Named("/v1/embeddings", embeddings, methods=["POST"]),
     ]
 
 
 def _models(service: Service) -> list[Route]:
     async def models(request: Request) -> Response:
         """Every deployment."""
-        journey_of(request).route = "/v1/models"
         if speaks_anthropic(request.scope):
             return JSONResponse(anthropic_models(service.backends.values()))
         return JSONResponse({"object": "list", "data": [_model(each) for each in service.backends.values()]})
 
     async def model(request: Request) -> Response:
         """One deployment."""
-        journey = journey_of(request)
-        journey.route = "/v1/models/{model}"
-        backend = service.backend(request.path_params["model"], journey)
+        backend = service.backend(request.path_params["model"], journey_of(request))
         return JSONResponse(anthropic_model(backend) if speaks_anthropic(request.scope) else _model(backend))
 
-    return [Route("/v1/models", models), Route("/v1/models/{model}", model)]
+    return [Named("/v1/models", models), Named("/v1/models/{model}", model)]
 
 
 def _state(service: Service) -> list[Route]:
     async def live(request: Request) -> Response:
         """The gateway answers."""
-        journey_of(request).route = request.scope["path"]
         await service.books.alive()
         return JSONResponse({"status": "ok"})
 
     async def ready(request: Request) -> Response:
         """Every deployment answers a one-token request, and the gateway takes new ones."""
-        journey_of(request).route = "/health/ready"
         verdicts = await service.books.verdicts()
         if service.drain.draining:
             verdicts = dict.fromkeys(verdicts, "the gateway is stopping")
@@ -147,19 +134,17 @@ def _state(service: Service) -> list[Route]:
 
     async def metrics_page(request: Request) -> Response:
         """Prometheus' page."""
-        journey_of(request).route = "/metrics"
         return Response(await service.books.page(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def release(request: Request) -> Response:
         """Which Conch this is."""
-        journey_of(request).route = "/version"
         return JSONResponse({"version": RELEASE})
 
     return [
-        *(Route(path, live) for path in LIVE),
-        Route("/health/ready", ready),
-        Route("/metrics", metrics_page),
-        Route("/version", release),
+        *(Named(path, live) for path in LIVE),
+        Named("/health/ready", ready),
+        Named("/metrics", metrics_page),
+        Named("/version", release),
     ]
 
 

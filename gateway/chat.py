@@ -36,11 +36,6 @@ class Chat:
     id: str
     created: int
 
-    @property
-    def stream(self) -> bool:
-        """Whether the answer is wanted as it comes."""
-        return bool(self.body.stream)
-
     async def whole(self, deltas: AsyncIterator[Numbered], journey: Journey) -> bytes:
         """The unstreamed response."""
         answers = self.answers()

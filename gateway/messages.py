@@ -44,11 +44,6 @@ class Message:
     def __post_init__(self) -> None:
         self._blocks = Blocks(_shown(self.body.thinking))
 
-    @property
-    def stream(self) -> bool:
-        """Whether the answer is wanted as it comes."""
-        return bool(self.body.stream)
-
     async def whole(self, deltas: AsyncIterator[Numbered], journey: Journey) -> bytes:
         """The unstreamed response."""
         async for _, delta in deltas:
@@ -99,7 +94,7 @@ class Message:
         """Why it ended, and what it took."""
         answer = self.answer
         journey.finish_reason = answer.finish_reason
-        usage = self._usage() if self.stream else self._object()["usage"]
+        usage = self._usage() if self.body.stream else self._object()["usage"]
         return {"stop_reason": self._stop_reason(), "stop_sequence": answer.matched_stop or None, "usage": usage}
 
     def _stop_reason(self) -> str:

@@ -24,6 +24,16 @@ class Tidied:
         await self._app(scope, receive, send)
 
 
+class Named(Route):
+    """A route whose requests are told of under its path (gateway/journey.py)."""
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Of Starlette."""
+        if scope["method"] in (self.methods or ()):
+            scope["journey"].route = self.path
+        await super().handle(scope, receive, send)
+
+
 def hint(path: str, routes: Iterable[BaseRoute]) -> str:
     """Where a path that is not here would lead with the base URL that clients are to be given; '' if nowhere."""
     tail = path.rpartition(_VERSION)[2] if _VERSION in path else path

@@ -13,7 +13,6 @@ from gateway.schema.response_input import (
     InputCall,
     InputCallOutput,
     InputCustomCall,
-    InputCustomCallOutput,
     InputMessage,
     InputReasoning,
     InputText,
@@ -84,7 +83,7 @@ def _message(item: Item) -> Message:
     """One item; what belongs together is joined later."""
     if isinstance(item, InputMessage):
         return Message(role=item.role, content=_text(item.content))
-    if isinstance(item, InputCallOutput | InputCustomCallOutput):
+    if isinstance(item, InputCallOutput):
         return Message(role="tool", tool_call_id=item.call_id, content=_text(item.output))
     if isinstance(item, InputCustomCall):
         arguments = json.dumps(custom_arguments(item.input), ensure_ascii=False)

@@ -45,11 +45,6 @@ class Response:
     def __post_init__(self) -> None:
         self._output = Output(self.tools, keeps_reasoning=ENCRYPTED in (self.body.include or ()))
 
-    @property
-    def stream(self) -> bool:
-        """Whether the answer is wanted as it comes."""
-        return bool(self.body.stream)
-
     async def whole(self, deltas: AsyncIterator[Numbered], journey: Journey) -> bytes:
         """The unstreamed response."""
         async for _, delta in deltas:

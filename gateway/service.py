@@ -21,10 +21,12 @@ from gateway.generate import Numbered, generate
 from gateway.interrupt import Drain, peer_of
 from gateway.journey import Journey, journey_of
 from gateway.keys import Keys
-from gateway.schema.common import Body
+from gateway.schema.common import Common
+from gateway.schema.messages import CountBody, MessagesBody
+from gateway.schema.tokenize import DetokenizeBody, TokenizeBody
 from gateway.sse import begun
 
-B = TypeVar("B", bound=Body)
+B = TypeVar("B", bound=Common | CountBody | TokenizeBody | DetokenizeBody)
 
 log = logging.getLogger("gateway")
 
@@ -36,12 +38,12 @@ class Work(Protocol):
     """A request that is understood."""
 
     @property
-    def asks(self) -> Sequence[Ask]:
-        """What the ensemble is to be asked."""
+    def body(self) -> Common | MessagesBody:
+        """What was asked."""
 
     @property
-    def stream(self) -> bool:
-        """Whether the answer is wanted as it comes."""
+    def asks(self) -> Sequence[Ask]:
+        """What the ensemble is to be asked."""
 
     async def whole(self, deltas: AsyncIterator[Numbered], journey: Journey) -> bytes:
         """The unstreamed response's body."""
@@ -73,10 +75,15 @@ class Service:
         """The largest body that any deployment accepts."""
         return max(backend.spec.gateway.max_body_mib for backend in self.backends.values()) * 2**20
 
-    async def body(self, request: Request, schema: type[B]) -> B:
-        """A request's body, as :func:`gateway.body.read_body` has it."""
+    async def asked(self, request: Request, schema: type[B]) -> tuple[B, Backend]:
+        """A request's body, as :func:`gateway.body.read_body` has it, and the deployment that it names.
+
+        Raises:
+            Refused: there is none of this name, or as read_body.
+        """
         check_origin(request, self.cors_origins)
-        return await read_body(request, schema, self.arrivals, self.most_body_bytes)
+        body = await read_body(request, schema, self.arrivals, self.most_body_bytes)
+        return body, self.backend(body.model, journey_of(request))
 
     def backend(self, model: str | None, journey: Journey) -> Backend:
         """The deployment that a request names; none need be named where there is one.
@@ -115,7 +122,7 @@ class Service:
             return work.error(failure)
 
         try:
-            if work.stream:
+            if work.body.stream:
                 return await begun(work.chunks(deltas, journey), request, self.drain, event)
             async with self.drain.interruptible(peer_of(request.scope)), aclosing(deltas):
                 return Response(await work.whole(deltas, journey), media_type="application/json")

@@ -37,11 +37,6 @@ class Text:
     id: str
     created: int
 
-    @property
-    def stream(self) -> bool:
-        """Whether the answer is wanted as it comes."""
-        return bool(self.body.stream)
-
     async def whole(self, deltas: AsyncIterator[Numbered], journey: Journey) -> bytes:
         """The unstreamed response."""
         answers = [Answer() for _ in self.asks]

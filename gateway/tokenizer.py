@@ -11,6 +11,7 @@ from gateway.backend import Backend
 from gateway.body import timeout_of
 from gateway.errors import INVALID, ApiError, Refused, of_request
 from gateway.journey import journey_of
+from gateway.paths import Named
 from gateway.schema.chat import ChatBody
 from gateway.schema.tokenize import DetokenizeBody, TokenizeBody
 from gateway.service import OF_THE_PROMPT, Service
@@ -23,10 +24,7 @@ def tokenizer_routes(service: Service) -> list[Route]:
 
     async def tokenize(request: Request) -> Response:
         """The tokens of a text or a chat."""
-        journey = journey_of(request)
-        journey.route = "/tokenize"
-        body = await service.body(request, TokenizeBody)
-        backend = service.backend(body.model, journey)
+        body, backend = await service.asked(request, TokenizeBody)
         inputs = {"text_input": body.prompt} if body.prompt else _chat_inputs(body, backend)
         found = await _asked(request, backend, inputs, add_special_tokens=body.add_special_tokens is not False)
         return JSONResponse(
@@ -40,27 +38,22 @@ def tokenizer_routes(service: Service) -> list[Route]:
 
     async def detokenize(request: Request) -> Response:
         """The text of tokens, special ones included."""
-        journey = journey_of(request)
-        journey.route = "/detokenize"
-        body = await service.body(request, DetokenizeBody)
-        backend = service.backend(body.model, journey)
+        body, backend = await service.asked(request, DetokenizeBody)
         text = (await _asked(request, backend, {"input_ids": body.tokens})).text if body.tokens else ""
         return JSONResponse({"prompt": text})
 
     async def tokenizer_info(request: Request) -> Response:
         """The model's tokenizer_config.json, with its chat template."""
-        journey = journey_of(request)
-        journey.route = "/tokenizer_info"
-        backend = service.backend(request.query_params.get("model"), journey)
+        backend = service.backend(request.query_params.get("model"), journey_of(request))
         if not backend.tokenizer_config:
             message = f"{backend.name} has no tokenizer_config.json where this gateway runs"
             raise Refused(ApiError(404, message, INVALID, "not_found"))
         return JSONResponse(backend.tokenizer_config | {"chat_template": backend.template or None})
 
     return [
-        Route("/tokenize", tokenize, methods=["POST"]),
-        Route("/detokenize", detokenize, methods=["POST"]),
-        Route("/tokenizer_info", tokenizer_info),
+        Named("/tokenize", tokenize, methods=["POST"]),
+        Named("/detokenize", detokenize, methods=["POST"]),
+        Named("/tokenizer_info", tokenizer_info),
     ]
 
 

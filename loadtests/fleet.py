@@ -74,11 +74,11 @@ class Fleet:
         return Load(timelines, cpu_s)
 
 
-def asker(way: str, host: str, port: int, model: str, clients: int = 1, *, connected: bool = False) -> Asker:
+def asker(way: str, host: str, port: int, model: str, clients: int = 1) -> Asker:
     """How to ask a server with so many requests in flight: from this process, or from several."""
 
     def ask(requests: Requests, streams: int) -> list[Timeline]:
-        order = Order(way, host, port, model, requests, streams, connected=connected)
+        order = Order(way, host, port, model, requests, streams)
         if min(streams, clients) == 1:
             return asyncio.run(run(order))
         return Fleet(order, clients).wait().timelines

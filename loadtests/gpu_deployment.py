@@ -18,12 +18,9 @@ from contract.errors import ServeError
 from contract.manifest import MANIFEST, Manifest, engines_root, now, this_machine
 from contract.spec import load_spec
 from loadtests.command import ended
+from loadtests.own_server import SERVERS
 from loadtests.served import ROOT
 from loadtests.shapes import SHAPES, write_shape, write_weights
-
-_DUMMY = {"vllm", "sglang"}  # they make random weights themselves
-# How each says which part of the GPU it may take.
-_MEMORY = {"vllm": "gpu_memory_utilization", "sglang": "mem_fraction_static", "lmdeploy": "cache_max_entry_count"}
 
 
 def _placed(name: str, shape: str | None, checkpoint: Path | None) -> Path:
@@ -83,7 +80,7 @@ def main(arguments: Sequence[str]) -> int:
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--shape", choices=sorted(SHAPES), help="random weights of this shape")
     which.add_argument("--checkpoint", type=Path, help="a Hugging Face checkpoint")
-    parser.add_argument("--runtime", choices=sorted(_MEMORY), required=True)
+    parser.add_argument("--runtime", choices=sorted(SERVERS), required=True)
     parser.add_argument("--precision", default="bf16")
     parser.add_argument("--options", default="{}", help='further ones of engine.RUNTIME: {"backend": "pytorch"}')
     parser.add_argument("--name", default="", help="of the deployment, where two differ in their options alone")
@@ -96,8 +93,9 @@ def main(arguments: Sequence[str]) -> int:
     backend = f"-{more['backend']}" if "backend" in more else ""
     name = options.name or f"bench-{options.shape or options.checkpoint.name}-{options.runtime}{backend}".lower()
     engine = _placed(name, options.shape, options.checkpoint)
-    own = {_MEMORY[options.runtime]: options.memory, **more}
-    if options.shape and options.runtime in _DUMMY:
+    server = SERVERS[options.runtime]
+    own = {server.memory: options.memory, **more}
+    if options.shape and server.random_weights:
         own["load_format"] = "dummy"
     elif options.shape:
         try:

@@ -40,7 +40,6 @@ class Order:
     streams: int = 0  # requests in flight; 0: all of them
     seconds: float = 0.0  # go on from the first again for so long; 0: each request once
     start_at: float = 0.0  # time.time(); several processes begin together
-    connected: bool = False  # gRPC's channel is, before the first request
 
 
 @dataclass
@@ -62,7 +61,7 @@ async def run(order: Order) -> list[Timeline]:
     kept: list[tuple[float, Raw, str]] = []
     turn = iter(_turns(order))
     async with _channel(order) as channel:
-        if channel and order.connected:
+        if channel:
             await asyncio.wait_for(channel.channel_ready(), _CONNECTS_S)
         await asyncio.sleep(max(0.0, order.start_at - time.time()))
 

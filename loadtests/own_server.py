@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,18 @@ from loadtests.served import ROOT
 MODEL = "peer"  # what every one of them is told to call the model
 START_S = 1200.0
 
-# How loadtests/lean.py asks it with token ids, where that is not OpenAI's /v1/completions.
-LEAN_WAY = {"lmdeploy": "generate"}
-
 # True: the flag alone; False and None: left out.
 Flags = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class OwnServer:
+    """What differs from engine to engine; each is installed in an environment of its own, by make RUNTIME."""
+
+    flags: Callable[[Path, Deployment, int], tuple[list[str], Flags]]  # the module's words, and its options
+    memory: str  # the option of ours that says which part of the GPU it may take
+    random_weights: bool = True  # it makes them itself
+    way: str = "openai"  # how loadtests/lean.py asks it with token ids
 
 
 def interpreter(runtime: str) -> Path:
@@ -79,22 +87,17 @@ def _lmdeploy(engine: Path, spec: Deployment, port: int) -> tuple[list[str], Fla
     }
 
 
-_COMMANDS: dict[str, Callable[[Path, Deployment, int], tuple[list[str], Flags]]] = {
-    "lmdeploy": _lmdeploy,
-    "sglang": _sglang,
-    "vllm": _vllm,
+SERVERS = {
+    "lmdeploy": OwnServer(_lmdeploy, "cache_max_entry_count", random_weights=False, way="generate"),
+    "sglang": OwnServer(_sglang, "mem_fraction_static"),
+    "vllm": OwnServer(_vllm, "gpu_memory_utilization"),
 }
 
 
-def known(runtime: str) -> bool:
-    """Whether the runtime has a server that can be started here."""
-    return runtime in _COMMANDS
-
-
 def command(engine: Path, spec: Deployment, port: int) -> list[str]:
-    """What starts the server of a runtime that is known."""
+    """What starts the server of a runtime that has one."""
     runtime = spec.engine.runtime
-    module, flags = _COMMANDS[runtime](engine, spec, port)
+    module, flags = SERVERS[runtime].flags(engine, spec, port)
     told = [word for name, value in flags.items() for word in _words(f"--{name.replace('_', '-')}", value)]
     return [str(interpreter(runtime)), "-m", *module, *told]
 

@@ -12,6 +12,7 @@ class StreamedResponse:
 
     def __init__(self) -> None:
         self.status = 0
+        self.retry_after_s = 0  # of a refusal
         self.ended = False  # as the framing says; a body without framing ends with its connection
         self._framed = False
         self._parser = httptools.HttpResponseParser(self)
@@ -42,7 +43,10 @@ class StreamedResponse:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Of httptools."""
-        self._framed |= name.lower() in {b"content-length", b"transfer-encoding"}
+        name = name.lower()
+        self._framed |= name in {b"content-length", b"transfer-encoding"}
+        if name == b"retry-after" and value.isdigit():
+            self.retry_after_s = int(value)
 
     def on_headers_complete(self) -> None:
         """Of httptools."""

@@ -32,6 +32,7 @@ class Kind:
     precisions: tuple[Precision, ...] = ()  # (): any, or they depend on its options
     weights: bool = True  # it serves a checkpoint
     on_gpus: bool = False
+    on_cpus_too: bool = False
     pipeline: bool = True  # it splits a model into stages
     several_nodes: bool = False  # an engine may be more than one machine's
     by_mpi: bool = False  # and a rank is started on every GPU of them
@@ -51,7 +52,14 @@ KINDS: dict[str, Kind] = {
     "openvino": Kind("OpenVINO", precisions=("fp32", "bf16", "int8", "int4")),
     "synthetic": Kind("synthetic", weights=False, in_stage=True),
     "trtllm": Kind("TensorRT-LLM", on_gpus=True, several_nodes=True, by_mpi=True, own_processes=True),
-    "vllm": Kind("vLLM", precisions=("fp32", "bf16"), on_gpus=True, several_nodes=True, start_s=_COMPILES_S),
+    "vllm": Kind(
+        "vLLM",
+        precisions=("fp32", "bf16"),
+        on_gpus=True,
+        on_cpus_too=True,
+        several_nodes=True,
+        start_s=_COMPILES_S,
+    ),
     "sglang": Kind(
         "SGLang",
         version="0.5.17",

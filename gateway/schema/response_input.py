@@ -66,9 +66,9 @@ class InputCall(Body):
 
 
 class InputCallOutput(Body):
-    """What a function gave."""
+    """What a function, or a custom tool, gave."""
 
-    type: Literal["function_call_output"]
+    type: Literal["function_call_output", "custom_tool_call_output"]
     call_id: Annotated[str, HONOURED]
     output: Annotated[str | Many[Part], HONOURED]
     id: Id = None
@@ -84,17 +84,6 @@ class InputCustomCall(Body):
     name: Annotated[str, HONOURED]
     namespace: Namespace = None
     input: Annotated[str, HONOURED]
-    id: Id = None
-    status: Status = None
-    caller: Caller = None
-
-
-class InputCustomCallOutput(Body):
-    """What a custom tool gave."""
-
-    type: Literal["custom_tool_call_output"]
-    call_id: Annotated[str, HONOURED]
-    output: Annotated[str | Many[Part], HONOURED]
     id: Id = None
     status: Status = None
     caller: Caller = None
@@ -125,7 +114,6 @@ Item = Annotated[
     | Annotated[InputCall, Tag("InputCall")]
     | Annotated[InputCallOutput, Tag("InputCallOutput")]
     | Annotated[InputCustomCall, Tag("InputCustomCall")]
-    | Annotated[InputCustomCallOutput, Tag("InputCustomCallOutput")]
     | Annotated[InputReasoning, Tag("InputReasoning")],
     *kinds(
         _NO_SUCH_ITEM,
@@ -134,7 +122,7 @@ Item = Annotated[
         function_call="InputCall",
         function_call_output="InputCallOutput",
         custom_tool_call="InputCustomCall",
-        custom_tool_call_output="InputCustomCallOutput",
+        custom_tool_call_output="InputCallOutput",
         reasoning="InputReasoning",
     ),
 ]

@@ -13,7 +13,7 @@ from typing import Any
 
 from contract.errors import ServeError
 from loadtests.command import ended
-from loadtests.compare.effort import QUICK, WAYS, Effort
+from loadtests.compare.effort import QUICK, Effort
 from loadtests.compare.entrants import gathered
 from loadtests.compare.record import Record
 from loadtests.compare.report import write
@@ -32,7 +32,7 @@ def parser() -> argparse.ArgumentParser:
         about, usual = each.metadata["about"], _listed(each.default)
         how: dict[str, Any] = {"type": type(usual[0]), "help": f"{about}; default {_words(usual)}"}
         if isinstance(each.default, tuple):
-            how["nargs"] = "+"
+            how |= {"nargs": "+", "choices": each.metadata["among"] or None}
         elif each.default is False:
             how = {"action": "store_true", "default": None, "help": about}
         parsed.add_argument(f"--{name}", dest=each.name, **how)
@@ -51,11 +51,8 @@ def effort_of(options: argparse.Namespace) -> Effort:
         value = getattr(options, each.name)
         if value is None:
             continue
-        numbers = _listed(value)
-        if name == "ways":
-            if strange := next((way for way in value if way not in WAYS), ""):
-                raise ServeError(f"--ways has {strange}", fix=f"There are {', '.join(WAYS)}")
-        elif not isinstance(value, str) and min(numbers) <= 0 and not (name == "capacity-seconds" and value == 0):
+        numbers = [each for each in _listed(value) if not isinstance(each, str)]
+        if min(numbers, default=1) <= 0 and not (name == "capacity-seconds" and value == 0):
             raise ServeError(f"--{name} must be above 0, got {_words(numbers)}")
         chosen[each.name] = tuple(sorted({*value})) if isinstance(value, list) else value
     effort = replace(QUICK if options.quick else Effort(), **chosen)
@@ -80,15 +77,16 @@ def main(arguments: Sequence[str]) -> int:
         print(f"{each.config} is not compared: {each.reason}", flush=True)
     command = shlex.join(["python", "-m", "loadtests.compare", *arguments])
 
-    def changed(*, finished: bool = False) -> None:
-        write(comparison, excluded, folder, command, finished=finished)
+    def changed(*, finished: bool = False) -> list[str]:
+        return write(comparison, excluded, folder, command, finished=finished)
 
     comparison = Comparison(entrants, effort, folder, Record(folder), changed)
     try:
         comparison.run()
     finally:
         finished = sys.exc_info()[0] is None
-        changed(finished=finished)
+        for sentence in changed(finished=finished):
+            print(sentence)
         print(f"report: {folder / 'compare.html'}", flush=True)
     return 1 if comparison.failed else 0
 

@@ -15,7 +15,7 @@ from clients.grpc import Client
 from contract.errors import ConchError, ServeError
 from contract.tensors import stage_names
 from loadtests import own_server
-from loadtests.compare.effort import ALONE, DIRECT, ENSEMBLE, GATEWAY
+from loadtests.compare.effort import ALONE, DIRECT, ENSEMBLE, GATEWAY, HTTP
 from loadtests.compare.entrants import Entrant
 from loadtests.family import with_words
 from loadtests.fleet import Asker, asker
@@ -61,21 +61,14 @@ def alone(entrant: Entrant, clients: int, log: Path) -> Iterator[tuple[Door, ...
         with _raw(entrant) as doors:
             yield doors
         return
-    if entrant.engine is None or not own_server.known(runtime):
+    if entrant.engine is None or runtime not in own_server.SERVERS:
         raise Absent(f"runtime {runtime} has no server of its own here")
     port = free_ports(1)[0]
     command = " ".join(own_server.command(entrant.engine, entrant.spec, port))
     begun = time.monotonic()
     with own_server.own_server(entrant.engine, entrant.spec, port, log) as process:
-        model, way = own_server.MODEL, own_server.LEAN_WAY.get(runtime, "openai")
-        door = _openai(
-            ALONE,
-            command,
-            ("127.0.0.1", port, model),
-            lambda: [psutil.Process(process.pid)],
-            clients=clients,
-            lean_way=way,
-        )
+        where, way = ("127.0.0.1", port, own_server.MODEL), own_server.SERVERS[runtime].way
+        door = _openai(ALONE, command, where, lambda: [psutil.Process(process.pid)], clients=clients, lean_way=way)
         yield (_started(door, begun, entrant),)
 
 
@@ -91,14 +84,17 @@ def ours(entrant: Entrant, clients: int) -> Iterator[tuple[Door, ...]]:
     with served(entrant.served) as server_pid:
         triton = partial(_triton, entrant, command, clients=clients, server_pid=server_pid)
         ensemble = _started(triton(ENSEMBLE, spec.name), begun, entrant)
+        http = f"http://{spec.ports.host}:{spec.ports.http}"
+        ask = asker("http", spec.ports.host, spec.ports.http, spec.name, clients)
+        over_http = replace(ensemble, way=HTTP, ask=ask, load=("triton-http", http, spec.name))
         direct = replace(triton(DIRECT, stage_names(spec.name)[1]), start_s=ensemble.start_s)
         if not spec.gateway.enabled:
-            yield ensemble, direct
+            yield ensemble, over_http, direct
             return
         door = with_words("gateway", str(entrant.served.resolve()))
         where = (spec.gateway.host, spec.ports.gateway, spec.name)
         gateway = _openai(GATEWAY, command, where, lambda: [psutil.Process(server_pid), *door()], clients=clients)
-        yield ensemble, direct, replace(gateway, start_s=ensemble.start_s)
+        yield ensemble, over_http, direct, replace(gateway, start_s=ensemble.start_s)
 
 
 @contextmanager

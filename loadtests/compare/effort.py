@@ -3,12 +3,14 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-ALONE, ENSEMBLE, DIRECT, GATEWAY = WAYS = ("alone", "ensemble", "direct", "gateway")
+ALONE, ENSEMBLE, HTTP, DIRECT, GATEWAY = WAYS = ("alone", "ensemble", "http", "direct", "gateway")
+# The last five in the first round alone: a second would say the same, or take too long.
+BURST, TTFT, MEMORY, *ONCE = MEASURES = ("burst", "ttft", "memory", "greedy", "top1", "json", "recall", "capacity")
 
 
-def _option(default: object, about: str, name: str = "") -> Any:
+def _option(default: object, about: str, name: str = "", among: tuple[str, ...] = ()) -> Any:
     """A field that ``make compare`` has an option for, of this name or of its own."""
-    return field(default=default, metadata={"about": about, "name": name})
+    return field(default=default, metadata={"about": about, "name": name, "among": among})
 
 
 @dataclass(frozen=True)
@@ -30,12 +32,15 @@ class Effort:
     step_s: float = _option(12.0, "of load at one rate", "step-seconds")
     capacity_s: float = _option(150.0, "for one search; 0: none", "capacity-seconds")
     clients: int = _option(1, "processes that send; more than 1 where there are many cores")
-    ways: tuple[str, ...] = _option(WAYS, "of asking, among these; the engine alone is the measure of the others")
+    ways: tuple[str, ...] = _option(
+        (ALONE, ENSEMBLE, DIRECT, GATEWAY), "of asking; the engine alone is the measure of the others", among=WAYS
+    )
+    measures: tuple[str, ...] = _option(MEASURES, "that are taken", among=MEASURES)
     beside: bool = _option(False, "each engine alone and in our ensemble at once, in turns; memory for two")
 
     def measured(self) -> dict[str, object]:
         """What a figure depends on."""
-        return {name: value for name, value in vars(self).items() if name not in ("rounds", "ways")}
+        return {name: value for name, value in vars(self).items() if name not in ("rounds", "ways", "measures")}
 
 
 QUICK = Effort(

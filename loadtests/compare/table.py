@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from loadtests.compare.effort import ALONE
+from loadtests.compare.effort import ALONE, BURST, ONCE
 from loadtests.compare.record import Cell
 
 
@@ -42,13 +42,10 @@ def _row(entrant: str, way: str, cells: Sequence[Cell]) -> dict[str, Any]:
         "bursts": {
             int(measure.partition("-")[2]): _burst(results)
             for measure, results in found.items()
-            if measure.startswith("burst-")
+            if measure.startswith(BURST)
         },
         "ttft_ms": _by_length(found.get("ttft", [])),
-        **{
-            name: found[name][-1] if name in found else None
-            for name in ("greedy", "top1", "json", "recall", "capacity")
-        },
+        **{name: found[name][-1] if name in found else None for name in ONCE},
         "memory": {
             name: _median([each[name] for each in found["memory"] if name in each])
             for name in ("host_mib", "gpu_mib")

@@ -16,14 +16,11 @@ from locust.runners import MasterRunner, WorkerRunner
 from loadtests.load.director import Director
 from loadtests.load.options import add_arguments
 from loadtests.load.rows import Row
-from loadtests.load.streams.triton_grpc import init_grpc_for_gevent
 from loadtests.load.tab import add_tab
 from loadtests.load.worker import Go, Worker
 
 GO, DONE = "conch-go", "conch-done"
 ROWS, CPU = "conch_rows", "conch_cpu"
-
-init_grpc_for_gevent()
 
 
 class Load(User):

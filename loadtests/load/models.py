@@ -18,6 +18,10 @@ def planned(environment: Environment) -> Plan:
     """
     plan = plan_of(argparse.Namespace(**vars(environment.parsed_options) | {"host": environment.host}))
     target = plan.target
+    if plan.transport == "triton-grpc":
+        from loadtests.load.streams.triton_grpc import init_grpc_for_gevent  # to import gRPC takes half a second
+
+        init_grpc_for_gevent()
     if target.model:
         return plan
     url = target.host.rstrip("/").removesuffix("/v1") + "/v1/models"

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -157,9 +158,12 @@ def _html(result: Result, report: dict[str, Any]) -> str:
 
 def rendered(template: str, *folders: Path, **values: Any) -> str:
     """A page from a template of this folder, or of others that build on this one's."""
-    loader = jinja2.FileSystemLoader([Path(__file__).parent, *folders])
-    environment = jinja2.Environment(loader=loader, autoescape=True)
-    return environment.get_template(template).render(**values)
+    return _templates(*folders).get_template(template).render(**values)
+
+
+@cache
+def _templates(*folders: Path) -> jinja2.Environment:
+    return jinja2.Environment(loader=jinja2.FileSystemLoader([Path(__file__).parent, *folders]), autoescape=True)
 
 
 def _canary(sightings: Sequence[Sighting]) -> dict[str, Any]:

@@ -44,6 +44,7 @@ class Row(msgspec.Struct, kw_only=True, omit_defaults=True):
     queued_s: float | None = None  # where the server tells
     finish_reason: str = ""
     status: int = 0  # of HTTP
+    retry_after_s: int = 0  # of a refusal
     outcome: Outcome = Outcome.COMPLETE
     detail: str = ""  # of an error
 

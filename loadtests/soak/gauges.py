@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from contract.spec import Deployment
 from loadtests.load.get import get
+from loadtests.load.scrape import page
 
 _SETTLE_S = 20.0
 _LOOK_S = 0.2
@@ -29,12 +30,11 @@ async def settled(spec: Deployment) -> dict[str, float]:
 
 
 def _read(pages: Mapping[str, tuple[str, ...]]) -> dict[str, float]:
-    values = {}
-    for page, names in pages.items():
-        for name in names:
-            try:
-                lines = get(page, 10).decode().splitlines()
-                values[name] = sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name + "{"))
-            except OSError:
-                values[name] = -1.0
+    values: dict[str, float] = {}
+    for url, names in pages.items():
+        try:
+            said = page(get(url, 10).decode())
+        except OSError:
+            said = dict.fromkeys(names, -1.0)
+        values |= {name: said.get(name, 0.0) for name in names}
     return values

@@ -2,11 +2,11 @@
 
 import inspect
 from collections.abc import Collection, Sequence
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from contract.errors import ContextTooLong, InvalidRequest, UnsupportedByEngine
 from contract.sampling import SamplingParams
@@ -15,14 +15,10 @@ from contract.wire import EngineRequest, Tokenized
 from python_backend.preprocess.chat import for_template
 from python_backend.preprocess.control_tokens import ControlTokens
 from python_backend.preprocess.inputs import Prompt
-from python_backend.synthetic.tokenizer import CHAT_TEMPLATE, EOS_TOKEN, synthetic_backend
+from python_backend.synthetic.tokenizer import SyntheticTokenizer
 
-# A client may set a template's variables, but neither replace the template nor change what comes of it.
-_RESERVED = {"messages", *inspect.signature(PreTrainedTokenizerBase.apply_chat_template).parameters} - {
-    "add_generation_prompt",
-    "continue_final_message",
-    "documents",
-}
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 # Of what is only to be tokenized: other prompts wait for it, half a second.
 _MOST_BYTES = 2**20
@@ -32,7 +28,9 @@ _MOST_IDS = 2**18
 class PromptTokenizer:
     """The tokenizer of one deployment, with the limits it checks."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, limits: Limits, *, text_stays_text: bool = True) -> None:
+    def __init__(
+        self, tokenizer: "PreTrainedTokenizerFast | SyntheticTokenizer", limits: Limits, *, text_stays_text: bool = True
+    ) -> None:
         self._tokenizer = tokenizer
         self._backend = tokenizer.backend_tokenizer
         self._backend.no_truncation()
@@ -51,15 +49,15 @@ class PromptTokenizer:
         Args:
             text_stays_text: a control token that a message names is text; false: it is that control token.
         """
+        from transformers import AutoTokenizer
+
         tokenizer = AutoTokenizer.from_pretrained(engine, local_files_only=True)
         return cls(tokenizer, limits, text_stays_text=text_stays_text)
 
     @classmethod
     def synthetic(cls, limits: Limits) -> "PromptTokenizer":
         """The synthetic engine's tokenizer."""
-        tokenizer = PreTrainedTokenizerFast(tokenizer_object=synthetic_backend(), eos_token=EOS_TOKEN)
-        tokenizer.chat_template = CHAT_TEMPLATE
-        return cls(tokenizer, limits)
+        return cls(SyntheticTokenizer(), limits)
 
     def encode(self, prompt: Prompt) -> list[int]:
         """The prompt's token ids.
@@ -173,7 +171,7 @@ class PromptTokenizer:
         if not self._tokenizer.chat_template:
             raise UnsupportedByEngine("this model has no chat template", field="messages", fix="Send text_input")
         for name in prompt.template_kwargs:
-            if name in _RESERVED:
+            if name in _reserved():
                 raise InvalidRequest(f"{name} is not for a request to set", field="chat_template_kwargs")
         variables: dict[str, Any] = {"add_generation_prompt": True, **prompt.template_kwargs}
         template = self._tokenizer.get_chat_template(tools=prompt.tools or None)
@@ -216,6 +214,15 @@ class PromptTokenizer:
         for token in ids:
             if not 0 <= token < self.vocab_size:
                 raise InvalidRequest(f"must hold token ids below {self.vocab_size}, got {token}", field=field)
+
+
+@cache
+def _reserved() -> set[str]:
+    """A client may set a template's variables, but neither replace the template nor change what comes of it."""
+    from transformers import PreTrainedTokenizerBase
+
+    told = {"messages", *inspect.signature(PreTrainedTokenizerBase.apply_chat_template).parameters}
+    return told - {"add_generation_prompt", "continue_final_message", "documents"}
 
 
 def _check_text(text: str, field: str) -> int:

@@ -16,7 +16,7 @@ from openai import OpenAI
 from serving.supervisor import Running
 from tests.conformance.own import KEY, target_of
 from tests.conformance.target import DONE, Target, check_error, data, user
-from tests.e2e.servers import synthetic
+from tests.e2e.servers import samples, synthetic
 
 METRICS = {
     "conch_gateway_requests_total",
@@ -59,8 +59,8 @@ def until(true: Callable[[], bool], seconds: float) -> None:
 def active(http: httpx.Client) -> float:
     """Requests in flight, as /metrics tells."""
     page = http.get(f"{origin(http)}/metrics").text
-    (line,) = (line for line in page.splitlines() if line.startswith("conch_gateway_requests_active{"))
-    return float(line.split()[-1])
+    (value,) = samples(page, "conch_gateway_requests_active").values()
+    return value
 
 
 def origin(http: httpx.Client) -> str:

@@ -6,9 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from prometheus_client.parser import text_string_to_metric_families
+
 from build.repository import write_repository
 from contract.sections import Streaming
 from contract.spec import Deployment, load_spec
+from loadtests.load.get import get
 from loadtests.served import free_ports
 from serving.supervisor import PROGRAM, Running, running
 
@@ -73,12 +76,13 @@ def smollm2(
         yield server
 
 
-def metric(server: Running, name: str) -> dict[str, float]:
-    """A metric's samples by their labels, as Triton's /metrics has them now."""
-    from urllib.request import urlopen
+def samples(page: str, name: str) -> dict[str, float]:
+    """A metric's samples on a page of Prometheus', by their labels."""
+    found = (each for family in text_string_to_metric_families(page) for each in family.samples if each.name == name)
+    return {" ".join(f'{label}="{value}"' for label, value in each.labels.items()): each.value for each in found}
 
+
+def metric(server: Running, name: str) -> dict[str, float]:
+    """A metric's samples, as Triton's /metrics has them now."""
     ports = server.spec.ports
-    with urlopen(f"http://{ports.host}:{ports.metrics}/metrics", timeout=5) as page:
-        lines = page.read().decode().splitlines()
-    samples = (line.rsplit(" ", 1) for line in lines if line.startswith(name + "{"))
-    return {labels: float(value) for labels, value in samples}
+    return samples(get(f"http://{ports.host}:{ports.metrics}/metrics", 5).decode(), name)

@@ -1,16 +1,21 @@
 """The gateway before a real server: one for most tests, and what they ask of it."""
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
 import psutil
 import pytest
+import yaml
 
+from loadtests.served import free_ports
 from serving.supervisor import Running
-from tests.e2e.servers import metric, smollm2, synthetic
+from tests.e2e.servers import CODE, metric, samples, smollm2, synthetic
 
 CHAT, TEXT, RESPONSES = "/v1/chat/completions", "/v1/completions", "/v1/responses"
 MESSAGES, COUNT, INPUT = "/v1/messages", "/v1/messages/count_tokens", "/v1/responses/input_tokens"
@@ -32,10 +37,51 @@ def http(server: Running) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture(scope="session")
-def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    """The default deployment's gateway, for what needs an engine with a model."""
-    with smollm2(tmp_path_factory.mktemp("real"), gateway=True) as running, client(running) as connected:
+def behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A server for tests that bring a gateway of their own."""
+    with synthetic(tmp_path_factory.mktemp("behind"), step_ms=10) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def real_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """The default deployment, for what needs an engine with a model."""
+    with smollm2(tmp_path_factory.mktemp("real"), gateway=True) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def real(real_server: Running) -> Iterator[httpx.Client]:
+    """Its gateway."""
+    with client(real_server) as connected:
         yield connected
+
+
+@contextmanager
+def gateway(
+    server: Running, tmp_path: Path, *words: str, **door: object
+) -> Iterator[tuple[subprocess.Popen[bytes], httpx.Client]]:
+    """A gateway of its own before a running server; ``door``: of the spec's section."""
+    ports = server.spec.ports.model_copy(update={"gateway": free_ports(1)[0]})
+    section = server.spec.gateway.model_copy(update=door)
+    spec = server.spec.model_copy(update={"ports": ports, "gateway": section})
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump(spec.model_dump(mode="json")))
+    process = subprocess.Popen((sys.executable, "-m", "gateway", str(config), *words), cwd=CODE)
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{ports.gateway}", timeout=30) as http:
+            until(lambda: lives(http), 20)
+            yield process, http
+    finally:
+        process.kill()
+        process.wait()
+
+
+def lives(http: httpx.Client) -> bool:
+    try:
+        return http.get("/health/live").status_code == 200
+    except httpx.TransportError:
+        return False
 
 
 def client(server: Running, **headers: str) -> httpx.Client:
@@ -70,8 +116,7 @@ def active(server: Running) -> float:
 
 def gauge(http: httpx.Client, name: str) -> float:
     """A metric of the gateway, summed over its labels."""
-    lines = http.get("/metrics").text.splitlines()
-    return sum(float(line.split()[-1]) for line in lines if line.startswith(name + "{"))
+    return sum(samples(http.get("/metrics").text, name).values())
 
 
 def until(holds: Callable[[], bool], seconds: float = 10) -> None:

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -19,43 +19,9 @@ from serving.process import stubs
 from serving.rundir import Phase
 from serving.supervisor import Running
 from tests.e2e.servers import CODE, synthetic
-from tests.gateway.conftest import TEXT, active, client, door_pid, streaming, until
+from tests.gateway.conftest import TEXT, active, client, door_pid, gateway, lives, streaming, until
 
 LONG = {"model": "synthetic", "prompt": "x", "stream": True}
-
-
-@pytest.fixture(scope="module")
-def behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """A server; each test brings its own gateway."""
-    with synthetic(tmp_path_factory.mktemp("ending"), step_ms=10) as running:
-        yield running
-
-
-@contextmanager
-def gateway(
-    server: Running, tmp_path: Path, *words: str, **door: object
-) -> Iterator[tuple[subprocess.Popen[bytes], httpx.Client]]:
-    """A gateway of its own before a running server; ``door``: of the spec's section."""
-    ports = server.spec.ports.model_copy(update={"gateway": free_ports(1)[0]})
-    section = server.spec.gateway.model_copy(update=door)
-    spec = server.spec.model_copy(update={"ports": ports, "gateway": section})
-    config = tmp_path / "config.yaml"
-    config.write_text(yaml.safe_dump(spec.model_dump(mode="json")))
-    process = subprocess.Popen((sys.executable, "-m", "gateway", str(config), *words), cwd=CODE)
-    try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{ports.gateway}", timeout=30) as http:
-            until(lambda: lives(http), 20)
-            yield process, http
-    finally:
-        process.kill()
-        process.wait()
-
-
-def lives(http: httpx.Client) -> bool:
-    try:
-        return http.get("/health/live").status_code == 200
-    except httpx.TransportError:
-        return False
 
 
 def test_what_runs_may_finish(behind: Running, tmp_path: Path) -> None:

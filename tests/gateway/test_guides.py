@@ -8,8 +8,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.e2e.servers import metric, smollm2
-from tests.gateway.conftest import CHAT, RESPONSES, TEXT, client, until, user
+from serving.supervisor import Running
+from tests.e2e.servers import metric
+from tests.gateway.conftest import CHAT, RESPONSES, TEXT, gateway, until, user
 from tests.gateway.test_keys import new_key
 
 CITY: dict[str, Any] = {"type": "string", "maxLength": 20}
@@ -147,17 +148,17 @@ def test_log_probabilities(http: httpx.Client) -> None:
     assert len(choice["logprobs"]["token_logprobs"]) == 8
 
 
-def test_one_keys_slow_guides_hold_another_up_by_one(tmp_path: Path) -> None:
+def test_one_keys_slow_guides_hold_another_up_by_one(real_server: Running, tmp_path: Path) -> None:
     file = tmp_path / "keys"
     ann, ben = (f"Bearer {new_key(file, name)}" for name in ("ann", "ben"))
-    with smollm2(tmp_path, gateway=True, keys=file) as server, ThreadPoolExecutor() as pool:
+    with gateway(real_server, tmp_path, keys=file) as (_, door), ThreadPoolExecutor() as pool:
 
         def ask(key: str, regex: str) -> httpx.Response:
-            with client(server, authorization=key) as http:
+            with httpx.Client(base_url=door.base_url, timeout=30, headers={"authorization": key}) as http:
                 return chat(http, guided_regex=regex, max_tokens=4)
 
         slow = [pool.submit(ask, ann, f"((a{{0,300}}){{0,300}}){number}") for number in range(3)]
-        until(lambda: sum(metric(server, "conch_requests_waiting").values()) == 3)
+        until(lambda: sum(metric(real_server, "conch_requests_waiting").values()) == 3)
         assert ask(ben, "[0-9]{3}").status_code == 200
         assert sum(each.done() for each in slow) <= 1
         assert {each.result().status_code for each in slow} == {400}

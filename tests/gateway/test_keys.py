@@ -6,12 +6,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 
 from serving.supervisor import Running
 from tests.e2e.servers import CODE, synthetic
-from tests.gateway.conftest import CHAT, MESSAGES, client, origin, streaming, until, user
+from tests.gateway.conftest import CHAT, MESSAGES, client, gateway, streaming, until, user
 
 BODY = {"model": "synthetic", "messages": user("x"), "max_tokens": 2}
 
@@ -151,9 +150,9 @@ def test_a_key_file_that_is_none(tmp_path: Path) -> None:
     assert "plain-text" not in said
 
 
-def test_keys_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keys_from_the_environment(behind: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CONCH_API_KEYS", "ann:one,two")
-    with synthetic(tmp_path, gateway={}) as running:
+    with gateway(behind, tmp_path) as (_, http):
         for key, status in (("one", 200), ("two", 200), ("three", 401)):
-            answer = httpx.get(f"{origin(running)}/v1/models", headers={"authorization": f"Bearer {key}"})
+            answer = http.get("/v1/models", headers={"authorization": f"Bearer {key}"})
             assert answer.status_code == status

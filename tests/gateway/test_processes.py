@@ -19,20 +19,12 @@ from contract.spec import Deployment
 from gateway import processes
 from loadtests.served import free_ports
 from serving.supervisor import Running
-from tests.e2e.servers import synthetic
-from tests.gateway.conftest import CHAT, TEXT, active, gauge, streaming, until, user
-from tests.gateway.test_ending import LONG, gateway
+from tests.gateway.conftest import CHAT, TEXT, active, gateway, gauge, streaming, until, user
+from tests.gateway.test_ending import LONG
 from tests.gateway.test_keys import new_key
 
 ENDLESS: dict[str, Any] = LONG | {"max_tokens": 4000}
 SHORT: dict[str, Any] = {"model": "synthetic", "prompt": "x", "max_tokens": 2}
-
-
-@pytest.fixture(scope="module")
-def behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """A server; each test brings its own gateway."""
-    with synthetic(tmp_path_factory.mktemp("processes"), step_ms=10) as running:
-        yield running
 
 
 @dataclass

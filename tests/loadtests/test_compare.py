@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import groupby
@@ -12,14 +13,16 @@ import pytest
 import yaml
 
 from contract.engines.kinds import Runtime
-from contract.errors import ConchError, ServeError
+from contract.errors import ConchError
 from contract.spec import Deployment
 from loadtests import own_server
 from loadtests.compare import doors
 from loadtests.compare.__main__ import effort_of, main, parser
 from loadtests.compare.doors import Door
-from loadtests.compare.effort import ALONE, DIRECT, ENSEMBLE, GATEWAY, QUICK
+from loadtests.compare.effort import ALONE, DIRECT, ENSEMBLE, GATEWAY, QUICK, WAYS
+from loadtests.compare.entrants import gathered
 from loadtests.compare.record import CELLS, Cell, Record
+from loadtests.compare.run import Comparison
 from loadtests.compare.structured import SCHEMAS
 from loadtests.compare.table import rows
 from loadtests.fleet import Requests
@@ -51,8 +54,8 @@ def config(folder: Path, name: str, **sections: Any) -> Path:
 def compared(tmp_path_factory: pytest.TempPathFactory) -> tuple[int, list[str], Path]:
     folder = tmp_path_factory.mktemp("compare")
     synthetic = {"runtime": "synthetic"}
-    keyless = config(folder, "keyless", engine=synthetic, gateway={"keys": str(folder / "nobody-wrote-this")})
-    arguments = [str(DEFAULT), str(keyless), "configs/qwen3-0.6b-trtllm.yaml", *TINY, f"--out={folder / 'out'}"]
+    elsewhere = config(folder, "elsewhere", engine=synthetic, gateway={"host": "192.0.2.1"})
+    arguments = [str(DEFAULT), str(elsewhere), "configs/qwen3-0.6b-trtllm.yaml", *TINY, f"--out={folder / 'out'}"]
     arguments += ["--ways", ALONE, DIRECT, GATEWAY]  # each asks for all of them
     return main(arguments), arguments, folder / "out"
 
@@ -92,12 +95,12 @@ def test_who_fails_says_why_and_the_others_go_on(compared: tuple[int, list[str],
     code, _, out = compared
     assert code == 1
     report = json.loads((out / "compare.json").read_text())
-    failing = {row["way"]: row for row in report["rows"] if row["engine"] == "keyless"}
-    assert "nobody-wrote-this" in failing[DIRECT]["reasons"]["burst-1"]
+    failing = {row["way"]: row for row in report["rows"] if row["engine"] == "elsewhere"}
+    assert "192.0.2.1" in failing[DIRECT]["reasons"]["burst-1"]
     assert failing[DIRECT]["start_s"] is None
     assert failing[ALONE]["reasons"]["burst-1"] == "runtime synthetic has no server of its own here"
     page = (out / "compare.html").read_text()
-    assert "nobody-wrote-this" in page
+    assert "192.0.2.1" in page
     assert "<svg" in page
     assert "http://" not in page.replace("http://127.0.0.1", "")
 
@@ -112,7 +115,7 @@ def test_who_cannot_be_here_is_in_no_figure(compared: tuple[int, list[str], Path
             "reason": "runtime trtllm needs an NVIDIA GPU, and this machine has none",
         }
     ]
-    assert {row["engine"] for row in report["rows"]} == {"smollm2-135m", "keyless"}
+    assert {row["engine"] for row in report["rows"]} == {"smollm2-135m", "elsewhere"}
 
 
 def test_what_was_measured_is_not_measured_again(
@@ -207,9 +210,22 @@ def test_two_deployments_of_one_name_are_refused(tmp_path: Path) -> None:
         main([str(DEFAULT), str(DEFAULT), f"--out={tmp_path}"])
 
 
-def test_a_way_that_there_is_not_is_refused() -> None:
-    with pytest.raises(ServeError, match=r"--ways has smoke. There are alone, ensemble, direct, gateway"):
-        effort_of(parser().parse_args(["a.yaml", "--ways", "direct", "smoke"]))
+@pytest.mark.parametrize("option", ["--ways", "--measures"])
+def test_a_word_that_there_is_not_is_refused(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parser().parse_args(["a.yaml", option, "smoke"])
+    assert f"argument {option}: invalid choice: 'smoke' (choose from" in capsys.readouterr().err
+
+
+def test_make_bench_asks_every_way_for_nothing_but_speed(tmp_path: Path) -> None:
+    """Its words in the Makefile."""
+    made = subprocess.run(["make", "--dry-run", "bench"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    words = next(line for line in made.splitlines() if "loadtests.compare" in line).split()
+    effort = effort_of(parser().parse_args(words[words.index("loadtests.compare") + 1 :]))
+    assert {*effort.ways} == {*WAYS}
+    entrants, _ = gathered([config(tmp_path, "tide", engine={"runtime": "synthetic"})], tmp_path)
+    comparison = Comparison(entrants, effort, tmp_path, Record(tmp_path), lambda: None)
+    assert list(comparison.measures(0)) == ["burst-1", "burst-4", "burst-16", "burst-32"]
 
 
 def test_one_stream_is_always_asked() -> None:

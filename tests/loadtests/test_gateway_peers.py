@@ -25,7 +25,7 @@ from clients.wire import to_message
 from contract.errors import ServeError
 from contract.tensors import stage_names
 from loadtests.gateway_peers import gateways
-from loadtests.gateway_peers.__main__ import measure
+from loadtests.gateway_peers.__main__ import main, measure
 from loadtests.gateway_peers.answers import MODEL, PROMPT, PROMPT_TOKENS, WORD, WORDS, asked
 from loadtests.gateway_peers.client import Order, Seen, run
 from loadtests.gateway_peers.gateways import UPSTREAM, gateway
@@ -139,19 +139,19 @@ def test_the_tensors_are_those_of_a_real_engine_s_stage(tmp_path: Path) -> None:
                 assert {repr(each) for each in real[1:-1]} <= {repr(each) for each in ours[1:-1]}
 
 
-@pytest.mark.parametrize("stream", [False, True])
-def test_our_gateway_is_measured_from_end_to_end(stream: bool, instant: Upstream) -> None:
+def test_our_gateway_is_measured_from_end_to_end(instant: Upstream) -> None:
     with gateway("conch", instant) as door:
-        seen = measure(
-            door, instant, order(door.port, stream=stream, headers=dict(door.headers), clients=10, seconds=1)
-        )
-        assert seen.seen.errors == {}
-        assert seen.seen.requests > 0
-        assert seen.gateway_cpu_s > 0
-        assert seen.memory_mib > 1
-        if stream:  # who speaks, the words, the end, what it used
-            assert seen.seen.events_per_answer >= WORDS
-        stranger = measure(door, instant, order(door.port, stream=stream))
+        for stream in (False, True):
+            seen = measure(
+                door, instant, order(door.port, stream=stream, headers=dict(door.headers), clients=10, seconds=1)
+            )
+            assert seen.seen.errors == {}
+            assert seen.seen.requests > 0
+            assert seen.gateway_cpu_s > 0
+            assert seen.memory_mib > 1
+            if stream:  # who speaks, the words, the end, what it used
+                assert seen.seen.events_per_answer >= WORDS
+        stranger = measure(door, instant, order(door.port, stream=True))
     assert not stranger.seen.requests
     assert all(error.startswith("HTTP 401") for error in stranger.seen.errors)
 
@@ -299,12 +299,11 @@ def test_ctrl_c_keeps_the_rows_that_are_there_and_ends_the_gateways(tmp_path: Pa
     assert not failed(report["rows"])
 
 
-def test_a_short_run_is_whole(tmp_path: Path) -> None:
+def test_a_short_run_is_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out.json"
-    command = [sys.executable, "-m", "loadtests.gateway_peers", f"--out={out}", "--gateways", "upstream"]
-    command += ["--clients", "1", "--rounds", "1", "--warm-up", "0.1", "--seconds", "0.2"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert "requests/s" in done.stdout
+    short = ["--clients", "1", "--rounds", "1", "--warm-up", "0.1", "--seconds", "0.2"]
+    assert main([f"--out={out}", "--gateways", "upstream", *short]) == 0
+    assert "requests/s" in capsys.readouterr().out
     report = json.loads(out.read_text())
     assert [(each["answer"], each["clients"]) for each in report["rows"]] == [("whole", 1), ("stream", 1)]
     assert report["machine"]["cores"]

@@ -1,4 +1,4 @@
-"""What bench makes of timelines, and each transport against a server that the test starts and stops itself."""
+"""What timelines come to, and each transport against a server that the test starts and stops itself."""
 
 import asyncio
 from pathlib import Path
@@ -10,23 +10,20 @@ from contract import programs
 from contract.errors import ServeError
 from contract.spec import Deployment
 from contract.stage import run_dir
-from loadtests.bench import figures
 from loadtests.fleet import asker
 from loadtests.lean import Timeline
 from loadtests.served import ROOT, served
 from loadtests.soak.gauges import settled
+from loadtests.timelines import itl, speed, tokens_per_response, ttft
 from tests.e2e.servers import on_free_ports
 
 
-def test_figures_are_medians_over_rounds_and_share_a_gap_among_its_tokens() -> None:
-    def round_(step: float) -> list[Timeline]:
-        return [Timeline(1.0, [(1.0 + step, 1), (1.0 + 3 * step, 2)])]
-
-    taken = figures([round_(0.1), round_(0.2), round_(9.0)])
-    assert taken["tokens_per_s"] == pytest.approx(3 / 0.6)
-    assert taken["ttft_ms"] == 200
-    assert taken["itl_ms"] == 200  # 400 ms for two tokens
-    assert taken["tokens_per_response"] == 1.5
+def test_a_gap_is_shared_among_its_tokens() -> None:
+    lines = [Timeline(1.0, [(1.2, 1), (1.6, 2)])]
+    assert speed(lines) == pytest.approx(3 / 0.6)
+    assert ttft(lines) == pytest.approx([0.2])
+    assert itl(lines) == pytest.approx([0.2, 0.2])
+    assert tokens_per_response(lines) == 1.5
 
 
 def test_every_transport_against_a_server_of_its_own(tmp_path: Path) -> None:
@@ -68,7 +65,7 @@ def every_transport(spec: Deployment) -> None:
     """The same answer, and a first delta of one token, over gRPC, HTTP and the gateway; and a refusal over each."""
     ports, prompt = spec.ports, [*b"tide "]
     ways = (
-        asker("grpc", ports.host, ports.grpc, spec.name, connected=True),
+        asker("grpc", ports.host, ports.grpc, spec.name),
         asker("http", ports.host, ports.http, spec.name),
         asker("openai", spec.gateway.host, ports.gateway, spec.name),
     )

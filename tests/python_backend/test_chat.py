@@ -14,7 +14,7 @@ from contract.sections import Limits
 from gateway.parsers import ToolCallArguments, ToolCallStart, parser_for
 from python_backend.preprocess.inputs import read_prompt
 from python_backend.preprocess.tokenize import PromptTokenizer
-from python_backend.synthetic.tokenizer import synthetic_backend
+from python_backend.synthetic.tokenizer import SyntheticTokenizer, synthetic_backend
 from tests.chat_templates import BY_FAMILY, CHATML, DEEPSEEK, HERMES, LLAMA3, MISTRAL
 
 TOOL = {"type": "function", "function": {"name": "tide", "parameters": {"type": "object"}}}
@@ -154,3 +154,14 @@ def test_a_template_says_why_it_refuses() -> None:
     twice = [ASKED[0], {"role": "assistant", "tool_calls": [CALL, CALL]}]
     with pytest.raises(InvalidRequest, match="one call at a time"):
         rendered(LLAMA3, twice)
+
+
+@pytest.mark.parametrize("continued", [False, True])
+def test_the_synthetic_tokenizer_writes_as_transformers_does(continued: bool) -> None:
+    ours = SyntheticTokenizer()
+    theirs = PreTrainedTokenizerFast(tokenizer_object=synthetic_backend(), chat_template=ours.chat_template)
+    said: list[tuple[str, Any]] = [("system", "tide\n"), ("user", [1]), ("assistant", "sea ")]
+    messages = [{"role": role, "content": content} for role, content in said]
+    how: dict[str, Any] = {"tokenize": False, "add_generation_prompt": not continued}
+    wanted = theirs.apply_chat_template(messages, continue_final_message=continued, **how)
+    assert ours.apply_chat_template(messages, continue_final_message=continued, **how) == wanted

@@ -27,6 +27,7 @@ from contract.sampling import feature_names
 from contract.spec import Deployment
 from contract.tensors import FinishReason
 from python_backend.engines import features_of
+from tests.e2e.servers import samples
 
 FRANCE = "The capital of France is"
 PROMPTS = (FRANCE, "🙂🚀👩‍👩‍👧‍👦 Emoji, emoji: 🎉🎉🎉", "日本語の文章：今日は天気がいいですね。", "L'été à la plage — ")
@@ -77,8 +78,8 @@ class Served:
     def metric(self, name: str, label: str = "") -> float:
         """A metric's samples, summed."""
         with urlopen(f"http://{self.spec.ports.host}:{self.spec.ports.metrics}/metrics", timeout=5) as page:
-            lines = page.read().decode().splitlines()
-        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name + "{") and label in line)
+            found = samples(page.read().decode(), name)
+        return sum(value for labels, value in found.items() if label in labels)
 
 
 @contextmanager

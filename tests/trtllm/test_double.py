@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from build.contract_dump import differences, dump
 from contract.engines.trtllm.api import recorded
 from contract.engines.trtllm.calls import find
 from tests.trtllm.conftest import OPENVINO
+from tests.trtllm.contract_dump import differences, dump
 
 PROMPT = [504, 3575, 282, 4649, 314]  # The capital of France is
 EOS = 2

@@ -49,7 +49,7 @@ def lines(target: Target, path: str, body: bytes, row: Row, clock: Clock) -> Gen
             if not data:
                 break
             whole = response.feed(data)
-            row.status = response.status
+            row.status, row.retry_after_s = response.status, response.retry_after_s
             if response.status == 200:
                 for line in whole:
                     yield now, line

@@ -7,6 +7,7 @@ be called after gevent has patched the standard library and before the first cha
 import itertools
 import struct
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import grpc
@@ -35,6 +36,7 @@ _OUTCOMES = {
 }
 
 
+@cache
 def init_grpc_for_gevent() -> None:
     """Once a process, before anything of gRPC."""
     grpc_gevent.init_gevent()

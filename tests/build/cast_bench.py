@@ -27,7 +27,7 @@ from build.steps import console
 from contract.errors import BuildError, ConchError
 from contract.manifest import digest, now, this_machine
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 WORK = ROOT / ".conch" / "cast-bench"
 RESULT = ROOT / "docs" / "cast-bench.json"
 RESERVE = 8 * 10**9  # bytes of the disk that stay free

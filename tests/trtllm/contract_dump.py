@@ -159,7 +159,7 @@ def _same_default(recorded_as: Any, found: Any) -> bool:
 
 
 def main() -> None:
-    """``python -m build.contract_dump OUT``: here if TensorRT-LLM is, else in the image."""
+    """``python -m tests.trtllm.contract_dump OUT``: here if TensorRT-LLM is, else in the image."""
     out = Path(sys.argv[1]).resolve()
     from build.trtllm.container import Mounts, check_running, command, in_place
     from contract.engines.trtllm.options import Container
@@ -167,7 +167,7 @@ def main() -> None:
 
     if not in_place():
         (out.parent / "home").mkdir(parents=True, exist_ok=True)  # of the user inside
-        script = ["-m", "build.contract_dump", str(out)]
+        script = ["-m", "tests.trtllm.contract_dump", str(out)]
         try:
             argv = command(script, "conch-contract-dump", Container(), Mounts((), (out.parent,)), out.parent)
             check_running(argv[0])
