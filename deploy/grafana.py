@@ -79,6 +79,14 @@ def _load() -> list[tuple[str, str, Series]]:
         ),
         ("KV cache in use", "percentunit", {"{{model}}": f"conch_kv_cache_usage_ratio{_OF_MODEL}"}),
         (
+            "Guessed tokens taken",
+            "percentunit",
+            {
+                "{{model}}": f"rate(conch_draft_tokens_accepted_total{_OF_MODEL}[1m])"
+                f" / rate(conch_draft_tokens_total{_OF_MODEL}[1m])"
+            },
+        ),
+        (
             "How answers end",
             "reqps",
             {"{{finish_reason}}": f"sum by (finish_reason) (rate(conch_requests_total{_OF_MODEL}[1m]))"},

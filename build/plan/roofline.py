@@ -1,7 +1,7 @@
 """How fast it could be, by a roofline: a step takes as long as the slower of reading and multiplying. No measurement.
 
 What the shares below leave of the peaks is what kernels and schedulers cost. They were chosen to meet one measurement,
-of Llama 3.1 8B in vLLM 0.26.0 on an H100 (docs/planning.md).
+of Llama 3.1 8B in vLLM 0.26.0 on an H100, and what experts add one of Qwen3-30B-A3B on an H200 (docs/planning.md).
 """
 
 from dataclasses import dataclass
@@ -16,6 +16,7 @@ from build.plan.weights import Cache, Part
 READ_SHARE = 0.8  # of the memory's peak bandwidth
 COMPUTE_SHARE = 0.6  # of the peak FLOPS
 LAYER_S = 30e-6  # a layer's own time, however little it has to do
+EXPERTS_S = 24e-6  # and of one with experts: choosing them, and sorting tokens by them
 
 
 @dataclass(frozen=True)
@@ -124,4 +125,7 @@ class Roofline:
 
     def _waiting(self, stage: range, tokens: float) -> float:
         """Seconds that no reading or multiplying hides."""
-        return seconds(self._traffic, tokens, self.machines, self.nic_gbps) + len(stage) * LAYER_S
+        shapes = self.load.shapes
+        mixed = shapes.experts.layers / shapes.layers if shapes.experts else 0.0
+        own = len(stage) * (LAYER_S + mixed * EXPERTS_S)
+        return seconds(self._traffic, tokens, self.machines, self.nic_gbps) + own

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from build.as_is import AsIs
 from build.fetch import fetch
 from contract.errors import BuildError
 from contract.manifest import digest
 from contract.sections import PypiSource
+from contract.spec import load_spec
 from tests import tiny
 from tests.build.conftest import Site, make_site, refused
 from tests.build.gguf_file import write_gguf
@@ -206,3 +208,20 @@ def test_adapters_that_vllm_could_not_use(tmp_path: Path, llama: Path) -> None:
     (tmp_path / "sea").mkdir()
     (tmp_path / "sea" / "adapter_config.json").write_text('{"r": 16}')
     assert "adapters.sea has rank 16, engine.vllm.lora.max_rank is 8. Raise it" in refusal(site)
+
+
+def test_a_draft_model_that_is_none(tmp_path: Path, llama: Path) -> None:
+    guess = {"kind": "eagle3", "model": str(tmp_path / "draft")}
+    site = make_site(tmp_path, llama, engine={"runtime": "vllm", "vllm": {"speculative": guess}})
+    assert f"engine.vllm.speculative.model: no config.json in {tmp_path}/draft. Name the draft" in refusal(site)
+
+
+def test_a_draft_model_comes_along(tmp_path: Path, llama: Path) -> None:
+    (tmp_path / "draft").mkdir()
+    (tmp_path / "draft" / "config.json").write_text("{}")
+    guess = {"kind": "eagle3", "model": str(tmp_path / "draft")}
+    engine = {"runtime": "vllm", "vllm": {"speculative": guess}}
+    site = make_site(tmp_path, llama, engine=engine, verify={"reference": "none"})
+    (tmp_path / "built").mkdir()
+    AsIs("vllm").build(llama, load_spec(site.config), tmp_path / "built")
+    assert (tmp_path / "built" / "draft" / "config.json").exists()

@@ -81,6 +81,20 @@ def test_a_good_spec_is_read_and_frozen(tmp_path: Path) -> None:
             "c.yaml:7: engine.vllm.lora: max_rank 1024 is above 512, the highest that vLLM has",
         ),
         (
+            (
+                "  precision: int8\n",
+                "  runtime: vllm\n  parallel: {pipeline: 2}\n  vllm: {speculative: {kind: ngram}}\n",
+            ),
+            "c.yaml:5: engine: parallel.pipeline must be 1 with vllm.speculative",
+        ),
+        (
+            (
+                "  precision: int8\n",
+                "  runtime: lmdeploy\n  precision: bf16\n  lmdeploy: {speculative: {kind: ngram}}\n",
+            ),
+            "c.yaml:8: engine.lmdeploy.speculative: unknown key; known keys: backend,",
+        ),
+        (
             ("  precision: int8\n", "  runtime: synthetic\n  cast: bf16\n"),
             "c.yaml:5: engine: cast is bf16, and runtime synthetic has no weights",
         ),

@@ -86,32 +86,44 @@ def _plan() -> Iterator[str]:
 
 
 def _speed() -> Iterator[str]:
-    yield "| GPU | requests at once | measured, tokens/s | estimated | ratio |"
-    yield "|---|---|---|---|---|"
-    for gpu, streams, measured, estimated in compared():
-        yield f"| {gpu} | {streams} | {measured:,.0f} | {estimated:,.0f} | {estimated / measured:.2f} |"
+    yield "| model | GPU | requests at once | measured, tokens/s | estimated | ratio |"
+    yield "|---|---|---|---|---|---|"
+    for model, gpu, streams, measured, estimated in compared():
+        yield f"| {model} | {gpu} | {streams} | {measured:,.0f} | {estimated:,.0f} | {estimated / measured:.2f} |"
 
 
-def compared() -> Iterator[tuple[str, int, float, float]]:
-    """GPU, requests at once, tokens a second as measured, and as the roofline has them."""
+def compared() -> Iterator[tuple[str, str, int, float, float]]:
+    """Model, GPU, requests at once, tokens a second as measured, and as the roofline has them."""
     alone = json.loads((ROOT / "docs" / "gpu-bench.json").read_text())
     steps, answer = alone["options"]["batched_tokens"], alone["options"]["output"]
     offline = [each for each in alone["results"] if each["way"] == "offline"]
     for streams in alone["options"]["streams"]:
         rates = [each["tokens_per_s"] for each in offline if each["streams"] == streams]
-        yield "h100", streams, mean(rates), _estimated("h100", streams, alone["options"]["input"], answer, steps)
-    beside = json.loads((ROOT / "docs" / "gpu-compare.json").read_text())
-    prompt, answer = beside["effort"]["input_tokens"], beside["effort"]["output_tokens"]
-    (row,) = (each for each in beside["rows"] if (each["engine"], each["way"]) == ("bench-llama-8b-vllm", "alone"))
-    for streams, figures in row["bursts"].items():
-        estimated = _estimated("h200", int(streams), prompt, answer, steps)
-        yield "h200", int(streams), figures["tokens_per_s"], estimated
+        estimated = _estimated("llama-3.1-8b", "h100", streams, alone["options"]["input"], answer, steps)
+        yield "llama-3.1-8b", "h100", streams, mean(rates), estimated
+    for model, report, engine, way in (
+        ("llama-3.1-8b", "gpu-compare", "bench-llama-8b-vllm", "alone"),
+        ("qwen2.5-32b", "h200-32b", "bench-qwen2.5-32b-vllm", "alone"),
+        ("qwen3-30b-a3b", "h200-moe", "moe-bf16", "direct"),
+    ):
+        beside = json.loads((ROOT / "docs" / f"{report}.json").read_text())
+        prompt, answer = beside["effort"]["input_tokens"], beside["effort"]["output_tokens"]
+        (row,) = (each for each in beside["rows"] if (each["engine"], each["way"]) == (engine, way))
+        for streams, figures in row["bursts"].items():
+            estimated = _estimated(model, "h200", int(streams), prompt, answer, steps)
+            yield model, "h200", int(streams), figures["tokens_per_s"], estimated
 
 
-def _estimated(gpu: str, streams: int, prompt: int, answer: int, steps: int) -> float:
-    demand = Demand(prompt + answer, prompt, streams, steps)
-    speed = Roofline(load_of("llama-3.1-8b"), Layout(), parse_machines(gpu), demand, 400).speed(streams)
-    return streams * answer / (streams * speed.ttft_s + (answer - 1) * speed.token_s)
+def _estimated(model: str, gpu: str, streams: int, prompt: int, answer: int, steps: int) -> float:
+    """Tokens a second of requests that come at once: their prompts, as many in a step as it takes; then tokens."""
+    together = min(streams, steps // prompt)
+    prefill = _roofline(model, gpu, Demand(together * prompt + answer, together * prompt, 1, steps)).speed(1).ttft_s
+    decode = _roofline(model, gpu, Demand(prompt + answer, prompt, streams, steps)).speed(streams).token_s
+    return streams * answer / (streams / together * prefill + (answer - 1) * decode)
+
+
+def _roofline(model: str, gpu: str, demand: Demand) -> Roofline:
+    return Roofline(load_of(model), Layout(), parse_machines(gpu), demand, 400)
 
 
 def _known() -> Iterator[str]:

@@ -11,6 +11,8 @@ def test_the_page_is_what_the_tool_says() -> None:
     assert all(f"<!-- {name}: made by" in text for name in page.TABLES)
 
 
-@pytest.mark.parametrize(("gpu", "streams", "measured", "estimated"), [*page.compared()])
-def test_the_estimate_meets_what_was_measured(gpu: str, streams: int, measured: float, estimated: float) -> None:
+@pytest.mark.parametrize(("model", "gpu", "streams", "measured", "estimated"), [*page.compared()])
+def test_the_estimate_meets_what_was_measured(
+    model: str, gpu: str, streams: int, measured: float, estimated: float
+) -> None:
     assert estimated == pytest.approx(measured, rel=0.1)

@@ -5,6 +5,7 @@ import queue
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,14 @@ import pytest
 from contract.engines.kinds import KINDS
 from contract.engines.lmdeploy.options import LmdeployOptions
 from contract.engines.sglang.options import SglangOptions
+from contract.engines.vllm.arguments import engine_args as vllm_args
 from contract.errors import EngineFailed, InvalidRequest, RequestError, Unavailable, UnsupportedByEngine
 from contract.sampling import SamplingParams
 from contract.spec import Deployment
 from contract.tensors import FinishReason
 from python_backend.async_engine import AsyncEngine, check_version
-from python_backend.engines import make
+from python_backend.engines import features_of, make
+from python_backend.features import PENALTIES
 from python_backend.lmdeploy import engine as lmdeploy
 from python_backend.lmdeploy.sampling import ends_of as lmdeploy_ends
 from python_backend.lmdeploy.sampling import lmdeploy_sampling
@@ -52,6 +55,9 @@ SGLANG: tuple[dict[str, Any], ...] = (
     {"mem_fraction_static": 0.5, "attention_backend": "fa3", "disable_cuda_graph": True, "quantization": "fp8"},
     {"kv_cache_dtype": "fp8_e4m3", "load_format": "dummy", "prefix_caching": False},
     {"guided_decoding": False, "deterministic": True, "lora": LORA},
+    {"speculative": {"kind": "ngram", "tokens": 5, "longest_match": 8}, "lora": LORA},
+    {"speculative": {"kind": "eagle3", "model": "/draft"}},
+    {"speculative": {"kind": "mtp"}},
     {"trust_remote_code": True, "kt": {"weight_path": "/experts", "num_gpu_experts": 8, "cpuinfer": 60}},
 )
 LMDEPLOY: tuple[dict[str, Any], ...] = (
@@ -81,6 +87,40 @@ def test_sglang_has_every_argument(options: dict[str, Any]) -> None:
     assert wanted.keys() <= recorded("sglang")["api"]["ServerArgs"].keys()
     assert (wanted["tp_size"], wanted["ep_size"], wanted["max_running_requests"]) == (2, parallel["expert"], 9)
     assert wanted["context_length"] == 2048 + 6
+
+
+@pytest.mark.parametrize(
+    ("speculative", "told"),
+    [
+        ({"kind": "ngram", "tokens": 5, "longest_match": 8}, ("NGRAM", 6, 13, None, None)),
+        ({"kind": "eagle3", "model": "/draft"}, ("EAGLE3", 4, None, "/engine/draft", 3)),
+        ({"kind": "mtp"}, ("NEXTN", 2, None, None, 1)),
+    ],
+)
+def test_how_sglang_guesses(speculative: dict[str, Any], told: tuple[Any, ...]) -> None:
+    wanted = sglang.engine_args(Path("/engine"), spec("sglang", speculative=speculative), 4096)
+    names = ("algorithm", "num_draft_tokens", "ngram_max_trie_depth", "draft_model_path", "num_steps")
+    assert tuple(wanted.get(f"speculative_{name}") for name in names) == told
+
+
+@pytest.mark.parametrize(
+    ("speculative", "told"),
+    [
+        ({"kind": "ngram"}, {"num_speculative_tokens": 4, "prompt_lookup_min": 2, "prompt_lookup_max": 4}),
+        ({"kind": "eagle", "model": "/draft"}, {"num_speculative_tokens": 3, "model": "/engine/draft"}),
+        ({"kind": "mtp"}, {"num_speculative_tokens": 1}),
+    ],
+)
+def test_how_vllm_guesses(speculative: dict[str, Any], told: dict[str, Any]) -> None:
+    wanted = vllm_args(Path("/engine"), spec("vllm", speculative=speculative))
+    assert wanted["speculative_config"] == {"method": speculative["kind"], **told}
+
+
+@pytest.mark.parametrize("runtime", ["sglang", "vllm"])
+def test_what_guessing_would_change_is_no_feature(runtime: str) -> None:
+    gone = {"vllm": {"min_p", "logit_bias"}, "sglang": {"min_p", "min_tokens"} | PENALTIES}[runtime]
+    plain = features_of(spec(runtime).engine)
+    assert plain - features_of(spec(runtime, speculative={"kind": "ngram"}).engine) == gone
 
 
 def test_sglang_is_given_no_more_context_than_the_model_has() -> None:
@@ -222,10 +262,8 @@ class Bench:
         return self.rest()
 
 
-@pytest.fixture(scope="module", params=["sglang", "lmdeploy", "lmdeploy-pytorch"])
-def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
-    runtime, _, backend = request.param.partition("-")
-    options = {"backend": backend} if backend else {}
+@contextmanager
+def over_doubles(runtime: str, **options: Any) -> Iterator[Bench]:
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(DOUBLES))
         patch.setenv("DOUBLE_ENGINE", str(OPENVINO))
@@ -239,6 +277,13 @@ def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
         del sys.modules[name]
 
 
+@pytest.fixture(scope="module", params=["sglang", "lmdeploy", "lmdeploy-pytorch"])
+def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
+    runtime, _, backend = request.param.partition("-")
+    with over_doubles(runtime, **({"backend": backend} if backend else {})) as made:
+        yield made
+
+
 def test_answers_end_where_they_should(bench: Bench) -> None:
     free = bench.ask(ignore_eos=True, return_log_probs=True)
     assert (len(free.ids), len(free.log_probs), free.finish) == (12, 12, FinishReason.LENGTH)
@@ -247,6 +292,13 @@ def test_answers_end_where_they_should(bench: Bench) -> None:
     for asked in ({"end_id": token}, {"stop_token_ids": (token,)}, {"stop_token_ids": (token,), "ignore_eos": True}):
         ended = bench.ask(**asked)
         assert (ended.ids, ended.finish) == (cut, FinishReason.STOP), asked
+
+
+def test_what_was_guessed_and_taken_is_counted() -> None:
+    with over_doubles("sglang", speculative={"kind": "ngram"}) as bench:
+        assert len(bench.ask(ignore_eos=True).ids) == 12
+        told = bench.engine.tell()
+    assert told and (told.drafted, told.accepted) == (44, 1)  # 11 steps of four guesses, of which the double takes one
 
 
 def test_a_prompt_is_scored_once(bench: Bench) -> None:

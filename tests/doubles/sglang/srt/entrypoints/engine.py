@@ -89,6 +89,10 @@ class Engine:
                 break
             matched = output.finish and {"type": str(output.finish), "matched": output.ids[-1:]}
             about: dict[str, Any] = {"id": rid, "finish_reason": matched or None}
+            if matched and args.speculative_algorithm and len(said) > 1:  # one guess was right, as if
+                steps = len(said) - 1
+                about |= {"spec_num_proposed_drafts": steps * (args.speculative_num_draft_tokens - 1)}
+                about |= {"spec_num_correct_drafts": 1, "spec_verify_ct": steps}
             if scored:  # once more with each message
                 about |= of_the_prompt or _of_the_prompt(input_ids[:1], Output(0))
             if more["return_logprob"]:
