@@ -93,6 +93,7 @@ class Supervision:
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     kill: asyncio.Event = field(default_factory=asyncio.Event)
     was_ready: bool = False  # from then on nothing but the user ends it
+    unloaded: asyncio.Event = field(default_factory=asyncio.Event)  # Triton has said that a model did not load
     recent: deque[str] = field(default_factory=lambda: deque(maxlen=RECENT_LINES))
 
     @property
@@ -123,6 +124,7 @@ class Supervision:
 async def live(own: Supervision) -> Life:
     """Start the server and see it through to its end; nothing of it is left running."""
     own.recent.clear()
+    own.unloaded.clear()
     began = time.monotonic()
     try:
         names = ("metrics",) if own.launch.doors else checks.PORTS  # the filter holds the others
@@ -235,13 +237,18 @@ async def _gone(server: Server) -> str:
 
 
 async def _exit_at_start(server: Server, pump: asyncio.Task[None], own: Supervision) -> Life:
-    """The end of a server that exits before it is ready."""
-    reason = await process.exit_reason(server)
-    await asyncio.wait({pump}, timeout=1)  # its last lines
+    """The end of a server that exits before it is ready, or is going to once the slowest of its models has loaded."""
+    reason = await _first(process.exit_reason(server), _said(own.unloaded))
+    await asyncio.wait({pump}, timeout=0 if own.unloaded.is_set() else 1)  # its last lines
     cause = load_failure(own.recent)
     if cause and not own.state.restarts:
         return Life(Ending.HOPELESS, cause)
     return Life(Ending.FAILED_START, cause or "\n  ".join([reason, *last_words(own.recent)]))
+
+
+async def _said(what: asyncio.Event) -> str:
+    await what.wait()
+    return "a model did not load"
 
 
 async def _proof(server: Server, own: Supervision) -> Life | None:
@@ -295,6 +302,8 @@ async def _pump(server: Server, own: Supervision) -> None:
             text = line.decode("utf-8", "replace").rstrip()
             own.log.line(text)
             own.recent.append(text)
+            if load_failure([text]):
+                own.unloaded.set()
             # What goes wrong at a start is told at its end, in one line.
             if own.state.phase in (Phase.READY, Phase.DRAINING) and matters(text):
                 own.screen.server(plain(text))

@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from prometheus_client.parser import text_string_to_metric_families
-
 from build.repository import write_repository
 from contract.sections import Streaming
 from contract.spec import Deployment, load_spec
+from loadtests.load import scrape
 from loadtests.load.get import get
 from loadtests.served import free_ports
 from serving.supervisor import PROGRAM, Running, running
@@ -78,7 +77,7 @@ def smollm2(
 
 def samples(page: str, name: str) -> dict[str, float]:
     """A metric's samples on a page of Prometheus', by their labels."""
-    found = (each for family in text_string_to_metric_families(page) for each in family.samples if each.name == name)
+    found = (each for each in scrape.samples(page) if each.name == name)
     return {" ".join(f'{label}="{value}"' for label, value in each.labels.items()): each.value for each in found}
 
 

@@ -12,6 +12,7 @@ from contract.spec import Deployment
 from contract.stage import run_dir
 from loadtests.fleet import asker
 from loadtests.lean import Timeline
+from loadtests.load.scrape import page
 from loadtests.served import ROOT, served
 from loadtests.soak.gauges import settled
 from loadtests.timelines import itl, speed, tokens_per_response, ttft
@@ -78,3 +79,10 @@ def every_transport(spec: Deployment) -> None:
         (refusal,) = ask([{"prompt": prompt, "max_tokens": -1}], 1)
         assert "max_tokens" in refusal.error
         assert not refusal.deltas
+
+
+def test_a_page_of_metrics_keeps_its_names() -> None:
+    """Triton's counters have no _total."""
+    said = '# HELP {0} Said\n# TYPE {0} counter\n{0}{{model="a"}} 2\n{0}{{model="b"}} 3\n'
+    names = ("nv_inference_request_failure", "conch_requests_total", "conch_e2e_seconds_count")
+    assert page("".join(said.format(name) for name in names)) == dict.fromkeys(names, 5.0)

@@ -134,6 +134,24 @@ def test_a_stage_that_does_not_load_says_why(site: Site) -> None:
     assert find(site.spec, site.root) is None
 
 
+def test_a_stage_that_does_not_load_is_told_while_another_still_loads(site: Site) -> None:
+    """An engine of minutes is not waited for."""
+    preprocess, engine, _ = stage_names("site")
+    ends = {
+        engine: "        threading.Event().wait()\n",
+        preprocess: '        raise ImportError("no tokenizer here")\n',
+    }
+    for name, end in ends.items():
+        model = site.root / "model_repository" / "site" / name / "1" / "model.py"
+        model.write_text(f"import threading\n\n\nclass TritonPythonModel:\n    def initialize(self, args):\n{end}")
+    with (
+        pytest.raises(ServeError, match=f"{preprocess} did not load: no tokenizer here"),
+        running(site.spec, site.root),
+    ):
+        pass
+    assert find(site.spec, site.root) is None
+
+
 def test_the_buttons(tmp_path: Path, start: Start) -> None:
     """up, status, logs, check and down, as a user presses them."""
     site = make_site(tmp_path, "buttons")
