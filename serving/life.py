@@ -302,10 +302,11 @@ async def _pump(server: Server, own: Supervision) -> None:
             text = line.decode("utf-8", "replace").rstrip()
             own.log.line(text)
             own.recent.append(text)
-            if load_failure([text]):
-                own.unloaded.set()
             # What goes wrong at a start is told at its end, in one line.
-            if own.state.phase in (Phase.READY, Phase.DRAINING) and matters(text):
+            if own.state.phase not in (Phase.READY, Phase.DRAINING):
+                if load_failure([text]):
+                    own.unloaded.set()
+            elif matters(text):
                 own.screen.server(plain(text))
 
 

@@ -81,6 +81,26 @@ def step(spec: Sections, values: tuple[int, ...], *, rebuilt: bool = False) -> K
     return knob(spec, "limits.max_num_tokens", values, "prompts sooner, gaps between tokens longer", rebuilt=rebuilt)
 
 
+def usual_guesses(
+    spec: Sections, seen: Seen, *, always: Settings, roomy: Settings, small_cache: Settings
+) -> tuple[Settings, ...]:
+    """Of engines with a scheduler on a GPU: steps of both ends, a batch within the objectives, then a larger one.
+
+    Args:
+        always: in each of them, as graphs where the deployment has none.
+        roomy: beside the longest step.
+        small_cache: the KV cache in fewer bits.
+    """
+    common: Settings = {"gateway.max_queue_s": seen.wait_s, **always}
+    return (
+        {"limits.max_num_tokens": 2048, **common},
+        {"limits.max_num_tokens": 16384, **roomy, **common},
+        {"limits.max_batch_size": seen.together(spec) * 5 // 4, "limits.max_num_tokens": 4096, **common},
+        {"limits.max_batch_size": spec.limits.max_batch_size * 2, "streaming.max_itl_ms": 100, **common},
+        {**small_cache, **common},
+    )
+
+
 def doors(spec: Sections, *, gateway: bool) -> tuple[Knob, ...]:
     """What lies before every engine.
 

@@ -16,7 +16,7 @@ from loadtests.load.surroundings import surroundings
 from loadtests.tune.beside import Beside
 from loadtests.tune.climb import Offer
 from loadtests.tune.space import Space
-from loadtests.tune.study import Record
+from loadtests.tune.study import Record, leading
 
 _SAME = 1.05  # a ratio below which two are alike
 
@@ -39,8 +39,8 @@ class Result:
 
     @property
     def best(self) -> Record:
-        """The most goodput; of equals the first, so the default where nothing carries more."""
-        return max(self.records, key=lambda record: record.goodput)
+        """Of all of them."""
+        return leading(self.records)
 
     @property
     def changed(self) -> Settings:

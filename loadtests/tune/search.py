@@ -19,7 +19,7 @@ from loadtests.tune.climb import Offer
 from loadtests.tune.document import written
 from loadtests.tune.report import Result, write_report
 from loadtests.tune.space import Space
-from loadtests.tune.study import Record, Study
+from loadtests.tune.study import Record, Study, leading
 from loadtests.tune.trial import OVERHEAD_S, SHORT, STOP_S, Bench, tried
 
 TUNED = "tuned.yaml"
@@ -85,7 +85,7 @@ class Search:
     def _compare(self) -> Beside | None:
         """None where the default is the best, or nothing is good."""
         records = self.study.records()
-        best = _best(records)
+        best = leading(records)
         if not best.number or not best.goodput:
             return None
         _say(f"the best found, side by side with the default: {described(self.space.changed(best.settings))}")
@@ -97,13 +97,13 @@ class Search:
         expected: float = statistics.median(
             took or [records[0].start_s + STOP_S + (1 + SHORT) * seconds + 2 * OVERHEAD_S]
         )
-        better = _best(records).number > 0
+        better = leading(records).number > 0
         kept_back = self._rounds(records, _TO_COMPARE * self.budget_s if better else 0.0)
         return time.monotonic() + expected + kept_back.seconds <= self.ends
 
     def _rounds(self, records: list[Record], left_s: float) -> Rounds:
         start_s = statistics.median([each.start_s for each in records if each.start_s][-_LATELY:] or [0.0])
-        rates = 2 if _best(records).best.rate == records[0].best.rate else 3
+        rates = 2 if leading(records).best.rate == records[0].best.rate else 3
         return rounds_of(start_s, self.bench.options.seconds, rates, left_s)
 
     def _report(self, beside: Beside | None, *, cut: bool = False) -> Result:
@@ -141,12 +141,8 @@ def ended(record: Record) -> str:
     return f"{record.goodput:.2f} good answers/s{', given up after a look' if record.hopeless else ''}"
 
 
-def _best(records: list[Record]) -> Record:
-    return max(records, key=lambda record: record.goodput)
-
-
 def _best_offer(records: list[Record]) -> Offer | None:
-    return _best(records).best if records else None
+    return leading(records).best if records else None
 
 
 def _say(text: str) -> None:

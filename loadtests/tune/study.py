@@ -6,7 +6,7 @@ failed and does not count: its settings are tried again.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,11 @@ class Record:
     def best(self) -> Offer:
         """Where it was at its best; a record that failed has none."""
         return best_of(self.offers)
+
+
+def leading(records: Sequence[Record]) -> Record:
+    """The most goodput; of equals the first, so the default where nothing carries more."""
+    return max(records, key=lambda record: record.goodput)
 
 
 @dataclass(frozen=True)

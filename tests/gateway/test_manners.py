@@ -18,7 +18,7 @@ from contract.sections import Gateway
 from loadtests.served import free_ports
 from serving.supervisor import Running
 from tests.e2e.servers import CODE
-from tests.gateway.conftest import CHAT, TEXT, until, user
+from tests.gateway.conftest import CHAT, TEXT, lives, until, user
 
 BODY: dict[str, Any] = {"model": "synthetic", "messages": user("x"), "max_tokens": 3}
 FRIEND = "http://friend.example"
@@ -181,18 +181,11 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[httpx.Clie
     process = subprocess.Popen((sys.executable, "-m", "gateway", str(config)), cwd=CODE)
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{gateway}", timeout=30, trust_env=False) as client:
-            until(lambda: answers(client), 30)
+            until(lambda: lives(client), 30)
             yield client, grpc
     finally:
         process.kill()
         process.wait()
-
-
-def answers(client: httpx.Client) -> bool:
-    try:
-        return client.get("/health/live").status_code == 200
-    except httpx.TransportError:
-        return False
 
 
 @pytest.mark.parametrize("path", ["/health/ready", CHAT])

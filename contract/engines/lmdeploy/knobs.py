@@ -1,6 +1,6 @@
 """LMDeploy's knobs: of its engine's configuration what both of its engines have; which of them runs is no knob."""
 
-from contract.engines.knobs import Knob, Seen, Settings, batch, knob, step
+from contract.engines.knobs import Knob, Seen, Settings, batch, knob, step, usual_guesses
 from contract.sections import Sections
 
 _OPTIONS = "engine.lmdeploy"
@@ -22,13 +22,11 @@ def knobs(spec: Sections) -> tuple[Knob, ...]:
 
 def guesses(spec: Sections, seen: Seen) -> tuple[Settings, ...]:
     """Steps of both ends, then a batch within the objectives."""
-    size = spec.limits.max_batch_size
-    soon: Settings = {"gateway.max_queue_s": seen.wait_s}
     captured: Settings = {f"{_OPTIONS}.eager_mode": False} if spec.engine.lmdeploy.eager_mode else {}
-    return (
-        {"limits.max_num_tokens": 2048, **soon, **captured},
-        {"limits.max_num_tokens": 16384, **soon, **captured},
-        {"limits.max_batch_size": seen.together(spec) * 5 // 4, "limits.max_num_tokens": 4096, **soon, **captured},
-        {"limits.max_batch_size": size * 2, "streaming.max_itl_ms": 100, **soon, **captured},
-        {f"{_OPTIONS}.quant_policy": 8, **soon, **captured},
+    return usual_guesses(
+        spec,
+        seen,
+        always=captured,
+        roomy={},
+        small_cache={f"{_OPTIONS}.quant_policy": 8},
     )

@@ -1,6 +1,6 @@
 """SGLang's knobs: those of its page on hyperparameter tuning that a deployment can say."""
 
-from contract.engines.knobs import Knob, Seen, Settings, batch, knob, step
+from contract.engines.knobs import Knob, Seen, Settings, batch, knob, step, usual_guesses
 from contract.sections import Sections
 
 _OPTIONS = "engine.sglang"
@@ -28,13 +28,11 @@ def knobs(spec: Sections) -> tuple[Knob, ...]:
 
 def guesses(spec: Sections, seen: Seen) -> tuple[Settings, ...]:
     """Steps of both ends, then a batch within the objectives."""
-    size = spec.limits.max_batch_size
-    soon: Settings = {"gateway.max_queue_s": seen.wait_s}
     captured: Settings = {f"{_OPTIONS}.disable_cuda_graph": False} if spec.engine.sglang.disable_cuda_graph else {}
-    return (
-        {"limits.max_num_tokens": 2048, **soon, **captured},
-        {"limits.max_num_tokens": 16384, f"{_OPTIONS}.mem_fraction_static": 0.85, **soon, **captured},
-        {"limits.max_batch_size": seen.together(spec) * 5 // 4, "limits.max_num_tokens": 4096, **soon, **captured},
-        {"limits.max_batch_size": size * 2, "streaming.max_itl_ms": 100, **soon, **captured},
-        {f"{_OPTIONS}.kv_cache_dtype": "fp8_e4m3", **soon, **captured},
+    return usual_guesses(
+        spec,
+        seen,
+        always=captured,
+        roomy={f"{_OPTIONS}.mem_fraction_static": 0.85},
+        small_cache={f"{_OPTIONS}.kv_cache_dtype": "fp8_e4m3"},
     )

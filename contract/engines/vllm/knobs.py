@@ -1,6 +1,6 @@
 """vLLM's knobs: those that its guide to optimization and its own ``benchmarks/auto_tune`` turn."""
 
-from contract.engines.knobs import Knob, Seen, Settings, batch, knob, step
+from contract.engines.knobs import Knob, Seen, Settings, batch, knob, step, usual_guesses
 from contract.gpu_machine import find_gpus
 from contract.sections import Sections
 
@@ -30,13 +30,11 @@ def knobs(spec: Sections) -> tuple[Knob, ...]:
 
 def guesses(spec: Sections, seen: Seen) -> tuple[Settings, ...]:
     """Steps of both ends, then a batch within the objectives; with graphs, where the deployment has none."""
-    size = spec.limits.max_batch_size
-    soon: Settings = {"gateway.max_queue_s": seen.wait_s}
     captured: Settings = {f"{_OPTIONS}.enforce_eager": False} if spec.engine.vllm.enforce_eager else {}
-    return (
-        {"limits.max_num_tokens": 2048, **soon, **captured},
-        {"limits.max_num_tokens": 16384, f"{_OPTIONS}.gpu_memory_utilization": 0.94, **soon, **captured},
-        {"limits.max_batch_size": seen.together(spec) * 5 // 4, "limits.max_num_tokens": 4096, **soon, **captured},
-        {"limits.max_batch_size": size * 2, "streaming.max_itl_ms": 100, **soon, **captured},
-        {f"{_OPTIONS}.kv_cache_dtype": "fp8", **soon, **captured},
+    return usual_guesses(
+        spec,
+        seen,
+        always=captured,
+        roomy={f"{_OPTIONS}.gpu_memory_utilization": 0.94},
+        small_cache={f"{_OPTIONS}.kv_cache_dtype": "fp8"},
     )
