@@ -11,7 +11,7 @@ from contract.address import grpc_address
 from contract.manifest import engines_root
 from contract.spec import Deployment
 from contract.stage import run_dir
-from gateway.admission import Admission, Load, PromptSizes, Ticket
+from gateway.admission import Admission, Load, PromptSizes, Ticket, most_in_flight
 from gateway.outage import Outage
 from gateway.parsers import family_of, writes_reasoning
 from gateway.replicas import Client, Replicas
@@ -34,6 +34,9 @@ class Admits(Protocol):
 
     def close(self) -> None:
         """Refuse what waits and what is new."""
+
+    def follow(self, spec: Deployment) -> None:
+        """Keep the limits of another version from now on."""
 
     def retry_after_s(self) -> float:
         """When who is refused now should come back."""
@@ -63,12 +66,11 @@ class Backend:
 
 def own_admission(spec: Deployment) -> Admission:
     """The limits of a deployment, kept by this process."""
-    limits = spec.gateway
     return Admission(
-        limit=Load(limits.max_requests or spec.limits.max_batch_size, limits.max_tokens),
-        per_key=Load(limits.max_requests_per_key, limits.max_tokens_per_key),
-        queue_size=limits.max_queue_size,
-        patience_s=limits.max_queue_s,
+        limit=most_in_flight(spec),
+        per_key=Load(spec.gateway.max_requests_per_key, spec.gateway.max_tokens_per_key),
+        queue_size=spec.gateway.max_queue_size,
+        patience_s=spec.gateway.max_queue_s,
     )
 
 

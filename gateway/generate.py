@@ -140,5 +140,6 @@ def _load(backend: Backend, ask: Ask) -> Load:
 def _count(backend: Backend, ask: Ask, delta: Delta, journey: Journey) -> None:
     if ask.prompt_tokens is None and delta.num_input_tokens:
         backend.sizes.learn(ask.prompt_bytes, delta.num_input_tokens)
+    journey.by_another |= delta.by_another
     journey.prompt_tokens += delta.num_input_tokens
     journey.completion_tokens += delta.num_output_tokens

@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from contract.errors import RequestError, Unavailable
 from contract.tensors import ENSEMBLE_ALIAS
+from gateway.affinity import affinity_of
 from gateway.arrival import Arrivals
 from gateway.ask import Ask
 from gateway.backend import Backend
@@ -25,6 +26,7 @@ from gateway.schema.common import Common
 from gateway.schema.messages import CountBody, MessagesBody
 from gateway.schema.tokenize import DetokenizeBody, TokenizeBody
 from gateway.sse import begun
+from gateway.versions import Versions
 
 B = TypeVar("B", bound=Common | CountBody | TokenizeBody | DetokenizeBody)
 
@@ -60,6 +62,7 @@ class Service:
     """Everything that requests share."""
 
     backends: dict[str, Backend]
+    versions: Versions
     keys: Keys
     books: Books
     cors_origins: tuple[str, ...] = ()
@@ -76,14 +79,16 @@ class Service:
         return max(backend.spec.gateway.max_body_mib for backend in self.backends.values()) * 2**20
 
     async def asked(self, request: Request, schema: type[B]) -> tuple[B, Backend]:
-        """A request's body, as :func:`gateway.body.read_body` has it, and the deployment that it names.
+        """A request's body, as :func:`gateway.body.read_body` has it, and the version of its deployment to be asked.
 
         Raises:
             Refused: there is none of this name, or as read_body.
         """
         check_origin(request, self.cors_origins)
         body = await read_body(request, schema, self.arrivals, self.most_body_bytes)
-        return body, self.backend(body.model, journey_of(request))
+        journey = journey_of(request)
+        backend = self.backend(body.model, journey)
+        return body, self.versions.pick(backend, lambda: affinity_of(request, body), journey)
 
     def backend(self, model: str | None, journey: Journey) -> Backend:
         """The deployment that a request names; none need be named where there is one.
