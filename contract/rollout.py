@@ -7,8 +7,11 @@ lock gives the version on trial no request any more.
 import fcntl
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
+
+T = TypeVar("T")
 
 RELEASES = "releases"  # a folder for each, and the history of all
 HISTORY = "history.jsonl"
@@ -67,9 +70,9 @@ def tell_rollout(run_dir: Path, rollout: Rollout | None) -> None:
 
 def told_rollout(run_dir: Path) -> Rollout | None:
     """What the gateway was told by a release that is still on."""
-    with suppress(OSError, msgspec.DecodeError):
-        told = msgspec.json.decode((run_dir / _ROLLOUT).read_bytes(), type=Rollout)
-        return told if _is_held(releasing_lock(run_dir)) else None
+    with suppress(FileNotFoundError):
+        told = _read(run_dir / _ROLLOUT, Rollout)
+        return told if is_releasing(run_dir) else None
     return None
 
 
@@ -80,10 +83,9 @@ def tell_reload(run_dir: Path, reload: Reload) -> None:
 
 def told_reload(run_dir: Path) -> Reload | None:
     """What was left for the supervisor, once."""
-    path = run_dir / _RELOAD
-    with suppress(OSError, msgspec.DecodeError):
-        told = msgspec.json.decode(path.read_bytes(), type=Reload)
-        path.unlink()
+    with suppress(FileNotFoundError):
+        told = _read(run_dir / _RELOAD, Reload)
+        (run_dir / _RELOAD).unlink()
         return told
     return None
 
@@ -93,13 +95,22 @@ def releasing_lock(run_dir: Path) -> Path:
     return run_dir / _RELEASING
 
 
-def _is_held(lock: Path) -> bool:
-    with lock.open() as file:
+def is_releasing(run_dir: Path) -> bool:
+    """Whether the one who releases lives.
+
+    Raises:
+        FileNotFoundError: nobody ever did.
+    """
+    with releasing_lock(run_dir).open() as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
     return False
+
+
+def _read(path: Path, kind: type[T]) -> T:
+    return msgspec.json.decode(path.read_bytes(), type=kind, dec_hook=lambda wanted, value: wanted(value))
 
 
 def _replace(path: Path, what: msgspec.Struct) -> None:

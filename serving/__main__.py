@@ -49,12 +49,16 @@ def check(config: Config, root: Root = HERE) -> None:
 
 
 @app.command()
-def serve(config: Config, root: Root = HERE) -> None:
+def serve(
+    config: Config,
+    root: Root = HERE,
+    with_parent: Annotated[bool, typer.Option("--with-parent", help="Drain once standard input ends.")] = False,
+) -> None:
     """Serve CONFIG in the foreground; Ctrl-C drains, a second one kills. Exits with the server's code."""
     from serving.lifecycle import supervise  # gRPC and all: a third of a second that no other button needs
 
     with _clean_refusal():
-        code = supervise(load_spec(config), root.resolve(), str(config), Screen())
+        code = supervise(load_spec(config), root.resolve(), str(config), Screen(), with_parent=with_parent)
     raise typer.Exit(code)
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -30,12 +31,14 @@ def supervise(
     *,
     policy: Policy | None = None,
     launcher: Launcher = launch,
+    with_parent: bool = False,
 ) -> int:
     """Serve a deployment until asked to stop; must run in the main thread.
 
     Args:
         root: the folder of engines/, model_repository/ and .conch/.
         config: how the user names the config, for messages.
+        with_parent: to stop is asked by the end of standard input too.
 
     Returns:
         The server's exit code, as a shell counts it (128 + signal).
@@ -64,14 +67,16 @@ def supervise(
             loop.publish(phase=Phase.STARTING)
             for told in checks.warnings(spec):
                 screen.warn(told)
-            return asyncio.run(_serve(loop, launcher))
+            return asyncio.run(_serve(loop, launcher, with_parent=with_parent))
 
 
-async def _serve(own: Supervision, launcher: Launcher) -> int:
+async def _serve(own: Supervision, launcher: Launcher, *, with_parent: bool) -> int:
     """Live after life behind one door, until the user asks to stop or nothing helps."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, own.ask_to_stop)
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, own.reload.set)
+    if with_parent:
+        asyncio.get_running_loop().add_reader(sys.stdin.fileno(), _parent_left, own)
     own.door.changed = lambda trouble: own.publish(gateway=trouble)
     own.filter.changed = lambda trouble: own.publish(filter=trouble)
     own.filter.open()
@@ -81,6 +86,11 @@ async def _serve(own: Supervision, launcher: Launcher) -> int:
     finally:
         await own.door.close(drain=False)
         await own.filter.close()
+
+
+def _parent_left(own: Supervision) -> None:
+    asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
+    own.ask_to_stop()
 
 
 async def _lives(own: Supervision, launcher: Launcher) -> int:
