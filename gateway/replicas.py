@@ -1,7 +1,6 @@
 """Several servers of one deployment as one client: each request goes to the live one that has the fewest.
 
-A server is live while it says so every second; what it had in flight when it went fails with a clear error, or begins
-anew on another where the client has seen nothing yet.
+A server is live while it says so every second; what it had in flight when it went another one goes on with (resume.py).
 """
 
 import asyncio
@@ -15,6 +14,7 @@ from clients.grpc import AsyncClient
 from clients.request import Delta, Inputs, Tokens
 from clients.wire import OUTPUTS
 from contract.errors import Cancelled, DeadlineExceeded, Unavailable
+from gateway.resume import resumed
 
 log = logging.getLogger("gateway")
 
@@ -121,33 +121,25 @@ class Replicas:
     async def deltas(
         self, inputs: Inputs, *, timeout_s: float | None = None, request_id: str = "", outputs: Iterable[str] = OUTPUTS
     ) -> AsyncGenerator[Delta, None]:
-        """As :meth:`clients.grpc.AsyncClient.deltas`, of whichever server has the fewest requests.
+        """As :meth:`clients.grpc.AsyncClient.deltas`, of whichever server has the fewest requests; each is tried once.
 
         Raises:
-            Unavailable: no server is live, or the one that answered went in the middle.
+            Unavailable: no server is live, or as :func:`gateway.resume.resumed`.
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         tried: set[str] = set()
-        while True:
+
+        def begin(rest: Inputs, wanted: Iterable[str]) -> AsyncGenerator[Delta, None]:
             replica = self._fewest(tried)
             tried.add(replica.address)
             left_s = None if deadline is None else deadline - time.monotonic()
             if left_s is not None and left_s <= 0:
                 raise DeadlineExceeded("the deadline passed while servers went", field="timeout_ms")
-            begun = False
-            try:
-                async with aclosing(
-                    _of(replica, inputs, timeout_s=left_s, request_id=request_id, outputs=outputs)
-                ) as deltas:
-                    async for delta in deltas:
-                        begun = True
-                        yield delta
-                return
-            except Unavailable:
-                if begun:
-                    raise Unavailable(
-                        "the server went in the middle of this answer", fix="Try again: another one takes it"
-                    ) from None
+            return _of(replica, rest, timeout_s=left_s, request_id=request_id, outputs=wanted)
+
+        async with aclosing(resumed(begin, inputs, outputs)) as deltas:
+            async for delta in deltas:
+                yield delta
 
     def _fewest(self, tried: set[str]) -> Replica:
         live = [replica for replica in self.members if replica.live and replica.address not in tried]
