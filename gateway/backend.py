@@ -103,7 +103,8 @@ def connect(
 
 def _client(spec: Deployment, *, watches: bool) -> Client:
     if spec.gateway.replicas:
-        return Replicas(spec.gateway.replicas, spec.name, _CONNECTIONS, watches=watches)
+        by_prefix = spec.gateway.routing == "prefix"
+        return Replicas(spec.gateway.replicas, spec.name, _CONNECTIONS, by_prefix=by_prefix, watches=watches)
     return AsyncClient(grpc_address(spec), spec.name, _CONNECTIONS, direct=True)
 
 

@@ -14,7 +14,7 @@ from contract.tensors import ENSEMBLE_ALIAS
 from gateway.arrival import Arrivals
 from gateway.ask import Ask
 from gateway.backend import Backend
-from gateway.body import check_origin, read_body, timeout_of
+from gateway.body import check_origin, read_body, session_of, timeout_of
 from gateway.books import Books
 from gateway.errors import INVALID, UNKNOWN, ApiError, Refused, of_request, refuse
 from gateway.generate import Numbered, generate
@@ -83,7 +83,9 @@ class Service:
         """
         check_origin(request, self.cors_origins)
         body = await read_body(request, schema, self.arrivals, self.most_body_bytes)
-        return body, self.backend(body.model, journey_of(request))
+        journey = journey_of(request)
+        journey.session = session_of(request, body)
+        return body, self.backend(body.model, journey)
 
     def backend(self, model: str | None, journey: Journey) -> Backend:
         """The deployment that a request names; none need be named where there is one.

@@ -1,4 +1,4 @@
-"""Two real servers behind one gateway: they share the load, and what one that goes was answering the other goes on with."""
+"""Two real servers behind one gateway: they share the load, and one goes on with what the other was answering."""
 
 import json
 import os
