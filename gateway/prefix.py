@@ -1,10 +1,10 @@
 """Which server should have the beginning of a prompt in its cache: known from what was sent to each, and guessed by it.
 
 A prompt is cut into blocks, each known by a hash of all that ends with it: what begins alike shares its first blocks, a
-conversation those of its last turn. It goes where most of it was; where that is less than a third, it is placed by a hash
-of how it begins, which finds the same server in every process and moves only what a dead one had. Both are bounded, as
-by Mirrokni, Thorup and Zadimoghaddam (Consistent Hashing with Bounded Loads, 2016): no server has more than c times the
-mean of the requests in flight, and none is given new beginnings that has more than c times the mean of those.
+conversation those of its last turn. It goes where most of it was; where that is less than a third, it is placed by a
+hash of how it begins, which finds the same server in every process and moves only what a dead one had. Both are bounded
+as by Mirrokni, Thorup and Zadimoghaddam (Consistent Hashing with Bounded Loads, 2016): none gets a request that has
+more than c times the mean in flight, nor a new beginning that has more than c times the mean of those.
 """
 
 import math

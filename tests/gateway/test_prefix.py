@@ -1,4 +1,4 @@
-"""Who is chosen by how a request begins: what is alike stays together, loads stay within their bound, places are stable."""
+"""Who is chosen by how a request begins: what is alike stays together, loads are bounded, places are stable."""
 
 import json
 import math
@@ -125,10 +125,10 @@ def test_no_server_has_more_than_its_bound(
     loads: list[int], past: Iterable[Beginning], begins: Beginning, kept: int
 ) -> None:
     servers = places(*loads)
-    for each in servers:
-        each.memory.kept = kept
-    for each in past:
-        sent(servers, each)
+    for server in servers:
+        server.memory.kept = kept
+    for earlier in past:
+        sent(servers, earlier)
     chosen = choose(servers, begins)
     assert chosen.in_flight < math.ceil(1.25 * (sum(loads) + 1) / len(loads))
     assert chosen is choose(servers, begins)

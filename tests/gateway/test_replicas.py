@@ -28,13 +28,13 @@ LONG = {"model": "synthetic", "prompt": "the sea " * 40, "max_tokens": 400, "str
 
 
 @contextmanager
-def door(tmp_path: Path, *servers: Running) -> Iterator[httpx.Client]:
+def door(tmp_path: Path, *servers: Running, processes: int = 1, routing: str = "prefix") -> Iterator[httpx.Client]:
     """A gateway before these servers, and a place where none is."""
     port, nobody = free_ports(2)
     addresses = [f"127.0.0.1:{server.spec.ports.grpc}" for server in servers] + [f"127.0.0.1:{nobody}"]
     spec = servers[0].spec.model_dump(mode="json", exclude_unset=True)
     spec["ports"]["gateway"] = port
-    spec["gateway"] = {"replicas": addresses, "processes": 1}  # each counts its own in flight
+    spec["gateway"] = {"replicas": addresses, "processes": processes, "routing": routing}
     config = tmp_path / "gateway.yaml"
     config.write_text(yaml.safe_dump(spec))
     process = subprocess.Popen((sys.executable, "-m", "gateway", str(config)), cwd=CODE)
