@@ -146,6 +146,8 @@ def _count(backend: Backend, ask: Ask, delta: Delta, journey: Journey) -> None:
         backend.sizes.learn(ask.prompt_bytes, delta.num_input_tokens)
     journey.prompt_tokens += delta.num_input_tokens
     journey.expected_tokens += round(ask.affinity.known * delta.num_input_tokens)
+    if ask.affinity.server:
+        journey.servers.append(ask.affinity.server)
     if delta.num_cached_tokens is not None:
         journey.cached_tokens = (journey.cached_tokens or 0) + delta.num_cached_tokens
     journey.completion_tokens += delta.num_output_tokens

@@ -22,6 +22,7 @@ class Journey:
     cached_tokens: int | None = None  # of those, where the engine tells
     expected_tokens: int = 0  # of those, what the chosen server's cache should have
     completion_tokens: int = 0
+    servers: list[str] = field(default_factory=list)  # where there are several: of each answer, that which ended it
     began: float = field(default_factory=time.monotonic)
     admitted: float = 0.0
     first_token: float = 0.0

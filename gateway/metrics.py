@@ -52,6 +52,12 @@ class Metrics:
             ("model",),
             registry=registry,
         )
+        self._answers = Counter(
+            "conch_gateway_replica_answers",
+            "Answers that a server ended",
+            ("model", "replica"),
+            registry=registry,
+        )
         generated = Counter("conch_gateway_generated_tokens", "Tokens of answers", ("model",), registry=registry)
         self._tokens = (prompt, generated)
         in_flight = Gauge("conch_gateway_requests_active", "Answers in flight", ("model",), registry=registry)
@@ -80,6 +86,8 @@ class Metrics:
             self._ttft.labels(journey.route, journey.model).observe(journey.first_token - journey.began)
         for counter, amount in zip(self._tokens, (journey.prompt_tokens, journey.completion_tokens), strict=True):
             counter.labels(journey.model).inc(amount)
+        for server in journey.servers:
+            self._answers.labels(journey.model, server).inc()
         self._expected.labels(journey.model).inc(journey.expected_tokens)
         if journey.cached_tokens is not None:
             self._cached.labels(journey.model).inc(journey.cached_tokens)

@@ -53,7 +53,8 @@ class Affinity:
     """What ties a request to a server."""
 
     session: str = ""  # as for :func:`beginning`
-    known: float = 0.0  # the share of its prompt that the server it went to should have
+    server: str = ""  # the address of that which it went to
+    known: float = 0.0  # the share of its prompt that this one should have
 
 
 @dataclass

@@ -162,6 +162,7 @@ class Replicas:
             left_s = None if deadline is None else deadline - time.monotonic()
             if left_s is not None and left_s <= 0:
                 raise DeadlineExceeded("the deadline passed while servers went", field="timeout_ms")
+            affinity.server = replica.address
             if begins:
                 affinity.known = replica.memory.share(begins)
                 replica.memory.note(begins)

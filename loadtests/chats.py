@@ -1,4 +1,4 @@
-"""Conversations with a gateway: each has a beginning of its own, pauses as its reader does, and grows with each turn."""
+"""Conversations with a gateway: each has its own beginning, pauses as its reader does, and grows with each turn."""
 
 import asyncio
 import json

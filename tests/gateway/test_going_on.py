@@ -20,7 +20,7 @@ PROMPTS = (
 )
 ASKED: dict[str, Any] = {
     "model": "smollm2-135m",
-    "max_tokens": 300,
+    "max_tokens": 150,
     "temperature": 0,
     "ignore_eos": True,
     "stop": ["never said"],
@@ -51,7 +51,7 @@ def test_a_killed_server_is_not_seen_in_any_answer(two: tuple[Running, Running],
         until(lambda: (active(first), active(second)) == (3, 3))
         kill(second)
         for stream in (*streams, *barred):
-            stream.join(60)
+            stream.join(120)
         assert [stream.error for stream in streams] == [""] * 4
         assert [stream.text for stream in streams] == alone
         assert all(stream.whole for stream in streams)
