@@ -20,7 +20,7 @@ class Manner:
     beginning_tokens: int = 1000
     turns: int = 3
     answer_tokens: int = 16
-    pause_s: tuple[float, float] = (0.5, 3.5)  # before each turn
+    pause_s: tuple[float, float] = (1.0, 9.0)  # before each turn
 
 
 @dataclass

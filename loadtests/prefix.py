@@ -131,12 +131,13 @@ def _p50_ms(turns: Iterable[Turn]) -> float:
 
 
 def _placed(spec: Deployment, **gateway: object) -> Deployment:
-    """The deployment on ports of its own, a core for its engine."""
+    """The deployment on ports of its own, a core for its engine, and steps that a prompt makes no longer than 256 do."""
     ports = dict(zip(("http", "grpc", "metrics", "gateway"), free_ports(4), strict=True))
     return spec.model_copy(
         update={
             "ports": spec.ports.model_copy(update=ports),
             "engine": spec.engine.model_copy(update={"threads": 1}),
+            "limits": spec.limits.model_copy(update={"max_num_tokens": 256}),
             "gateway": spec.gateway.model_copy(update={"processes": 1, **gateway}),
         }
     )
