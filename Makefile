@@ -271,6 +271,9 @@ bench-peers: $(SERVE) $(VLLM_ENV)  ## Our gateway against vllm serve, fp32 again
 compare: $(SERVE)  ## CONFIGS="a.yaml b.yaml": engines side by side, each alone and in our ensemble (ARGS=--quick)
 	@$(PY) -m loadtests.compare $(CONFIGS) $(ARGS)
 
+bench-prefix: $(SERVE)  ## Two servers behind one gateway: chats to the one that knows them, against the fewest in flight
+	@$(PY) -m loadtests.prefix $(ARGS)
+
 overload: $(SERVE)  ## Four times the capacity for two minutes, through the gateway
 	@$(PY) -m loadtests.overload $(ARGS)
 

@@ -11,11 +11,10 @@ from starlette.responses import Response
 
 from contract.errors import RequestError, Unavailable
 from contract.tensors import ENSEMBLE_ALIAS
-from gateway.affinity import affinity_of
 from gateway.arrival import Arrivals
 from gateway.ask import Ask
 from gateway.backend import Backend
-from gateway.body import check_origin, read_body, timeout_of
+from gateway.body import check_origin, read_body, session_of, timeout_of
 from gateway.books import Books
 from gateway.errors import INVALID, UNKNOWN, ApiError, Refused, of_request, refuse
 from gateway.generate import Numbered, generate
@@ -26,6 +25,7 @@ from gateway.schema.common import Common
 from gateway.schema.messages import CountBody, MessagesBody
 from gateway.schema.tokenize import DetokenizeBody, TokenizeBody
 from gateway.sse import begun
+from gateway.sticky import sticky_of
 from gateway.versions import Versions
 
 B = TypeVar("B", bound=Common | CountBody | TokenizeBody | DetokenizeBody)
@@ -87,8 +87,9 @@ class Service:
         check_origin(request, self.cors_origins)
         body = await read_body(request, schema, self.arrivals, self.most_body_bytes)
         journey = journey_of(request)
+        journey.session = session_of(request, body)
         backend = self.backend(body.model, journey)
-        return body, self.versions.pick(backend, lambda: affinity_of(request, body), journey)
+        return body, self.versions.pick(backend, lambda: sticky_of(journey.session, body), journey)
 
     def backend(self, model: str | None, journey: Journey) -> Backend:
         """The deployment that a request names; none need be named where there is one.

@@ -1,6 +1,6 @@
 """A version on trial: while its release says so, a deployment has a second backend, which gets a share of its requests.
 
-What a request's conversation goes by decides who is asked, so that it stays with one version as the share grows; and
+What a request belongs to decides who is asked, so that it stays with one version as the share grows; and
 where one version fails, the other one answers: nobody is to notice a release.
 """
 
@@ -33,9 +33,9 @@ class _Trial:
     alone: Backend  # the current version, as it is without the other
     other: Backend  # the version on trial
 
-    def picks(self, affinity: bytes) -> bool:
+    def picks(self, sticky: bytes) -> bool:
         """Whether the version on trial is to be asked; who is asked at one share is at every larger one."""
-        place = blake2b(affinity, digest_size=8, salt=self.rollout.release.encode()[:16]).digest()
+        place = blake2b(sticky, digest_size=8, salt=self.rollout.release.encode()[:16]).digest()
         return int.from_bytes(place) < self.rollout.share * 2**64
 
 
@@ -55,13 +55,13 @@ class Versions:
         self._refused: dict[str, Rollout] = {}  # what cannot be followed, and was said to be so
         self._leaving: list[tuple[Client, tuple[InTurn, ...]]] = []  # to be closed once these are idle
 
-    def pick(self, backend: Backend, affinity: Callable[[], bytes], journey: Journey) -> Backend:
+    def pick(self, backend: Backend, sticky: Callable[[], bytes], journey: Journey) -> Backend:
         """The version that is to answer a request."""
         trial = self._trials.get(backend.name)
         if trial is None:
             return backend
         journey.release = trial.rollout.release
-        journey.trial = trial.picks(affinity())
+        journey.trial = trial.picks(sticky())
         return trial.other if journey.trial else backend
 
     async def watch(self) -> None:
@@ -112,8 +112,9 @@ class Versions:
     def _put(self, name: str, trial: _Trial) -> None:
         """Let each version help the other."""
         ours, theirs = trial.alone.client, trial.other.client
-        self._backends[name] = replace(trial.alone, client=InTurn(ours, theirs))
-        self._trials[name] = replace(trial, other=replace(trial.other, client=InTurn(theirs, ours)))
+        alike = trial.alone.tokenizer == trial.other.tokenizer
+        self._backends[name] = replace(trial.alone, client=InTurn(ours, theirs, alike))
+        self._trials[name] = replace(trial, other=replace(trial.other, client=InTurn(theirs, ours, alike)))
 
     def _end(self, name: str, trial: _Trial) -> None:
         self._retire(name, _first_of(trial.other))
