@@ -44,7 +44,7 @@ class RequestReader:
         Raises:
             RequestError: naming the tensor or the parameter.
         """
-        arrival_ns = time.time_ns()
+        arrival_ns, received_ns = time.time_ns(), time.monotonic_ns()
         if self._draining.exists():
             raise Unavailable("the server is stopping", fix="Try again once it is back")
         request_id = check_request_id(request.request_id())
@@ -68,6 +68,7 @@ class RequestReader:
                 skip_special_tokens=prompt.skip_special_tokens,
                 include_stop=prompt.include_stop,
                 arrival_ns=arrival_ns,
+                received_ns=received_ns if prompt.timed else 0,
                 canary=bool(self._canary) and secrets.compare_digest(request_id.encode(), self._canary.encode()),
             ),
             stream_interval_ms=prompt.stream_interval_ms,
