@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 import uvicorn
@@ -27,6 +27,9 @@ from gateway.keys import ENVIRONMENT, Keys, load_keys
 from gateway.log import log_to
 from gateway.processes import process_count
 from gateway.service import Service
+
+if TYPE_CHECKING:
+    from gateway.tracing.tracer import Tracer
 
 log = logging.getLogger("gateway")
 
@@ -88,9 +91,22 @@ class Door:
         """The deployments, connected."""
         return {spec.name: connect(spec, self.root, admission, watches=watches) for spec in self.specs}
 
-    def service(self, backends: dict[str, Backend], books: Books) -> Service:
+    def service(self, backends: dict[str, Backend], books: Books, tracer: "Tracer | None") -> Service:
         """What requests share."""
-        return Service(backends, self.keys, books, self.specs[0].gateway.cors_origins, self.processes)
+        return Service(backends, self.keys, books, self.specs[0].gateway.cors_origins, self.processes, tracer)
+
+    def tracer(self) -> "Tracer | None":
+        """What traces the requests that this process answers; OpenTelemetry is loaded only where that is on.
+
+        Raises:
+            ServeError: its file cannot be written.
+        """
+        tracing = self.specs[0].tracing
+        if not tracing.on:
+            return None
+        from gateway.tracing.tracer import Tracer
+
+        return Tracer(tracing)
 
     def config(self, service: Service) -> uvicorn.Config:
         """For uvicorn."""
@@ -114,7 +130,8 @@ class Door:
 async def _serve(door: Door) -> None:
     """Answer here, or have workers do it."""
     backends = door.backends()
-    service = door.service(backends, OwnBooks(backends.values()))
+    tracer = door.tracer() if door.processes == 1 else None  # else the workers' own
+    service = door.service(backends, OwnBooks(backends.values()), tracer)
     config = door.config(service)
     _freeze()
     workers = f", with {door.processes} processes" if door.processes > 1 else ""
@@ -132,7 +149,7 @@ async def _work(door: Door, place: Place) -> None:
     """Be a worker."""
     worker = Worker(door.drain_s)
     backends = door.backends(asked_admission(worker.desk), watches=False)
-    service = door.service(backends, worker.desk)
+    service = door.service(backends, worker.desk, door.tracer())
     config = door.config(service)
     _freeze()
     try:
@@ -150,6 +167,8 @@ def _freeze() -> None:
 async def _close(service: Service) -> None:
     for backend in service.backends.values():
         await backend.client.close()
+    if service.tracer:
+        service.tracer.close()
 
 
 if __name__ == "__main__":
