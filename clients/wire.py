@@ -125,7 +125,8 @@ _READ: dict[str, Callable[[bytes], Any]] = {
     "prompt_log_probs": partial(_numbers, "f"),
     "prompt_tokens": _bytes,
     "prompt_top_log_probs": _ranked,
-} | dict.fromkeys(MOMENTS, _long)
+    **dict.fromkeys(MOMENTS, _long),
+}
 _FIELDS = {name: name for name in _READ} | {
     "text_output": "text",
     "output_log_probs": "log_probs",

@@ -10,7 +10,7 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,15 +82,17 @@ def row(waited_ms: float, root: Span) -> dict[str, Any]:
 def told(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """What all of them say."""
 
-    def median(name: str) -> float:
-        return round(statistics.median(each[name] for each in rows), 3)
+    def median(figures: Iterable[float]) -> float:
+        return round(statistics.median(figures), 3)
 
     return {
-        **{f"{name}_p50": median(name) for name in ("client_e2e_ms", "whole_span_ms", "sum_ms", "off_ms")},
+        **{
+            f"{name}_p50": median(each[name] for each in rows)
+            for name in ("client_e2e_ms", "whole_span_ms", "sum_ms", "off_ms")
+        },
         "off_ms_max": max(abs(each["off_ms"]) for each in rows),
         "parts_ms_p50": {
-            name: round(statistics.median(each["parts_ms"].get(name, 0.0) for each in rows), 3)
-            for name in rows[0]["parts_ms"]
+            name: median(each["parts_ms"].get(name, 0.0) for each in rows) for name in rows[0]["parts_ms"]
         },
     }
 
