@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 from contract.errors import ServeError
 from contract.tracing import Tracing
 
-_TIMEOUT_S = 5.0
+_TIMEOUT_S = 10.0  # of a batch, its further tries included
 _PERIOD_MS = 1000
 _BATCH = 512  # spans
 _MOST_WAITING = 8192

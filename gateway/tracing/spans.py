@@ -107,7 +107,8 @@ def _answer(answer: Spoken, journey: Journey, at: Callable[[float], int]) -> Spa
             attributes["gen_ai.response.time_to_first_chunk"] = answer.first - journey.admitted
     if answer.text is not None:
         attributes["gen_ai.input.messages"] = messages_of(answer.inputs)
-        attributes["gen_ai.request.stop_sequences"] = list(answer.inputs.get("stop_words", ()))
+        if stops := answer.inputs.get("stop_words"):
+            attributes["gen_ai.request.stop_sequences"] = list(stops)
     span = Span(
         f"{operation} {journey.model}",
         at(journey.admitted),

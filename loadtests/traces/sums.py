@@ -18,8 +18,9 @@ import yaml
 
 from contract.errors import ConchError
 from contract.spec import Deployment, load_spec
+from contract.tracing import Tracing
 from loadtests.command import ended, head, kept
-from loadtests.served import ROOT, served
+from loadtests.served import ROOT, free_ports, served
 from loadtests.traces.page import page
 from loadtests.traces.read import Span, TraceError, read
 
@@ -49,6 +50,13 @@ def ask(spec: Deployment, number: int) -> float:
     if answer.status != 200 or not whole.endswith(b"[DONE]\n\n"):
         raise ConchError(f"a chat failed with status {answer.status}: {whole[:200]!r}")
     return waited_ms
+
+
+def _traced(spec: Deployment, file: Path) -> Deployment:
+    """The deployment with every trace in a file, on ports of its own."""
+    ports = dict(zip(("http", "grpc", "metrics", "gateway"), free_ports(4), strict=True))
+    changed = {"ports": spec.ports.model_copy(update=ports), "tracing": Tracing(file=file)}
+    return spec.model_copy(update=changed)
 
 
 def _found(file: Path, wanted: int) -> dict[str, Span]:
@@ -119,9 +127,8 @@ def main(arguments: Sequence[str]) -> int:
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         file, config = Path(folder) / "traces.jsonl", Path(folder) / "config.yaml"
-        spec = load_spec(options.config)
-        tracing = spec.tracing.model_copy(update={"file": file, "endpoint": None, "sample": 1.0})
-        config.write_text(yaml.safe_dump(spec.model_copy(update={"tracing": tracing}).model_dump(mode="json")))
+        spec = _traced(load_spec(options.config), file)
+        config.write_text(yaml.safe_dump(spec.model_dump(mode="json")))
         report = {**head(), "config": str(options.config), "allowed_ms": ALLOWED_MS, "rows": rows}
         with served(config), kept(options.out, report, rows):
             for number in range(_WARM):
