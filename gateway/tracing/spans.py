@@ -5,7 +5,6 @@ The attributes' names are those of OpenTelemetry's conventions for HTTP (1.44) a
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 from typing import Any
 
 from clients.request import Inputs, Timings
@@ -157,8 +156,11 @@ def phases(timings: Timings, begun_ns: int, ended_ns: int, clock_ns: int) -> Ite
         ("decode", timings.last_token_time_ns),
     )
     known = [(name, moment + clock_ns) for name, moment in moments if moment]
-    if not begun_ns <= known[0][1] <= known[-1][1] <= ended_ns:
-        moved_ns = begun_ns - known[0][1]
-        known = [(name, min(moment + moved_ns, ended_ns)) for name, moment in known]
-    for (_, begin), (name, end) in pairwise([("", begun_ns), *known, ("deliver", ended_ns)]):
+    ours = begun_ns <= known[0][1] and known[-1][1] <= ended_ns
+    moved_ns = 0 if ours else begun_ns - known[0][1]
+    begin = begun_ns
+    for name, moment in known:
+        end = min(max(begin, moment + moved_ns), ended_ns)
         yield Span(name, begin, end)
+        begin = end
+    yield Span("deliver", begin, ended_ns)

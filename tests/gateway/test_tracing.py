@@ -348,6 +348,7 @@ def at(*moments: int) -> Timings:
         (at(5110, 5120, 5130, 5140, 5150), [100, 110, 120, 130, 140, 200]),  # another machine's clock
         (at(90, 120, 130, 140, 150), [100, 130, 140, 150, 160, 200]),
         (at(5000, 5010, 5020, 5030, 5200), [100, 110, 120, 130, 200, 200]),  # and one that runs fast
+        (at(110, 120, 5000, 140, 150), [110, 120, 200, 200, 200, 200]),  # an engine that errs
     ],
 )
 def test_phases_follow_each_other(timings: Timings, ends: list[int]) -> None:
