@@ -42,6 +42,7 @@ class Delta:
     prompt_tokens: tuple[bytes, ...] = ()
     prompt_top_log_probs: tuple[tuple[tuple[bytes, float], ...], ...] = ()  # alternatives of each of prompt_log_probs
     timings: Timings | None = None  # with return_perf_metrics, in the last response
+    by_another: bool = False  # the server that was asked first failed, and another one answered
 
 
 @dataclass(frozen=True)

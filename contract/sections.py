@@ -213,6 +213,9 @@ class Gateway(Frozen):
     max_body_mib: int = Field(default=4, ge=1)  # unpacked, where it comes compressed
     keep_alive_s: int = Field(default=75, ge=1)  # an idle connection; longer than the pools of clients keep one
     replicas: tuple[Address, ...] = ()  # gRPC doors of servers that are alike; none: the deployment's own
+    routing: Literal["prefix", "fewest"] = (
+        "prefix"  # among replicas: by how a request begins, or to the fewest in flight
+    )
     cors_origins: tuple[str, ...] = ()  # browsers' origins that may call; none: CORS is off
 
     @model_validator(mode="after")

@@ -137,6 +137,19 @@ INPUTS: tuple[Tensor, ...] = (
     Tensor(
         "timeout_ms", "INT32", ours=True, doc="The answer is of no use after this long: the engine stops; 0: never."
     ),
+    Tensor(
+        "resumed_ids",
+        "INT32",
+        (-1,),
+        ours=True,
+        doc="Token ids that the answer has already, from a server that is gone: it goes on behind them.",
+    ),
+    Tensor(
+        "resumed_chars",
+        "INT32",
+        ours=True,
+        doc="Characters of the text of resumed_ids that the client has; what else they say comes first.",
+    ),
     Tensor("random_seed", "UINT64", alias_of="seed", doc="NVIDIA's name for it up to 0.18."),
     Tensor("min_length", "INT32", alias_of="min_tokens", doc="NVIDIA's name for it up to 0.18."),
     Tensor("embedding_bias_words", "BYTES", (-1,), doc="Words whose tokens' logits are biased."),

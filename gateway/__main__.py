@@ -1,9 +1,11 @@
 """``python -m gateway CONFIG…``: one door before one or several deployments."""
 
+import asyncio
 import gc
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -27,6 +29,7 @@ from gateway.keys import ENVIRONMENT, Keys, load_keys
 from gateway.log import log_to
 from gateway.processes import process_count
 from gateway.service import Service
+from gateway.versions import Versions
 
 if TYPE_CHECKING:
     from gateway.tracing.tracer import Tracer
@@ -93,7 +96,8 @@ class Door:
 
     def service(self, backends: dict[str, Backend], books: Books, tracer: "Tracer | None") -> Service:
         """What requests share."""
-        return Service(backends, self.keys, books, self.specs[0].gateway.cors_origins, self.processes, tracer)
+        versions, origins = Versions(backends, self.root, connect), self.specs[0].gateway.cors_origins
+        return Service(backends, versions, self.keys, books, origins, self.processes, tracer)
 
     def tracer(self) -> "Tracer | None":
         """What traces the requests that this process answers; OpenTelemetry is loaded only where that is on.
@@ -131,18 +135,16 @@ async def _serve(door: Door) -> None:
     """Answer here, or have workers do it."""
     backends = door.backends()
     tracer = door.tracer() if door.processes == 1 else None  # else the workers' own
-    service = door.service(backends, OwnBooks(backends.values()), tracer)
+    service = door.service(backends, OwnBooks(backends), tracer)
     config = door.config(service)
     _freeze()
     workers = f", with {door.processes} processes" if door.processes > 1 else ""
     log.info("serving %s on http://%s:%d/v1%s", ", ".join(backends), config.host, config.port, workers)
-    try:
+    async with _following(service):
         if workers:
             await Keeper(service, door.drain_s).serve(config.host, config.port)
         else:
             await DrainingServer(config, service, door.drain_s).serve()
-    finally:
-        await _close(service)
 
 
 async def _work(door: Door, place: Place) -> None:
@@ -152,10 +154,8 @@ async def _work(door: Door, place: Place) -> None:
     service = door.service(backends, worker.desk, door.tracer())
     config = door.config(service)
     _freeze()
-    try:
+    async with _following(service):
         await worker.serve(config, service, place)
-    finally:
-        await _close(service)
 
 
 def _freeze() -> None:
@@ -164,11 +164,18 @@ def _freeze() -> None:
     gc.freeze()
 
 
-async def _close(service: Service) -> None:
-    for backend in service.backends.values():
-        await backend.client.close()
-    if service.tracer:
-        service.tracer.close()
+@asynccontextmanager
+async def _following(service: Service) -> AsyncIterator[None]:
+    """Serve whatever version is to be served; close the connections in the end, and hand over the last traces."""
+    watch = asyncio.create_task(service.versions.watch())
+    try:
+        yield
+    finally:
+        watch.cancel()
+        for backend in service.backends.values():
+            await backend.client.close()
+        if service.tracer:
+            service.tracer.close()
 
 
 if __name__ == "__main__":

@@ -3,11 +3,12 @@
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from clients.request import Inputs
 from gateway.errors import refuse
+from gateway.prefix import Affinity
 from gateway.schema.common import Choices, Sampling, StructuredOutputs
 from gateway.tracing.trace import Spoken
 
@@ -25,6 +26,7 @@ class Ask:
     prompt_bytes: int
     prompt_tokens: int | None = None  # where the client counted them itself
     context_may_end: bool = False  # max_tokens is a bound: an answer that the context ends is one too
+    affinity: Affinity = field(default_factory=Affinity)
     client: str = ""  # what its id begins with: whose it is, for engines to let clients take turns
     trace: Spoken | None = None  # of the answer, where the request is traced
 

@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from functools import partial
 from hashlib import blake2s
 from secrets import token_hex
 
@@ -13,7 +14,10 @@ from contract.errors import ContextTooLong, DeadlineExceeded, Unavailable
 from gateway.admission import Load
 from gateway.ask import Ask
 from gateway.backend import Backend
+from gateway.in_turn import InTurn
 from gateway.journey import Journey
+from gateway.prefix import Affinity
+from gateway.replicas import Replicas
 from gateway.tracing.trace import Trace, followed
 
 _GRACE_S = 5.0  # the engine keeps the deadline; gRPC's own is for a server that does not answer at all
@@ -39,7 +43,8 @@ async def generate(
     """
     deadline = journey.began + timeout_s if timeout_s is not None else None
     client = _client_of(journey.key)
-    asks = [replace(ask, client=client) for ask in asks]
+    session = f"{journey.key}\0{journey.session}" if journey.session else ""
+    asks = [replace(ask, client=client, affinity=Affinity(session)) for ask in asks]
     if trace:
         asks = [_traced(backend, ask, trace) for ask in asks]
     load = sum((_load(backend, ask) for ask in asks), Load())
@@ -91,9 +96,9 @@ async def _one(backend: Backend, ask: Ask, deadline: float | None, number: int =
             raise DeadlineExceeded("the deadline passed before the request could start", field="timeout_ms")
         inputs, timeout_s = {**inputs, "timeout_ms": max(1, round(left_s * 1000))}, left_s + _GRACE_S
     finished = False
-    deltas = backend.client.deltas(
-        inputs, timeout_s=timeout_s, request_id=ask.client + token_hex(16), outputs=ask.outputs
-    )
+    client = backend.client
+    begin = partial(client.deltas, affinity=ask.affinity) if isinstance(client, Replicas | InTurn) else client.deltas
+    deltas = begin(inputs, timeout_s=timeout_s, request_id=ask.client + token_hex(16), outputs=ask.outputs)
     async with aclosing(deltas):
         async for delta in deltas:
             finished = bool(delta.finish_reason)
@@ -154,5 +159,11 @@ def _load(backend: Backend, ask: Ask) -> Load:
 def _count(backend: Backend, ask: Ask, delta: Delta, journey: Journey) -> None:
     if ask.prompt_tokens is None and delta.num_input_tokens:
         backend.sizes.learn(ask.prompt_bytes, delta.num_input_tokens)
+    journey.by_another |= delta.by_another
     journey.prompt_tokens += delta.num_input_tokens
+    journey.expected_tokens += round(ask.affinity.known * delta.num_input_tokens)
+    if ask.affinity.server:
+        journey.servers.append(ask.affinity.server)
+    if delta.num_cached_tokens is not None:
+        journey.cached_tokens = (journey.cached_tokens or 0) + delta.num_cached_tokens
     journey.completion_tokens += delta.num_output_tokens

@@ -14,7 +14,7 @@ from contract.tensors import ENSEMBLE_ALIAS
 from gateway.arrival import Arrivals
 from gateway.ask import Ask
 from gateway.backend import Backend
-from gateway.body import check_origin, read_body, timeout_of
+from gateway.body import check_origin, read_body, session_of, timeout_of
 from gateway.books import Books
 from gateway.errors import INVALID, UNKNOWN, ApiError, Refused, of_request, refuse
 from gateway.generate import Numbered, generate
@@ -25,7 +25,9 @@ from gateway.schema.common import Common
 from gateway.schema.messages import CountBody, MessagesBody
 from gateway.schema.tokenize import DetokenizeBody, TokenizeBody
 from gateway.sse import begun
+from gateway.sticky import sticky_of
 from gateway.tracing.trace import trace_of
+from gateway.versions import Versions
 
 if TYPE_CHECKING:
     from gateway.tracing.tracer import Tracer
@@ -64,6 +66,7 @@ class Service:
     """Everything that requests share."""
 
     backends: dict[str, Backend]
+    versions: Versions
     keys: Keys
     books: Books
     cors_origins: tuple[str, ...] = ()
@@ -81,14 +84,17 @@ class Service:
         return max(backend.spec.gateway.max_body_mib for backend in self.backends.values()) * 2**20
 
     async def asked(self, request: Request, schema: type[B]) -> tuple[B, Backend]:
-        """A request's body, as :func:`gateway.body.read_body` has it, and the deployment that it names.
+        """A request's body, as :func:`gateway.body.read_body` has it, and the version of its deployment to be asked.
 
         Raises:
             Refused: there is none of this name, or as read_body.
         """
         check_origin(request, self.cors_origins)
         body = await read_body(request, schema, self.arrivals, self.most_body_bytes)
-        return body, self.backend(body.model, journey_of(request))
+        journey = journey_of(request)
+        journey.session = session_of(request, body)
+        backend = self.backend(body.model, journey)
+        return body, self.versions.pick(backend, lambda: sticky_of(journey.session, body), journey)
 
     def backend(self, model: str | None, journey: Journey) -> Backend:
         """The deployment that a request names; none need be named where there is one.

@@ -58,8 +58,8 @@ def whole(trace: Trace, journey: Journey, now: float, seen: Attributes) -> Span:
         attributes["http.route"] = journey.route
     if journey.status != NO_RESPONSE:
         attributes["http.response.status_code"] = journey.status
-    if journey.key:
-        attributes["conch.key"] = journey.key
+    own = {"key": journey.key, "release": journey.release, "by_another": journey.by_another}
+    attributes |= {f"conch.{name}": value for name, value in own.items() if value}
     error = _error(trace, journey)
     return Span("", at(journey.began), at(now), attributes, error, parts=tuple(_parts(trace, journey, at, now)))
 

@@ -43,7 +43,7 @@ def is_news(name: str, answer: Answer, piece: Piece) -> bool:
 
 def _is_first(answer: Answer, piece: Piece) -> bool:
     """Whether this is the stream's first response."""
-    return answer.num_output_tokens == len(piece.ids)
+    return answer.num_output_tokens == len(answer.opening.resumed_ids) + len(piece.ids)
 
 
 def array_of(name: str, answer: Answer, piece: Piece, bytes_of: Callable[[int], bytes]) -> npt.NDArray[Any]:

@@ -42,6 +42,7 @@ class Prompt:
     stop_ids: tuple[tuple[int, ...], ...] = ()  # stop strings and bad words that came as token ids
     bad_ids: tuple[tuple[int, ...], ...] = ()
     reasoning_tags: tuple[str, ...] = ()
+    resumed_chars: int = 0
 
 
 def read_prompt(tensors: Tensors) -> Prompt:
@@ -67,9 +68,11 @@ def read_prompt(tensors: Tensors) -> Prompt:
     for name in _PROMPTS:
         if name in values and not values[name]:
             raise InvalidRequest("is empty", field=name)
-    for name in ("stream_interval_ms", "timeout_ms"):
+    for name in ("stream_interval_ms", "timeout_ms", "resumed_chars"):
         if values.get(name, 0) < 0:
             raise InvalidRequest(f"must be 0 or more, got {values[name]}", field=name)
+    if values.get("resumed_chars") and not values.get("resumed_ids"):
+        raise InvalidRequest("is needed with resumed_chars", field="resumed_ids")
     for name in ("stop_words", "bad_words"):  # NVIDIA's clients send [""] for none
         values[name] = tuple(word for word in values.get(name, ()) if word)
     values["logit_bias"] = _logit_bias(values)
@@ -98,6 +101,7 @@ def read_prompt(tensors: Tensors) -> Prompt:
         stop_ids=_id_lists(values, "stop_words_list"),
         bad_ids=_id_lists(values, "bad_words_list"),
         reasoning_tags=_tags(values.get("reasoning_tags", ())),
+        resumed_chars=values.get("resumed_chars", 0),
     )
 
 

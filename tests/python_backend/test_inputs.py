@@ -88,6 +88,8 @@ HONOURED: dict[str, tuple[Any, dict[str, Any], str]] = {
     "stream_interval_ms": (5, {}, "stream_interval_ms"),
     "timeout_ms": (5, {}, "timeout_ms"),
     "embedding_bias_words": (["y"], {"embedding_bias_words": ["x"], "embedding_bias_weights": [2.0]}, "biased_words"),
+    "resumed_ids": ([5, 6], {}, "resumed_ids"),
+    "resumed_chars": (2, {"resumed_ids": [5, 6]}, "resumed_chars"),
     "embedding_bias_weights": ([3.0], {"embedding_bias_words": ["x"], "embedding_bias_weights": [2.0]}, "biased_words"),
     "input_lengths": (2, IDS, "input_ids"),
     "stop_words_list": ([5, 6, 7, 2, 3, -1], {}, "stop_ids"),
@@ -206,6 +208,8 @@ def test_the_token_level_model_is_nvidias() -> None:
         ({"bad_words_list": [5, 6, 3, -1]}, "bad_words_list"),
         ({"embedding_bias_words": ["a", "b"], "embedding_bias_weights": [1.0]}, "embedding_bias_weights"),
         ({"end_id": -2}, "end_id"),
+        ({"resumed_ids": [1], "resumed_chars": -1}, "resumed_chars"),
+        ({"resumed_chars": 1}, "resumed_ids"),
     ],
     ids=str,
 )
