@@ -73,7 +73,7 @@ def gateway(
         process = subprocess.Popen((sys.executable, "-m", "gateway", str(config), *words), cwd=CODE, stderr=log)
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{ports.gateway}", timeout=30) as http:
-            until(lambda: lives(http), 20)
+            until(lambda: lives(http), 60)
             yield process, http
     finally:
         process.kill()

@@ -231,6 +231,29 @@ def test_who_finds_no_room(behind: Running, collector: Collector, tmp_path: Path
     add_up(tree)
 
 
+@pytest.mark.parametrize("stream", [True, False], ids=["in the middle", "before it began"])
+def test_a_deadline_that_passes(http: httpx.Client, collector: Collector, stream: bool) -> None:
+    late = BODY | {"max_tokens": 4000, "stream": stream}
+    answer = http.post(CHAT, json=late, headers={"x-request-timeout": "0.5"})
+    assert answer.status_code == (200 if stream else 408)
+    tree = collector.whole(answer.headers["x-request-id"])
+    assert tree.names() == OURS and tree.failed is stream
+    assert tree.attributes.get("error.type") == ("deadline_exceeded" if stream else None)
+    chat = tree.part("chat synthetic")
+    assert chat.failed and chat.attributes["error.type"] == "deadline_exceeded"
+    add_up(tree)
+
+
+def test_a_server_that_is_not_there(behind: Running, collector: Collector, tmp_path: Path) -> None:
+    nobody = tuple(f"127.0.0.1:{port}" for port in free_ports(1))
+    with gateway(behind, tmp_path, tracing={"endpoint": collector.url}, replicas=nobody) as (_, http):
+        answer = http.post(CHAT, json=BODY)
+        assert answer.status_code == 503
+        tree = collector.whole(answer.headers["x-request-id"])
+    assert tree.failed and tree.attributes["error.type"] == "service_unavailable"
+    assert tree.part("chat synthetic").attributes["error.type"] == "service_unavailable"
+
+
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
 def test_a_client_that_leaves_ends_its_spans(
     http: httpx.Client, behind: Running, collector: Collector, stream: bool
