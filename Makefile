@@ -277,6 +277,9 @@ compare: $(SERVE)  ## CONFIGS="a.yaml b.yaml": engines side by side, each alone 
 bench-prefix: $(SERVE)  ## Two servers behind one gateway: chats to the one that knows them, against the fewest in flight
 	@$(PY) -m loadtests.prefix $(ARGS)
 
+bench-releases: $(SERVE) $(BUILD)  ## Releases of the default under 16 streams: one good, and one for each way to be bad
+	@$(PY) -m loadtests.releases --builder $(BUILD_PY) $(ARGS)
+
 overload: $(SERVE)  ## Four times the capacity for two minutes, through the gateway
 	@$(PY) -m loadtests.overload $(ARGS)
 

@@ -33,11 +33,6 @@ class _Trial:
     alone: Backend  # the current version, as it is without the other
     other: Backend  # the version on trial
 
-    def picks(self, sticky: bytes) -> bool:
-        """Whether the version on trial is to be asked; who is asked at one share is at every larger one."""
-        place = blake2b(sticky, digest_size=8, salt=self.rollout.release.encode()[:16]).digest()
-        return int.from_bytes(place) < self.rollout.share * 2**64
-
 
 class Versions:
     """The versions of every deployment.
@@ -61,7 +56,7 @@ class Versions:
         if trial is None:
             return backend
         journey.release = trial.rollout.release
-        journey.trial = trial.picks(sticky())
+        journey.trial = picked(trial.rollout, sticky())
         return trial.other if journey.trial else backend
 
     async def watch(self) -> None:
@@ -126,6 +121,12 @@ class Versions:
         """Close a client once those that began with it have ended."""
         users = [self._backends[name].client, self._trials[name].other.client]
         self._leaving.append((client, tuple(each for each in users if isinstance(each, InTurn))))
+
+
+def picked(rollout: Rollout, sticky: bytes) -> bool:
+    """Whether the version on trial is to be asked; what it is asked at one share, it is at every larger one."""
+    place = blake2b(sticky, digest_size=8, salt=rollout.release.encode()[:16]).digest()
+    return int.from_bytes(place) < rollout.share * 2**64
 
 
 def _first_of(backend: Backend) -> Client:

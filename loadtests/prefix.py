@@ -131,7 +131,7 @@ def _p50_ms(turns: Iterable[Turn]) -> float:
 
 
 def _placed(spec: Deployment, **gateway: object) -> Deployment:
-    """The deployment on ports of its own, a core for its engine, and steps no longer than 256 prompt tokens make them."""
+    """The deployment on ports of its own, a core for its engine, and steps no longer than 256 prompt tokens make."""
     ports = dict(zip(("http", "grpc", "metrics", "gateway"), free_ports(4), strict=True))
     return spec.model_copy(
         update={

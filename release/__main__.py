@@ -10,7 +10,6 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from contract.errors import ConchError, ServeError
 from contract.rollout import is_releasing, releasing_lock
@@ -84,11 +83,13 @@ def listed(config: Config, root: Root = HERE) -> None:
     with _clean_refusal():
         spec = load_spec(config)
         live = Live(root.resolve(), spec.name)
-    table = Table("release", "when", "took", "verdict", "engine", "why", box=None)
-    for line in history(live.run_dir):
-        engines = f"{line['before']} → {line['version']}" if line["version"] else ""
-        table.add_row(line["release"], line["at"], f"{line['took_s']:.0f} s", line["verdict"], engines, line["reason"])
-    console.print(table if table.row_count else f"{spec.name} has had no release")
+    lines = history(live.run_dir)
+    for line in lines:
+        engines = f", {line['before']} → {line['version']}" if line["version"] else ""
+        why = f": {line['reason']}" if line["reason"] else ""
+        console.print(f"{line['release']}  {line['verdict']} after {line['took_s']:.0f} s{engines}{why}")
+    if not lines:
+        console.print(f"{spec.name} has had no release")
 
 
 def _shares(text: str) -> tuple[float, ...]:

@@ -5,6 +5,7 @@ does not start there is undone by the supervisor itself; then the version before
 """
 
 import os
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from contract.errors import ConchError, ServeError
 from contract.manifest import engines_root
-from contract.rollout import Reload, tell_reload
+from contract.rollout import Reload, tell_reload, waiting_repository
 from contract.spec import Deployment
 from contract.state import Phase
 from release.candidate import point, write_repository, write_spec
@@ -46,6 +47,8 @@ def take_the_place(live: Live, release: str, spec: Deployment, engine: Path | No
             if before:
                 point(link, Path(before.name))
             raise
+        finally:
+            shutil.rmtree(waiting_repository(live.root, live.name), ignore_errors=True)
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from contract.address import grpc_address
 from contract.errors import ConchError, ServeError
 from contract.rollout import Rollout, releasing_lock, tell_rollout
 from contract.spec import Deployment
+from contract.state import read_state
 from release import proof
 from release.candidate import Candidate, beside, built, write_spec
 from release.course import Course
@@ -69,6 +70,7 @@ def release(live: Live, order: Order, say: Callable[[str], None]) -> Report:
         ServeError: another release is on.
     """
     with _alone(live):
+        restarts = live.state.restarts
         course = _begun(live, order, say)
         report = course.report
         try:
@@ -76,12 +78,22 @@ def release(live: Live, order: Order, say: Callable[[str], None]) -> Report:
             report.verdict = "promoted"
             say(f"release {report.release} is what {live.name} serves now")
         except ConchError as refusal:
-            report.verdict, report.reason = "rolled back", str(refusal)
-            say(f"rolled back: {refusal}")
+            report.verdict, report.reason = "rolled back", f"{refusal}{_meanwhile(live, restarts)}"
+            say(f"rolled back: {report.reason}")
         finally:
             tell_rollout(live.run_dir, None)
             report.write(live.run_dir)
         return report
+
+
+def _meanwhile(live: Live, restarts: int) -> str:
+    """What befell the current version since it had been restarted so often, where that may be the reason."""
+    state = read_state(live.run_dir)
+    if state is None:
+        return f" (and {live.name} is not served any more: make up starts it, with the version it had)"
+    if state.restarts > restarts:
+        return f" (the current version's server was restarted meanwhile: {state.last_failure})"
+    return ""
 
 
 def _begun(live: Live, order: Order, say: Callable[[str], None]) -> Course:
