@@ -265,6 +265,9 @@ bench-pipeline: $(SERVE)  ## What the ensemble carries and costs, over an engine
 bench-gateway: $(SERVE) $(if $(PEERS),$(LITELLM_ENV) $(PORTKEY_ENV))  ## What a request and a chunk cost the gateway; PEERS=1: beside litellm's and Portkey's
 	@$(PY) -m $(if $(PEERS),loadtests.gateway_peers,loadtests.gateway_cost) $(ARGS)
 
+bench-trace: $(SERVE)  ## Streamed chats with CONFIG: what each client waited beside the sum of its trace's spans
+	@$(PY) -m loadtests.traces.sums $(CONFIG) $(ARGS)
+
 bench-peers: $(SERVE) $(VLLM_ENV)  ## Our gateway against vllm serve, fp32 against fp32, in one run
 	@$(PY) -m loadtests.compare $(FP32) configs/smollm2-135m-vllm.yaml $(BENCH) --ways alone gateway --rounds 3 --out .conch/bench-peers $(ARGS)
 
@@ -288,6 +291,9 @@ fuzz: $(SERVE)  ## Minutes of hostile requests at every door; what hurts is kept
 
 kills: $(SERVE)  ## Kill -9 each process of a deployment under 64 streams, ten times each (ARGS="--times 1 --healthy-s 0")
 	@$(PY) -m loadtests.kills $(ARGS)
+
+trace: $(SERVE)  ## FILE=…, which tracing.file of a deployment names, as a page: trace.html (docs/tracing.md)
+	@$(PY) -m loadtests.traces $(FILE) $(ARGS)
 
 loadtest: $(SERVE)  ## A minute of load on CONFIG, and its report; ARGS= adds options (docs/loadtests.md)
 	@$(PY) -m loadtests.load $(CONFIG) $(ARGS)

@@ -13,6 +13,7 @@ from contract.engines.trtllm.options import TrtllmSpec
 from contract.engines.vllm.options import VllmOptions
 from contract.frozen import Frozen
 from contract.lora import Lora
+from contract.tracing import Tracing
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 Address = Annotated[str, Field(pattern=r"^(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9][A-Za-z0-9.-]*):[0-9]{1,5}$")]  # host:port
@@ -252,6 +253,7 @@ class Sections(Frozen):
     streaming: Streaming = Streaming()
     ports: Ports = Ports()
     gateway: Gateway = Gateway()
+    tracing: Tracing = Tracing()
     chat: Chat = Chat()
     verify: Verify = Verify()
     cluster: Cluster | None = None  # none: one machine

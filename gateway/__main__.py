@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 import uvicorn
@@ -30,6 +30,9 @@ from gateway.log import log_to
 from gateway.processes import process_count
 from gateway.service import Service
 from gateway.versions import Versions
+
+if TYPE_CHECKING:
+    from gateway.tracing.tracer import Tracer
 
 log = logging.getLogger("gateway")
 
@@ -91,10 +94,23 @@ class Door:
         """The deployments, connected."""
         return {spec.name: connect(spec, self.root, admission, watches=watches) for spec in self.specs}
 
-    def service(self, backends: dict[str, Backend], books: Books) -> Service:
+    def service(self, backends: dict[str, Backend], books: Books, tracer: "Tracer | None") -> Service:
         """What requests share."""
-        versions = Versions(backends, self.root, connect)
-        return Service(backends, versions, self.keys, books, self.specs[0].gateway.cors_origins, self.processes)
+        versions, origins = Versions(backends, self.root, connect), self.specs[0].gateway.cors_origins
+        return Service(backends, versions, self.keys, books, origins, self.processes, tracer)
+
+    def tracer(self) -> "Tracer | None":
+        """What traces the requests that this process answers; OpenTelemetry is loaded only where that is on.
+
+        Raises:
+            ServeError: its file cannot be written.
+        """
+        tracing = self.specs[0].tracing
+        if not tracing.on:
+            return None
+        from gateway.tracing.tracer import Tracer
+
+        return Tracer(tracing)
 
     def config(self, service: Service) -> uvicorn.Config:
         """For uvicorn."""
@@ -118,7 +134,8 @@ class Door:
 async def _serve(door: Door) -> None:
     """Answer here, or have workers do it."""
     backends = door.backends()
-    service = door.service(backends, OwnBooks(backends))
+    tracer = door.tracer() if door.processes == 1 else None  # else the workers' own
+    service = door.service(backends, OwnBooks(backends), tracer)
     config = door.config(service)
     _freeze()
     workers = f", with {door.processes} processes" if door.processes > 1 else ""
@@ -134,7 +151,7 @@ async def _work(door: Door, place: Place) -> None:
     """Be a worker."""
     worker = Worker(door.drain_s)
     backends = door.backends(asked_admission(worker.desk), watches=False)
-    service = door.service(backends, worker.desk)
+    service = door.service(backends, worker.desk, door.tracer())
     config = door.config(service)
     _freeze()
     async with _following(service):
@@ -149,7 +166,7 @@ def _freeze() -> None:
 
 @asynccontextmanager
 async def _following(service: Service) -> AsyncIterator[None]:
-    """Serve whatever version is to be served, and close the connections in the end."""
+    """Serve whatever version is to be served; close the connections in the end, and hand over the last traces."""
     watch = asyncio.create_task(service.versions.watch())
     try:
         yield
@@ -157,6 +174,8 @@ async def _following(service: Service) -> AsyncIterator[None]:
         watch.cancel()
         for backend in service.backends.values():
             await backend.client.close()
+        if service.tracer:
+            service.tracer.close()
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from clients.request import Inputs
 from gateway.errors import refuse
 from gateway.prefix import Affinity
 from gateway.schema.common import Choices, Sampling, StructuredOutputs
+from gateway.tracing.trace import Spoken
 
 TIMEOUT_HEADER = "X-Request-Timeout"
 OUTPUTS = ("text_output", "finish_reason", "num_input_tokens", "num_output_tokens", "num_cached_tokens")
@@ -27,6 +28,7 @@ class Ask:
     context_may_end: bool = False  # max_tokens is a bound: an answer that the context ends is one too
     affinity: Affinity = field(default_factory=Affinity)
     client: str = ""  # what its id begins with: whose it is, for engines to let clients take turns
+    trace: Spoken | None = None  # of the answer, where the request is traced
 
 
 @dataclass(frozen=True)

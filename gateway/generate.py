@@ -18,6 +18,7 @@ from gateway.in_turn import InTurn
 from gateway.journey import Journey
 from gateway.prefix import Affinity
 from gateway.replicas import Replicas
+from gateway.tracing.trace import Trace, followed
 
 _GRACE_S = 5.0  # the engine keeps the deadline; gRPC's own is for a server that does not answer at all
 _AHEAD = 8  # deltas of several answers that may wait for their reader
@@ -26,7 +27,11 @@ Numbered = tuple[int, Delta]  # which answer, and what it gained
 
 
 async def generate(
-    backend: Backend, asks: Sequence[Ask], journey: Journey, timeout_s: float | None = None
+    backend: Backend,
+    asks: Sequence[Ask],
+    journey: Journey,
+    timeout_s: float | None = None,
+    trace: Trace | None = None,
 ) -> AsyncGenerator[Numbered, None]:
     """Run the asks of one request; leaving this generator cancels what still runs.
 
@@ -40,6 +45,8 @@ async def generate(
     client = _client_of(journey.key)
     session = f"{journey.key}\0{journey.session}" if journey.session else ""
     asks = [replace(ask, client=client, affinity=Affinity(session)) for ask in asks]
+    if trace:
+        asks = [_traced(backend, ask, trace) for ask in asks]
     load = sum((_load(backend, ask) for ask in asks), Load())
     ticket = await backend.admission.admit(journey.key, load, deadline)
     journey.admitted = time.monotonic()
@@ -59,7 +66,8 @@ async def generate(
 
 def _ended(backend: Backend, ask: Ask, deadline: float | None, number: int = 0) -> AsyncGenerator[Numbered, None]:
     """The deltas of one ask, ended by its max_tokens, or by the context where the ask allows that."""
-    return (_fitted if ask.context_may_end else _one)(backend, ask, deadline, number)
+    deltas = (_fitted if ask.context_may_end else _one)(backend, ask, deadline, number)
+    return followed(deltas, ask.trace) if ask.trace else deltas
 
 
 async def _fitted(backend: Backend, ask: Ask, deadline: float | None, number: int) -> AsyncGenerator[Numbered, None]:
@@ -127,6 +135,12 @@ async def _several(backend: Backend, asks: Sequence[Ask], deadline: float | None
         for task in pumps:
             task.cancel()
         await asyncio.gather(*pumps, return_exceptions=True)
+
+
+def _traced(backend: Backend, ask: Ask, trace: Trace) -> Ask:
+    """An ask that is followed, and whose answer tells its timings."""
+    inputs = {**ask.inputs, "return_perf_metrics": True}
+    return replace(ask, inputs=inputs, trace=trace.ask(backend.name, ask.inputs))
 
 
 def _client_of(key: str) -> str:

@@ -4,7 +4,7 @@ import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -26,7 +26,11 @@ from gateway.schema.messages import CountBody, MessagesBody
 from gateway.schema.tokenize import DetokenizeBody, TokenizeBody
 from gateway.sse import begun
 from gateway.sticky import sticky_of
+from gateway.tracing.trace import trace_of
 from gateway.versions import Versions
+
+if TYPE_CHECKING:
+    from gateway.tracing.tracer import Tracer
 
 B = TypeVar("B", bound=Common | CountBody | TokenizeBody | DetokenizeBody)
 
@@ -67,6 +71,7 @@ class Service:
     books: Books
     cors_origins: tuple[str, ...] = ()
     processes: int = 1  # that answer for this gateway, this one among them
+    tracer: "Tracer | None" = None  # where tracing is on
     drain: Drain = field(default_factory=Drain)
     arrivals: Arrivals = field(init=False)
 
@@ -116,8 +121,8 @@ class Service:
         Raises:
             Refused: it was refused, or failed, before the response began.
         """
-        journey = journey_of(request)
-        deltas = generate(backend, work.asks, journey, timeout_of(request))
+        journey, trace = journey_of(request), trace_of(request)
+        deltas = generate(backend, work.asks, journey, timeout_of(request), trace)
 
         def told(error: Exception) -> ApiError:
             return self.told(error, backend, work.asks[0])
@@ -125,6 +130,8 @@ class Service:
         def event(error: Exception) -> bytes:
             failure = told(error)
             journey.finish_reason = failure.code or failure.type
+            if trace:
+                trace.error = journey.finish_reason
             return work.error(failure)
 
         try:

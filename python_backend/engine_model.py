@@ -108,6 +108,7 @@ class TritonPythonModel:
             ends=message.sampling.ends,
             prompt_ids=message.input_ids if message.with_prompt else [],
             scored_ids=message.input_ids if sampling.prompt_logprobs is not None else [],
+            submitted_ns=time.monotonic_ns(),
             resumed_ids=message.sampling.resumed_ids,
         )
         self._outbox.open(key, send, opening, message.stream_interval_ms, message.deadline_ns, mute=mute)

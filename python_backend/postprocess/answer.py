@@ -7,6 +7,7 @@ from contract.wire import EngineDelta, Opening, TopLogprob
 from python_backend.postprocess.detokenize import Detokenizer, Vocabulary
 from python_backend.postprocess.reasoning import after_reasoning
 from python_backend.postprocess.stop import StopMatcher
+from python_backend.postprocess.timings import Timings
 
 
 @dataclass(slots=True)
@@ -40,6 +41,7 @@ class Answer:
         self.cached_tokens: int | None = None
         self.prompt_log_probs: list[float] = []
         self.prompt_top_log_probs: list[list[TopLogprob]] = []
+        self.timings = Timings.of(opening)
         self._delivery = opening.delivery
         self._detokenizer = Detokenizer(vocabulary, opening.delivery.skip_special_tokens)
         self.prompt = self._detokenizer.push(opening.prompt_ids) if opening.prompt_ids else ""
@@ -52,6 +54,8 @@ class Answer:
         """What this delta settles. A found stop string sets ``finish`` though the engine runs on."""
         if delta.cached_tokens is not None:
             self.cached_tokens = min(delta.cached_tokens, self.opening.num_input_tokens)
+        if self.timings:
+            self.timings.take(delta)
         self.prompt_log_probs += delta.prompt_log_probs
         self.prompt_top_log_probs += delta.prompt_top_log_probs
         piece = self._resume(delta) if self._resumed else self._settled(delta)

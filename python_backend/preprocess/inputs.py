@@ -37,6 +37,7 @@ class Prompt:
     skip_special_tokens: bool
     include_stop: bool = False
     with_prompt: bool = False  # a whole answer begins with the prompt
+    timed: bool = False  # when it was what is told with the answer
     biased_words: tuple[tuple[str, float], ...] = ()
     stop_ids: tuple[tuple[int, ...], ...] = ()  # stop strings and bad words that came as token ids
     bad_ids: tuple[tuple[int, ...], ...] = ()
@@ -94,6 +95,7 @@ def read_prompt(tensors: Tensors) -> Prompt:
         timeout_ms=values.get("timeout_ms", 0),
         skip_special_tokens=values.get("skip_special_tokens", True),
         include_stop=values.get("include_stop_str_in_output", False),
+        timed=values.get("return_perf_metrics", False),
         with_prompt=not stream and not values.get("exclude_input_in_output", not token_level),
         biased_words=_biased_words(values),
         stop_ids=_id_lists(values, "stop_words_list"),

@@ -45,7 +45,7 @@ class RequestReader:
         Raises:
             RequestError: naming the tensor or the parameter.
         """
-        arrival_ns = time.time_ns()
+        arrival_ns, received_ns = time.time_ns(), time.monotonic_ns()
         if self._draining.exists():
             raise Unavailable("the server is stopping", fix="Try again once it is back")
         request_id = check_request_id(request.request_id())
@@ -70,6 +70,7 @@ class RequestReader:
                 include_stop=prompt.include_stop,
                 resumed_chars=prompt.resumed_chars,
                 arrival_ns=arrival_ns,
+                received_ns=received_ns if prompt.timed else 0,
                 canary=bool(self._canary) and secrets.compare_digest(request_id.encode(), self._canary.encode()),
             ),
             stream_interval_ms=prompt.stream_interval_ms,

@@ -97,6 +97,7 @@ class SyntheticEngine:
         output = Output(key, [run.ids[run.position % len(run.ids)]])
         if run.position == len(run.sampling.resumed_ids):
             output.cached_tokens = 0  # there is no cache
+            output.scheduled_ns = time.monotonic_ns()
             _score(output, run)
         run.position += 1
         run.left -= 1

@@ -74,6 +74,7 @@ HONOURED: dict[str, tuple[Any, dict[str, Any], str]] = {
     "ignore_eos": (True, {}, "ignore_eos"),
     "beam_width": (2, {}, "beam_width"),
     "exclude_input_in_output": (False, {}, "with_prompt"),
+    "return_perf_metrics": (True, {}, "timed"),
     "logit_bias": ('{"1": 2}', {}, "logit_bias"),
     "skip_special_tokens": (False, {}, "skip_special_tokens"),
     "include_stop_str_in_output": (True, {}, "include_stop"),
