@@ -70,7 +70,7 @@ def live_deployment(root: Path, wanted: Deployment, config: Path) -> Live:
         raise ServeError("gateway.enabled is false: a release shares the traffic there", fix="make down, then make up")
     if wanted.cluster or serves.cluster:
         raise ServeError("cluster is set: a release is for a deployment of one machine")
-    for section in ("ports", "gateway"):
+    for section in ("ports", "gateway", "tracing"):
         before, after = (getattr(each, section).model_dump() for each in (serves, wanted))
         changed = [f"{section}.{key}" for key in before if before[key] != after[key]]
         if changed:
