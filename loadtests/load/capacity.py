@@ -95,7 +95,9 @@ def search(options: argparse.Namespace, rest: Sequence[str], out: Path) -> tuple
     while (rate := next_rate(_tried(steps), options.rate, options.precision, options.lowest, _HIGHEST)) is not None:
         if time.monotonic() + options.seconds + _OVERHEAD_S > ends:
             return steps, False
-        asked = argparse.Namespace(**vars(options) | {"rate": rate, "out": str(out / f"{rate:.3f}")})
+        # A seed of its own: a question that was asked before is in the server's prefix cache.
+        own = {"rate": rate, "seed": options.seed + len(steps), "out": str(out / f"{rate:.3f}")}
+        asked = argparse.Namespace(**vars(options) | own)
         step = step_of(rate, reported(asked, rest, out / "locust.log"))
         steps.append(step)
         with (out / STEPS).open("a") as file:

@@ -1,6 +1,7 @@
 """A setting on trial: a real server under the open-loop load test, started for it and stopped after it."""
 
 import argparse
+import random
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -58,12 +59,12 @@ class Bench:
         config = folder / "config.yaml"
         written(self.original, self.space.changed(settings), config)
         self.use_engine(settings, config)
-        fresh = [True]
+        before: list[float] = []
 
         def ask(rate: float, short: bool) -> Offer:
-            cold_s = _COLD_S if fresh else 0.0
-            fresh.clear()
-            return self._offered(rate, short, cold_s, config, folder / f"{rate:.3f}{'-look' * short}")
+            load = load_of(self.options, rate, short, before)
+            before.append(rate)
+            return self._offered(load, config, folder / f"{rate:.3f}{'-look' * short}")
 
         with served(config):
             yield ask
@@ -95,17 +96,28 @@ class Bench:
             if each.failed.startswith(_MAKE_ENGINE):
                 self._refused[self.space.engine(each.settings)] = each.failed
 
-    def _offered(self, rate: float, short: bool, cold_s: float, config: Path, out: Path) -> Offer:
-        length = self.options.seconds * (SHORT if short else 1.0)
+    def _offered(self, load: dict[str, Any], config: Path, out: Path) -> Offer:
         out.mkdir(parents=True, exist_ok=True)
-        times: dict[str, Any] = {
-            "seconds": cold_s + length,
-            "warm_up": cold_s + _WARM_UP * length,
-            "cool_down": _COOL_DOWN * length,
-        }
-        asked = {"rate": rate, "out": str(out), "deployment": str(config), **times}
-        report = reported(argparse.Namespace(**vars(self.options) | asked), self.rest, out / "locust.log")
-        return offer_of(rate, self.options.slo_percentile, report["summary"])
+        asked = argparse.Namespace(**vars(self.options) | load | {"out": str(out), "deployment": str(config)})
+        report = reported(asked, self.rest, out / "locust.log")
+        return offer_of(load["rate"], self.options.slo_percentile, report["summary"])
+
+
+def load_of(options: argparse.Namespace, rate: float, short: bool, before: Sequence[float]) -> dict[str, Any]:
+    """A load test's own options. Its questions are every setting's at this rate, and new to the server.
+
+    Args:
+        before: rates that this server was offered: its prefix cache knows those questions.
+    """
+    length = options.seconds * (SHORT if short else 1.0)
+    cold_s = 0.0 if before else _COLD_S
+    return {
+        "rate": rate,
+        "seed": random.Random(f"{options.seed}-{rate:.3f}-{before.count(rate)}").getrandbits(31),
+        "seconds": cold_s + length,
+        "warm_up": cold_s + _WARM_UP * length,
+        "cool_down": _COOL_DOWN * length,
+    }
 
 
 def tried(bench: Bench, number: int, settings: Settings, best: Offer | None, say: Callable[[str], None]) -> Record:

@@ -216,6 +216,8 @@ def test_capacity_is_bounded_in_time_and_goes_on_where_it_was(server: Running, t
     said, second = capacity("--budget=14", "--rate=4", "--slo=ttft<30s")
     assert "(kept from before)" in said
     assert len(second["steps"]) > len(first["steps"])
+    seeds = [json.loads(file.read_text())["summary"]["load"]["seed"] for file in tmp_path.glob("*/report.json")]
+    assert len({*seeds}) == len(second["steps"]), "a server was asked again what its prefix cache knows"
     # another question begins anew; nothing is ever held, down to the lowest rate that is tried
     said, third = capacity("--budget=90", "--rate=2", "--slo=ttft<1ms", "--lowest=0.9")
     assert "kept from before" not in said

@@ -22,7 +22,9 @@ from contract.engines.knobs import Seen, Settings, value_of
 from contract.errors import ConchError, ServeError, SpecError
 from contract.spec import Deployment, load_spec
 from loadtests.load.__main__ import parser
+from loadtests.load.lengths import lengths
 from loadtests.load.options import plan_of
+from loadtests.load.workload import Workload
 from loadtests.tune import __main__ as command
 from loadtests.tune.beside import Beside, Rounds, Side, rounds_of
 from loadtests.tune.climb import Ask, Offer, climbed, found
@@ -31,7 +33,7 @@ from loadtests.tune.report import Result, frontier, write_report
 from loadtests.tune.search import TUNED, Search
 from loadtests.tune.space import Space, declared, space_of
 from loadtests.tune.study import Record, Study
-from loadtests.tune.trial import Bench, tried
+from loadtests.tune.trial import Bench, load_of, tried
 from tests.e2e.servers import CODE, DEFAULT, on_free_ports
 
 CONFIGS = {  # one of each engine
@@ -149,6 +151,25 @@ def test_another_setting_climbs_from_the_best_and_is_given_up_when_hopeless() ->
     assert [round(offer.rate, 2) for offer in climbed(full(5, collapses=False), best)] == [6, 6.9]
     doubtful = [Offer(6, 0, False, ["client-bound"]), Offer(6.9, 1, True), Offer(7.94, 0, False)]
     assert len(list(climbed(lambda rate, short: doubtful.pop(0), best))) == 3  # a look at the client says nothing
+
+
+def test_every_setting_is_asked_the_same_and_no_server_the_same_twice() -> None:
+    options = argparse.Namespace(seconds=8.0, seed=1)
+
+    def questions(rate: float, before: list[float]) -> set[str]:
+        seed = load_of(options, rate, True, before)["seed"]
+        workload = Workload((), lengths("64", ""), prompt_tokens=lengths("uniform:60-140", ""), seed=seed)
+        return {workload.opening(number).text for number in range(100)}
+
+    assert questions(4.0, []) == questions(4.0, [8.0])
+    of_one_server = [
+        questions(4.0, []),
+        questions(4.0, [4.0]),
+        questions(8.0, [4.0, 4.0]),
+        questions(4.0, [4.0, 4.0, 8.0]),
+    ]
+    assert len(set.union(*of_one_server)) == 400
+    assert load_of(options, 4.0, True, [])["seconds"] > load_of(options, 4.0, True, [4.0])["seconds"]
 
 
 @dataclass
