@@ -14,6 +14,7 @@ import uvloop
 
 from contract.address import refuse_keyless
 from contract.errors import ConchError, ServeError
+from contract.quota import DEFAULT
 from contract.spec import Deployment, load_spec
 from gateway.app import make_app
 from gateway.backend import Admits, Backend, connect, own_admission
@@ -24,6 +25,7 @@ from gateway.desk.worker import Place, Worker
 from gateway.drain import DrainingServer
 from gateway.http import LimitedHttp
 from gateway.keys import ENVIRONMENT, Keys, load_keys
+from gateway.ledger import Ledger
 from gateway.log import log_to
 from gateway.processes import process_count
 from gateway.service import Service
@@ -66,6 +68,15 @@ def check(specs: list[Deployment], keys: Keys) -> None:
     if not keys.needed:
         fix = f"Make one (python -m gateway.keys new NAME) and set gateway.keys, or give {ENVIRONMENT}"
         refuse_keyless(specs[0].gateway.host, fix=fix)
+
+
+def strays(specs: list[Deployment], keys: Keys) -> list[str]:
+    """The quotas of keys that there are not, yet: a slip of the pen would leave a key without its quota."""
+    return [
+        f"gateway.quotas of {spec.name} has {name}, and no key has this name"
+        for spec in specs
+        for name in sorted({*spec.gateway.quotas} - {*keys.names, DEFAULT})
+    ]
 
 
 @dataclass(frozen=True)
@@ -114,10 +125,14 @@ class Door:
 async def _serve(door: Door) -> None:
     """Answer here, or have workers do it."""
     backends = door.backends()
-    service = door.service(backends, OwnBooks(backends.values()))
+    path = door.specs[0].gateway.ledger
+    ledger = Ledger(path) if path else None
+    service = door.service(backends, OwnBooks(backends.values(), ledger))
     config = door.config(service)
     _freeze()
     workers = f", with {door.processes} processes" if door.processes > 1 else ""
+    for stray in strays(door.specs, door.keys):
+        log.warning(stray)
     log.info("serving %s on http://%s:%d/v1%s", ", ".join(backends), config.host, config.port, workers)
     try:
         if workers:
@@ -126,6 +141,8 @@ async def _serve(door: Door) -> None:
             await DrainingServer(config, service, door.drain_s).serve()
     finally:
         await _close(service)
+        if ledger:
+            ledger.close()
 
 
 async def _work(door: Door, place: Place) -> None:

@@ -11,9 +11,11 @@ from contract.address import grpc_address
 from contract.manifest import engines_root
 from contract.spec import Deployment
 from contract.stage import run_dir
-from gateway.admission import Admission, Load, PromptSizes, Ticket
+from gateway.admission import Admission, Ticket
+from gateway.load import Load, PromptSizes
 from gateway.outage import Outage
 from gateway.parsers import family_of, writes_reasoning
+from gateway.quota import Quotas
 from gateway.replicas import Client, Replicas
 
 _CONNECTIONS = 4
@@ -29,8 +31,8 @@ class Admits(Protocol):
     async def admit(self, key: str, load: Load, deadline: float | None = None) -> Ticket:
         """Wait for room; the ticket must go back through :meth:`release`."""
 
-    def release(self, ticket: Ticket) -> None:
-        """Give back what a request held."""
+    def release(self, ticket: Ticket, used: int | None) -> None:
+        """Give back what a request held, and settle what it was charged by the tokens that it used."""
 
     def close(self) -> None:
         """Refuse what waits and what is new."""
@@ -64,9 +66,12 @@ class Backend:
 def own_admission(spec: Deployment) -> Admission:
     """The limits of a deployment, kept by this process."""
     limits = spec.gateway
+    limit = Load(limits.max_requests or spec.limits.max_batch_size, limits.max_tokens)
     return Admission(
-        limit=Load(limits.max_requests or spec.limits.max_batch_size, limits.max_tokens),
+        limit=limit,
         per_key=Load(limits.max_requests_per_key, limits.max_tokens_per_key),
+        batch=limit.share(limits.batch_share),
+        quotas=Quotas(limits.quotas),
         queue_size=limits.max_queue_size,
         patience_s=limits.max_queue_s,
     )

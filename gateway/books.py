@@ -6,6 +6,7 @@ from typing import Protocol
 from gateway.backend import Backend
 from gateway.health import Health
 from gateway.journey import Journey
+from gateway.ledger import Ledger
 from gateway.metrics import Metrics
 
 
@@ -32,13 +33,16 @@ class Books(Protocol):
 class OwnBooks:
     """Kept in this process."""
 
-    def __init__(self, backends: Collection[Backend]) -> None:
+    def __init__(self, backends: Collection[Backend], ledger: Ledger | None = None) -> None:
+        self._ledger = ledger
         self._metrics = Metrics(backends)
         self._healths = {backend.name: Health(backend) for backend in backends}
 
     def record(self, journey: Journey, now: float) -> None:
         """As :class:`Books`."""
         self._metrics.record(journey, now)
+        if self._ledger and journey.model:
+            self._ledger.note(journey, now)
 
     async def page(self) -> bytes:
         """As :class:`Books`."""

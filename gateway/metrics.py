@@ -42,6 +42,13 @@ class Metrics:
         prompt = Counter("conch_gateway_prompt_tokens", "Prompt tokens of answers", ("model",), registry=registry)
         generated = Counter("conch_gateway_generated_tokens", "Tokens of answers", ("model",), registry=registry)
         self._tokens = (prompt, generated)
+        whose = ("key", "model")
+        self._of_key = Counter(
+            "conch_gateway_key_requests", "Requests of a key, ended", (*whose, "outcome"), registry=registry
+        )
+        self._tokens_of_key = Counter(
+            "conch_gateway_key_tokens", "Tokens of a key", (*whose, "kind"), registry=registry
+        )
         in_flight = Gauge("conch_gateway_requests_active", "Answers in flight", ("model",), registry=registry)
         tokens = Gauge("conch_gateway_tokens_active", "Tokens they may come to hold", ("model",), registry=registry)
         queued = Gauge(
@@ -68,6 +75,13 @@ class Metrics:
             self._ttft.labels(journey.route, journey.model).observe(journey.first_token - journey.began)
         for counter, amount in zip(self._tokens, (journey.prompt_tokens, journey.completion_tokens), strict=True):
             counter.labels(journey.model).inc(amount)
+        if journey.key:
+            self._record_key(journey)
+
+    def _record_key(self, journey: Journey) -> None:
+        self._of_key.labels(journey.key, journey.model, journey.outcome).inc()
+        for kind, amount in (("prompt", journey.prompt_tokens), ("generated", journey.completion_tokens)):
+            self._tokens_of_key.labels(journey.key, journey.model, kind).inc(amount)
 
     def page(self) -> bytes:
         """The page that Prometheus reads."""

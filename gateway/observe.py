@@ -14,6 +14,7 @@ from gateway.books import Books
 from gateway.dialect import failure, speaks_anthropic
 from gateway.errors import UNKNOWN
 from gateway.journey import NO_RESPONSE, Journey
+from gateway.standing import headers_of
 
 log = logging.getLogger("gateway")
 
@@ -33,15 +34,18 @@ class Observed:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        journey = scope["journey"] = Journey()
         request_id = _id_of(scope)
+        journey = scope["journey"] = Journey(request_id)
 
         async def noted(message: Message) -> None:
             if message["type"] == "http.response.start":
                 journey.status = message["status"]
                 message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
-                if speaks_anthropic(scope):
+                anthropic = speaks_anthropic(scope)
+                if anthropic:
                     message["headers"].append((b"request-id", request_id.encode()))
+                if journey.standing:
+                    message["headers"] += headers_of(journey.standing, anthropic=anthropic)
             await send(message)
 
         try:
