@@ -256,6 +256,9 @@ bench-pipeline: $(SERVE)  ## What the ensemble carries and costs, over an engine
 bench-gateway: $(SERVE) $(if $(PEERS),$(LITELLM_ENV) $(PORTKEY_ENV))  ## What a request and a chunk cost the gateway; PEERS=1: beside litellm's and Portkey's
 	@$(PY) -m $(if $(PEERS),loadtests.gateway_peers,loadtests.gateway_cost) $(ARGS)
 
+bench-priority: engine $(SERVE)  ## An interactive key's first token, alone and under a flood of a batch key's requests
+	@$(PY) -m loadtests.priority $(ARGS)
+
 bench-peers: $(SERVE) $(VLLM_ENV)  ## Our gateway against vllm serve, fp32 against fp32, in one run
 	@$(PY) -m loadtests.compare $(FP32) configs/smollm2-135m-vllm.yaml $(BENCH) --ways alone gateway --rounds 3 --out .conch/bench-peers $(ARGS)
 

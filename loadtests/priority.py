@@ -2,8 +2,8 @@
 
 The default deployment. One user of the interactive key asks at moments of chance; in every other phase the batch key
 has as many users as the batch and the queue hold, each asking anew when answered, or when told to come back. Each share
-the batch that the batch key may have is a server of its own, the last one all of it: what the flood then gets more is
-what the first ones cost.
+that the batch key may have is measured with a server of its own, the last one without a limit: what the flood then gets
+more is what the others cost.
 """
 
 import argparse
@@ -56,10 +56,10 @@ def asked(spec: Deployment, rng: random.Random, until: float) -> list[Timeline]:
 def flooded(spec: Deployment, rng: random.Random, seconds: float) -> tuple[list[Timeline], float]:
     """The same under a flood, and how many tokens a second the flood got."""
     users = spec.limits.max_batch_size + spec.gateway.max_queue_size
-    requests = fresh(rng, _IDS, 40 * users, PROMPT_TOKENS, ANSWER_TOKENS[BATCH])
+    requests = fresh(rng, _IDS, 6 * users, PROMPT_TOKENS, ANSWER_TOKENS[BATCH])
     flood = Fleet(order(spec, BATCH, requests, streams=users, seconds=RAMP_S + seconds), 1)
     begins = flood.start_at + RAMP_S
-    time.sleep(begins - time.time())
+    time.sleep(max(0.0, begins - time.time()))
     lines = asked(spec, rng, begins + seconds)
     tokens, _ = in_window(flood.wait().timelines, begins, begins + seconds)
     return lines, tokens / seconds
