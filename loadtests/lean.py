@@ -72,7 +72,7 @@ async def run(order: Order) -> list[Timeline]:
             for request in turn:
                 stream = _grpc(channel, order, request) if channel else _http(order, request)
                 kept.append(await _drain(stream))
-                await asyncio.sleep(_sent_away_s(kept[-1][1]) if order.key else 0)
+                await asyncio.sleep(sent_away_s(kept[-1][1]) if order.key else 0)
 
         await asyncio.gather(*(user() for _ in range(order.streams or len(order.requests))))
     return [_READ[order.way](*each) for each in kept]
@@ -103,7 +103,7 @@ async def _drain(stream: AsyncIterator[bytes]) -> tuple[float, Raw, str]:
     return sent, raw, error
 
 
-def _sent_away_s(raw: Raw) -> float:
+def sent_away_s(raw: Raw) -> float:
     """What a refusal's Retry-After says."""
     told = _RETRY_AFTER.search(raw[0][1]) if raw else None
     return float(told[1]) if told else 0.0

@@ -29,8 +29,8 @@ from loadtests.timelines import in_window, quantiles, ttft, whole
 
 INTERACTIVE, BATCH = "interactive", "batch"
 KEYS = {name: f"sk-{secrets.token_hex(16)}" for name in (INTERACTIVE, BATCH)}
-PROMPT_TOKENS = 128
-ANSWER_TOKENS = {INTERACTIVE: 16, BATCH: 128}
+PROMPT_TOKENS = {INTERACTIVE: 256, BATCH: 128}
+ANSWER_TOKENS = {INTERACTIVE: 32, BATCH: 256}
 PAUSE_S = 0.3  # at most, between two
 RAMP_S = 6.0  # of a flood, not counted
 WITHIN = 1.5  # times the quiet TTFT p95
@@ -48,7 +48,7 @@ def asked(spec: Deployment, rng: random.Random, until: float) -> list[Timeline]:
     lines: list[Timeline] = []
     while time.time() < until:
         time.sleep(rng.random() * PAUSE_S)
-        requests = fresh(rng, _IDS, 1, PROMPT_TOKENS, ANSWER_TOKENS[INTERACTIVE])
+        requests = fresh(rng, _IDS, 1, PROMPT_TOKENS[INTERACTIVE], ANSWER_TOKENS[INTERACTIVE])
         lines += asyncio.run(run(order(spec, INTERACTIVE, requests)))
     return whole(lines, INTERACTIVE)
 
@@ -56,7 +56,7 @@ def asked(spec: Deployment, rng: random.Random, until: float) -> list[Timeline]:
 def flooded(spec: Deployment, rng: random.Random, seconds: float) -> tuple[list[Timeline], float]:
     """The same under a flood, and how many tokens a second the flood got."""
     users = spec.limits.max_batch_size + spec.gateway.max_queue_size
-    requests = fresh(rng, _IDS, 6 * users, PROMPT_TOKENS, ANSWER_TOKENS[BATCH])
+    requests = fresh(rng, _IDS, 6 * users, PROMPT_TOKENS[BATCH], ANSWER_TOKENS[BATCH])
     flood = Fleet(order(spec, BATCH, requests, streams=users, seconds=RAMP_S + seconds), 1)
     begins = flood.start_at + RAMP_S
     time.sleep(max(0.0, begins - time.time()))
