@@ -191,6 +191,15 @@ down: $(SERVE)  ## Drain and stop the background server of CONFIG
 status: $(SERVE)  ## Show what the server of CONFIG is doing
 	@$(PY) -m serving status $(CONFIG)
 
+release: $(SERVE) $(BUILD)  ## Build, prove and try CONFIG beside what is served, and promote it or roll it back (SWAP=1, AGREEMENT=0.8)
+	@$(PY) -m release start $(CONFIG) --builder $(BUILD_PY) $(if $(SWAP),--swap) $(if $(AGREEMENT),--agreement $(AGREEMENT)) $(ARGS)
+
+rollback: $(SERVE)  ## End the release of CONFIG that is on, or serve again what was served before the last one
+	@$(PY) -m release rollback $(CONFIG) $(if $(SWAP),--swap)
+
+releases: $(SERVE)  ## What every release of CONFIG came to
+	@$(PY) -m release list $(CONFIG)
+
 logs: $(SERVE)  ## Follow the log of CONFIG's server
 	@$(PY) -m serving logs $(CONFIG)
 

@@ -30,6 +30,7 @@ class Delta:
     prompt_log_probs: tuple[float, ...] = ()  # of the prompt's tokens but the first, with prompt_logprobs
     prompt_tokens: tuple[bytes, ...] = ()
     prompt_top_log_probs: tuple[tuple[tuple[bytes, float], ...], ...] = ()  # alternatives of each of prompt_log_probs
+    by_another: bool = False  # the server that was asked first failed, and another one answered
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,11 @@
 """``python -m gateway CONFIG…``: one door before one or several deployments."""
 
+import asyncio
 import gc
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -27,6 +29,7 @@ from gateway.keys import ENVIRONMENT, Keys, load_keys
 from gateway.log import log_to
 from gateway.processes import process_count
 from gateway.service import Service
+from gateway.versions import Versions
 
 log = logging.getLogger("gateway")
 
@@ -90,7 +93,8 @@ class Door:
 
     def service(self, backends: dict[str, Backend], books: Books) -> Service:
         """What requests share."""
-        return Service(backends, self.keys, books, self.specs[0].gateway.cors_origins, self.processes)
+        versions = Versions(backends, self.root, connect)
+        return Service(backends, versions, self.keys, books, self.specs[0].gateway.cors_origins, self.processes)
 
     def config(self, service: Service) -> uvicorn.Config:
         """For uvicorn."""
@@ -114,18 +118,16 @@ class Door:
 async def _serve(door: Door) -> None:
     """Answer here, or have workers do it."""
     backends = door.backends()
-    service = door.service(backends, OwnBooks(backends.values()))
+    service = door.service(backends, OwnBooks(backends))
     config = door.config(service)
     _freeze()
     workers = f", with {door.processes} processes" if door.processes > 1 else ""
     log.info("serving %s on http://%s:%d/v1%s", ", ".join(backends), config.host, config.port, workers)
-    try:
+    async with _following(service):
         if workers:
             await Keeper(service, door.drain_s).serve(config.host, config.port)
         else:
             await DrainingServer(config, service, door.drain_s).serve()
-    finally:
-        await _close(service)
 
 
 async def _work(door: Door, place: Place) -> None:
@@ -135,10 +137,8 @@ async def _work(door: Door, place: Place) -> None:
     service = door.service(backends, worker.desk)
     config = door.config(service)
     _freeze()
-    try:
+    async with _following(service):
         await worker.serve(config, service, place)
-    finally:
-        await _close(service)
 
 
 def _freeze() -> None:
@@ -147,9 +147,16 @@ def _freeze() -> None:
     gc.freeze()
 
 
-async def _close(service: Service) -> None:
-    for backend in service.backends.values():
-        await backend.client.close()
+@asynccontextmanager
+async def _following(service: Service) -> AsyncIterator[None]:
+    """Serve whatever version is to be served, and close the connections in the end."""
+    watch = asyncio.create_task(service.versions.watch())
+    try:
+        yield
+    finally:
+        watch.cancel()
+        for backend in service.backends.values():
+            await backend.client.close()
 
 
 if __name__ == "__main__":

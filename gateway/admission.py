@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from statistics import quantiles
 
 from contract.errors import DeadlineExceeded, InvalidRequest, Overloaded, Unavailable
+from contract.spec import Deployment
 
 _RELEASES = 64  # the drain rate is that of so many requests
 _SURE = 16  # ended requests, before one is refused for how long it would take
@@ -38,6 +39,11 @@ class Load:
     def fits(self, limit: "Load") -> bool:
         """Whether this is within a limit."""
         return self.requests <= (limit.requests or self.requests) and self.tokens <= (limit.tokens or self.tokens)
+
+
+def most_in_flight(spec: Deployment) -> Load:
+    """What one deployment takes on."""
+    return Load(spec.gateway.max_requests or spec.limits.max_batch_size, spec.gateway.max_tokens)
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,6 +148,11 @@ class Admission:
         for waiter in self._queue:
             if not waiter.granted.done():
                 waiter.granted.set_exception(_stopping())
+
+    def follow(self, spec: Deployment) -> None:
+        """Keep the limit of another version from now on; what a release may change of it is the engine's batch."""
+        self.limit = most_in_flight(spec)
+        self._grant()
 
     def retry_after_s(self, load: Load = Load(1, 0)) -> float:
         """When there should be room for this much, at the measured drain rate."""

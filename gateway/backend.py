@@ -8,10 +8,11 @@ from typing import Any, Protocol
 
 from clients.grpc import AsyncClient
 from contract.address import grpc_address
-from contract.manifest import engines_root
+from contract.errors import ServeError
+from contract.manifest import engines_root, load_manifest
 from contract.spec import Deployment
 from contract.stage import run_dir
-from gateway.admission import Admission, Load, PromptSizes, Ticket
+from gateway.admission import Admission, Load, PromptSizes, Ticket, most_in_flight
 from gateway.outage import Outage
 from gateway.parsers import family_of, writes_reasoning
 from gateway.replicas import Client, Replicas
@@ -35,6 +36,9 @@ class Admits(Protocol):
     def close(self) -> None:
         """Refuse what waits and what is new."""
 
+    def follow(self, spec: Deployment) -> None:
+        """Keep the limits of another version from now on."""
+
     def retry_after_s(self) -> float:
         """When who is refused now should come back."""
 
@@ -45,6 +49,7 @@ class Backend:
 
     spec: Deployment
     template: str  # the model's chat template; '' without one
+    tokenizer: str  # a hash of it; '' without an engine
     tokenizer_config: dict[str, Any]  # what lies beside its engine; {} without one
     family: str  # how it writes tool calls
     reasons: bool  # it writes its reasoning before the answer
@@ -63,12 +68,11 @@ class Backend:
 
 def own_admission(spec: Deployment) -> Admission:
     """The limits of a deployment, kept by this process."""
-    limits = spec.gateway
     return Admission(
-        limit=Load(limits.max_requests or spec.limits.max_batch_size, limits.max_tokens),
-        per_key=Load(limits.max_requests_per_key, limits.max_tokens_per_key),
-        queue_size=limits.max_queue_size,
-        patience_s=limits.max_queue_s,
+        limit=most_in_flight(spec),
+        per_key=Load(spec.gateway.max_requests_per_key, spec.gateway.max_tokens_per_key),
+        queue_size=spec.gateway.max_queue_size,
+        patience_s=spec.gateway.max_queue_s,
     )
 
 
@@ -91,6 +95,7 @@ def connect(
     return Backend(
         spec=spec,
         template=template,
+        tokenizer=_tokenizer(engine) if engine else "",
         tokenizer_config=tokenizer_config,
         family=family,
         reasons=writes_reasoning(template, family),
@@ -106,6 +111,14 @@ def _client(spec: Deployment, *, watches: bool) -> Client:
         by_prefix = spec.gateway.routing == "prefix"
         return Replicas(spec.gateway.replicas, spec.name, _CONNECTIONS, by_prefix=by_prefix, watches=watches)
     return AsyncClient(grpc_address(spec), spec.name, _CONNECTIONS, direct=True)
+
+
+def _tokenizer(engine: Path) -> str:
+    try:
+        origin = load_manifest(engine).origin
+    except ServeError:  # it is not where this gateway runs
+        return ""
+    return origin.tokenizer_sha256 if origin else ""
 
 
 def _tokenizer_config(engine: Path) -> dict[str, Any]:

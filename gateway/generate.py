@@ -14,6 +14,7 @@ from contract.errors import ContextTooLong, DeadlineExceeded, Unavailable
 from gateway.admission import Load
 from gateway.ask import Ask
 from gateway.backend import Backend
+from gateway.in_turn import InTurn
 from gateway.journey import Journey
 from gateway.prefix import Affinity
 from gateway.replicas import Replicas
@@ -88,7 +89,7 @@ async def _one(backend: Backend, ask: Ask, deadline: float | None, number: int =
         inputs, timeout_s = {**inputs, "timeout_ms": max(1, round(left_s * 1000))}, left_s + _GRACE_S
     finished = False
     client = backend.client
-    begin = partial(client.deltas, affinity=ask.affinity) if isinstance(client, Replicas) else client.deltas
+    begin = partial(client.deltas, affinity=ask.affinity) if isinstance(client, Replicas | InTurn) else client.deltas
     deltas = begin(inputs, timeout_s=timeout_s, request_id=ask.client + token_hex(16), outputs=ask.outputs)
     async with aclosing(deltas):
         async for delta in deltas:
@@ -144,6 +145,7 @@ def _load(backend: Backend, ask: Ask) -> Load:
 def _count(backend: Backend, ask: Ask, delta: Delta, journey: Journey) -> None:
     if ask.prompt_tokens is None and delta.num_input_tokens:
         backend.sizes.learn(ask.prompt_bytes, delta.num_input_tokens)
+    journey.by_another |= delta.by_another
     journey.prompt_tokens += delta.num_input_tokens
     journey.expected_tokens += round(ask.affinity.known * delta.num_input_tokens)
     if ask.affinity.server:

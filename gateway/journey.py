@@ -26,6 +26,9 @@ class Journey:
     began: float = field(default_factory=time.monotonic)
     admitted: float = 0.0
     first_token: float = 0.0
+    release: str = ""  # the one that was on for its deployment
+    trial: bool = False  # the version on trial was asked
+    by_another: bool = False  # and another had to answer
 
 
 def journey_of(request: Request) -> Journey:

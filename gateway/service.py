@@ -25,6 +25,8 @@ from gateway.schema.common import Common
 from gateway.schema.messages import CountBody, MessagesBody
 from gateway.schema.tokenize import DetokenizeBody, TokenizeBody
 from gateway.sse import begun
+from gateway.sticky import sticky_of
+from gateway.versions import Versions
 
 B = TypeVar("B", bound=Common | CountBody | TokenizeBody | DetokenizeBody)
 
@@ -60,6 +62,7 @@ class Service:
     """Everything that requests share."""
 
     backends: dict[str, Backend]
+    versions: Versions
     keys: Keys
     books: Books
     cors_origins: tuple[str, ...] = ()
@@ -76,7 +79,7 @@ class Service:
         return max(backend.spec.gateway.max_body_mib for backend in self.backends.values()) * 2**20
 
     async def asked(self, request: Request, schema: type[B]) -> tuple[B, Backend]:
-        """A request's body, as :func:`gateway.body.read_body` has it, and the deployment that it names.
+        """A request's body, as :func:`gateway.body.read_body` has it, and the version of its deployment to be asked.
 
         Raises:
             Refused: there is none of this name, or as read_body.
@@ -85,7 +88,8 @@ class Service:
         body = await read_body(request, schema, self.arrivals, self.most_body_bytes)
         journey = journey_of(request)
         journey.session = session_of(request, body)
-        return body, self.backend(body.model, journey)
+        backend = self.backend(body.model, journey)
+        return body, self.versions.pick(backend, lambda: sticky_of(journey.session, body), journey)
 
     def backend(self, model: str | None, journey: Journey) -> Backend:
         """The deployment that a request names; none need be named where there is one.

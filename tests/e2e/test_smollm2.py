@@ -14,9 +14,9 @@ from clients import http
 from clients.grpc import Client
 from clients.request import Answer, joined
 from contract.errors import ContextTooLong, InvalidRequest, Unavailable, UnsupportedByEngine
+from contract.state import Phase
 from contract.tensors import FinishReason
 from serving import process
-from serving.rundir import Phase
 from serving.supervisor import Running
 from tests.e2e.servers import CODE, metric, smollm2
 from tests.runtimes.contract import (

@@ -18,6 +18,7 @@ from gateway.desk.reach import AskedAdmission, Desk, asked_admission
 from gateway.desk.seat import Seat
 from gateway.keys import Keys
 from gateway.service import Service
+from gateway.versions import Versions
 
 ONE = Load(1, 10)
 
@@ -32,7 +33,8 @@ class Pair:
         assert isinstance(backend.admission, Admission)
         self.truth = backend.admission
         self.client = backend.client
-        service = Service({"x": backend}, Keys(None), OwnBooks([backend]))
+        backends = {"x": backend}
+        service = Service(backends, Versions(backends, folder, connect), Keys(None), OwnBooks(backends))
         self.desks: list[Desk] = []
         self.doors: list[AskedAdmission] = []
         for _ in range(2):
