@@ -5,6 +5,7 @@ import json
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -54,8 +55,9 @@ def test_chats_are_side_by_side_and_outlive_a_server(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(prefix, "STEADY_S", 2.0)
-    roots, limits = [tmp_path_factory.mktemp(name) for name in "abc"], {"max_seq_len": 16384, "max_input_len": 12288}
-    with synthetic(roots[0], **limits) as first, synthetic(roots[1], **limits) as second:
+    roots = [tmp_path_factory.mktemp(name) for name in "abc"]
+    server = partial(synthetic, max_seq_len=16384, max_input_len=12288)
+    with server(roots[0]) as first, server(roots[1]) as second:
         servers = tuple(f"127.0.0.1:{each.spec.ports.grpc}" for each in (first, second))
         gateways = {
             routing: on_free_ports(
