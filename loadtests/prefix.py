@@ -151,13 +151,13 @@ def _p50_ms(turns: Iterable[Turn]) -> float:
 
 
 def _placed(spec: Deployment, **gateway: object) -> Deployment:
-    """The deployment on ports of its own, with one core for its engine, and no more of a prompt in a step than 128."""
+    """The deployment on ports of its own, with one core for its engine, and no more of a prompt in a step than 64."""
     ports = dict(zip(("http", "grpc", "metrics", "gateway"), free_ports(4), strict=True))
     return spec.model_copy(
         update={
             "ports": spec.ports.model_copy(update=ports),
             "engine": spec.engine.model_copy(update={"threads": 1}),
-            "limits": spec.limits.model_copy(update={"max_num_tokens": 128}),
+            "limits": spec.limits.model_copy(update={"max_num_tokens": 64}),
             "gateway": spec.gateway.model_copy(update={"processes": 1, **gateway}),
         }
     )
