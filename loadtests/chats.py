@@ -12,6 +12,9 @@ from loadtests.load.prose import prose, sentence
 from loadtests.sse import StreamedResponse, request
 
 
+_AGAIN_S = 1.0
+
+
 @dataclass(frozen=True)
 class Manner:
     """How somebody chats."""
@@ -51,22 +54,27 @@ class Chat:
         self.busy = False  # a turn is under way
         self._spec, self._manner, self._rng = spec, manner, random.Random(seed)
         self._messages = [{"role": "system", "content": prose(manner.beginning_tokens, seed)}]
+        self._question = {"role": "user", "content": sentence(self._rng)}
+        self._whole = 0
 
     @property
     def over(self) -> bool:
         """Whether it has had all its turns."""
-        return len(self.turns) == self._manner.turns
+        return self._whole == self._manner.turns
 
-    async def turn(self) -> Turn:
-        """The next one; whatever becomes of it, it is among ``turns``."""
-        self._messages.append({"role": "user", "content": sentence(self._rng)})
-        turn = Turn(len(self.turns), time.monotonic())
+    async def turn(self) -> None:
+        """The next one, or the last one again where that failed; each try is among ``turns``."""
+        turn = Turn(self._whole, time.monotonic())
         self.turns.append(turn)
         self.busy = True
-        await self._ask(turn, self._messages)
+        await self._ask(turn, [*self._messages, self._question])
         self.busy = False
-        self._messages.append({"role": "assistant", "content": turn.text})
-        return turn
+        if turn.error:
+            await asyncio.sleep(_AGAIN_S)
+        else:
+            self._whole += 1
+            self._messages += [self._question, {"role": "assistant", "content": turn.text}]
+            self._question = {"role": "user", "content": sentence(self._rng)}
 
     async def _ask(self, turn: Turn, messages: list[dict[str, str]]) -> None:
         wanted = {"max_tokens": self._manner.answer_tokens, "ignore_eos": True, "temperature": 0, "stream": True}
