@@ -11,7 +11,6 @@ from contract.spec import Deployment
 from loadtests.load.prose import prose, sentence
 from loadtests.sse import StreamedResponse, request
 
-
 _AGAIN_S = 1.0
 
 
