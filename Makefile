@@ -191,6 +191,15 @@ down: $(SERVE)  ## Drain and stop the background server of CONFIG
 status: $(SERVE)  ## Show what the server of CONFIG is doing
 	@$(PY) -m serving status $(CONFIG)
 
+release: $(SERVE) $(BUILD)  ## Build, prove and try CONFIG beside what is served, and promote it or roll it back (SWAP=1, AGREEMENT=0.8)
+	@$(PY) -m release start $(CONFIG) --builder $(BUILD_PY) $(if $(SWAP),--swap) $(if $(AGREEMENT),--agreement $(AGREEMENT)) $(ARGS)
+
+rollback: $(SERVE)  ## End the release of CONFIG that is on, or serve again what was served before the last one
+	@$(PY) -m release rollback $(CONFIG) $(if $(SWAP),--swap)
+
+releases: $(SERVE)  ## What every release of CONFIG came to
+	@$(PY) -m release list $(CONFIG)
+
 logs: $(SERVE)  ## Follow the log of CONFIG's server
 	@$(PY) -m serving logs $(CONFIG)
 
@@ -259,11 +268,20 @@ bench-gateway: $(SERVE) $(if $(PEERS),$(LITELLM_ENV) $(PORTKEY_ENV))  ## What a 
 bench-priority: engine $(SERVE)  ## An interactive key's first token, alone and under a flood of a batch key's requests
 	@$(PY) -m loadtests.priority $(ARGS)
 
+bench-trace: $(SERVE)  ## Streamed chats with CONFIG: what each client waited beside the sum of its trace's spans
+	@$(PY) -m loadtests.traces.sums $(CONFIG) $(ARGS)
+
 bench-peers: $(SERVE) $(VLLM_ENV)  ## Our gateway against vllm serve, fp32 against fp32, in one run
 	@$(PY) -m loadtests.compare $(FP32) configs/smollm2-135m-vllm.yaml $(BENCH) --ways alone gateway --rounds 3 --out .conch/bench-peers $(ARGS)
 
 compare: $(SERVE)  ## CONFIGS="a.yaml b.yaml": engines side by side, each alone and in our ensemble (ARGS=--quick)
 	@$(PY) -m loadtests.compare $(CONFIGS) $(ARGS)
+
+bench-prefix: $(SERVE)  ## Two servers behind one gateway: chats to the one that knows them, against the fewest in flight
+	@$(PY) -m loadtests.prefix $(ARGS)
+
+bench-releases: $(SERVE) $(BUILD)  ## Releases of the default under 16 streams: one good, and one for each way to be bad
+	@$(PY) -m loadtests.releases --builder $(BUILD_PY) $(ARGS)
 
 overload: $(SERVE)  ## Four times the capacity for two minutes, through the gateway
 	@$(PY) -m loadtests.overload $(ARGS)
@@ -276,6 +294,9 @@ fuzz: $(SERVE)  ## Minutes of hostile requests at every door; what hurts is kept
 
 kills: $(SERVE)  ## Kill -9 each process of a deployment under 64 streams, ten times each (ARGS="--times 1 --healthy-s 0")
 	@$(PY) -m loadtests.kills $(ARGS)
+
+trace: $(SERVE)  ## FILE=…, which tracing.file of a deployment names, as a page: trace.html (docs/tracing.md)
+	@$(PY) -m loadtests.traces $(FILE) $(ARGS)
 
 loadtest: $(SERVE)  ## A minute of load on CONFIG, and its report; ARGS= adds options (docs/loadtests.md)
 	@$(PY) -m loadtests.load $(CONFIG) $(ARGS)

@@ -13,9 +13,10 @@ ROOT = Path(__file__).resolve().parent.parent
 Config = Annotated[Path, typer.Argument(help="a deployment spec, such as configs/smollm2-135m.yaml")]
 Root = Annotated[Path, typer.Option(help="the folder of engines/ and model_repository/")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="print the container's command and do nothing")]
+Apart = Annotated[bool, typer.Option("--apart", help="leave the current engine current, and print this one's folder")]
 
 
-def main(config: Config, root: Root = ROOT, dry_run: DryRun = False) -> None:
+def main(config: Config, root: Root = ROOT, dry_run: DryRun = False, apart: Apart = False) -> None:
     """Build the engine of a deployment and write its model repository."""
     exit_on_interrupt()
     # The imports take a second, and Ctrl-C may come then.
@@ -31,7 +32,10 @@ def main(config: Config, root: Root = ROOT, dry_run: DryRun = False) -> None:
         if dry_run:
             print(shlex.join(show_command(spec, root)))
             return
-        engine = build(config.resolve(), spec, root) if spec.source else None
+        engine = build(config.resolve(), spec, root, use=not apart) if spec.source else None
+        if apart:
+            print(engine or "")
+            return
         repository = write_unless_served(root, spec, engine)
     if repository is None:
         console.print(f"{spec.name} is being served, by the engine that it had: make down and make up take the new one")

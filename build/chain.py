@@ -15,8 +15,11 @@ from contract.sections import AnySource, HubSource
 from contract.spec import Deployment
 
 
-def build(config: Path, spec: Deployment, root: Path) -> Path:
+def build(config: Path, spec: Deployment, root: Path, *, use: bool = True) -> Path:
     """The published engine of a deployment, built unless it is there.
+
+    Args:
+        use: make it the current one.
 
     Raises:
         BuildError: a step refused or failed; what earlier steps made is kept for the next run.
@@ -26,7 +29,8 @@ def build(config: Path, spec: Deployment, root: Path) -> Path:
     fetch.check_source(source)
     home = engines_root(root, spec.name)
     with exclusive(home / ".work"):
-        return _build(config, spec, source, home)
+        engine_version = _build(config, spec, source, home)
+        return publish.use(home, engine_version) if use else home / engine_version
 
 
 def fetch_source(spec: Deployment, root: Path) -> Path:
@@ -97,7 +101,7 @@ def keys_of(spec: Deployment, source: AnySource, builder: Builder) -> Keys:
     return Keys(source_key, converted_key, checkpoint_key, engine_key)
 
 
-def _build(config: Path, spec: Deployment, source: AnySource, home: Path) -> Path:
+def _build(config: Path, spec: Deployment, source: AnySource, home: Path) -> str:
     work = home / ".work"
     builder = builder_of(spec.engine.runtime)
     keys = keys_of(spec, source, builder)
@@ -105,9 +109,8 @@ def _build(config: Path, spec: Deployment, source: AnySource, home: Path) -> Pat
     published = publish.published(home, engine_version)
     if published:
         _judge(published, spec)
-        target = publish.use(home, engine_version)
-        console.print(f"[green]✓[/green] engine: {near(target)} is there already")
-        return target
+        console.print(f"[green]✓[/green] engine: {near(home / engine_version)} is there already")
+        return engine_version
     begun = time.monotonic()
     if isinstance(source, HubSource):
         with TemporaryDirectory(dir=work) as folder:
@@ -155,7 +158,7 @@ def _build(config: Path, spec: Deployment, source: AnySource, home: Path) -> Pat
     )
     target = publish.publish(home, built, engine_version)
     console.print(f"[green]✓[/green] engine: {near(target)}, {time.monotonic() - begun:.0f} s in all")
-    return target
+    return engine_version
 
 
 def _check(builder: Builder, checkpoint: Path, spec: Deployment, work: Path) -> None:

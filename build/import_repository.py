@@ -16,6 +16,7 @@ import yaml
 from build.inflight_batcher import MODELS, Model, Repository, read_repository
 from build.inflight_batcher_table import (
     BLS,
+    COUNTS,
     DTYPES,
     ENGINE,
     ENGINE_ELSEWHERE,
@@ -25,7 +26,6 @@ from build.inflight_batcher_table import (
     PRECISIONS,
     TEXT,
     TEXT_ELSEWHERE,
-    TIMINGS,
     TRTLLM,
     No,
     To,
@@ -245,7 +245,7 @@ def _from_tensors(repository: Repository, found: Import) -> None:
             found.note(f"ensemble input {tensor.name}", ours.doc.rstrip("."))
     for tensor in config.output:
         if tensor.name not in OUTPUT_BY_NAME:
-            found.note(f"ensemble output {tensor.name}", OUTPUTS.get(tensor.name, TIMINGS))
+            found.note(f"ensemble output {tensor.name}", OUTPUTS.get(tensor.name, COUNTS))
 
 
 def main(

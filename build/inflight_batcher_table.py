@@ -133,7 +133,7 @@ INPUTS = {
     "prompt_embedding_table": "no prompt tuning",
 }
 _LOGITS = "no engine here returns logits"
-TIMINGS = "timings, cache use and acceptance are in /metrics, not in an answer"
+COUNTS = "cache use and acceptance are in /metrics, not in an answer"
 OUTPUTS = {
     "batch_index": "an answer is to one request",
     "context_logits": _LOGITS,

@@ -1,4 +1,4 @@
-"""A verified engine → engines/NAME/<version>, with its manifest; ``current`` points at it from then on."""
+"""A verified engine → engines/NAME/<version>, with its manifest; ``current`` points at the one in use."""
 
 import hashlib
 import json
@@ -105,7 +105,8 @@ def publish(home: Path, built: Path, engine_version: str) -> Path:
     """Move a verified engine to its place; returns that place."""
     sync(built)
     built.rename(home / engine_version)
-    return use(home, engine_version)
+    sync(home)
+    return home / engine_version
 
 
 def use(home: Path, engine_version: str) -> Path:

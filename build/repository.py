@@ -1,7 +1,8 @@
 """Deployment spec → Triton model repository: three stages, the ensemble over them, and NVIDIA's names for views of it.
 
 Every config.pbtxt is made as a protobuf message, never as text, and read back before it counts.
-Run as ``python -m build.repository CONFIG``: it takes milliseconds, so ``make serve`` writes it anew.
+Run as ``python -m build.repository CONFIG``: it takes milliseconds, so ``make serve`` writes it anew. With
+``--engine FOLDER`` it writes the one of another engine that waits for the supervisor to turn to it (serving/reload.py).
 """
 
 import fcntl
@@ -9,7 +10,9 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
@@ -26,6 +29,7 @@ from contract.nvidia import (
     TOKENS_UNARY,
     View,
 )
+from contract.rollout import waiting_repository
 from contract.spec import Deployment, load_spec
 from contract.stage import LOCK, StageConfig, run_dir
 from contract.tensors import (
@@ -54,17 +58,18 @@ _OPTIONAL = {*ALL_INPUTS, ENGINE_REQUEST}  # the engine's stage is asked by prep
 _DTYPES = {"BYTES": pb.TYPE_STRING}
 
 
-def write_repository(root: Path, spec: Deployment, engine: Path | None) -> Path:
+def write_repository(root: Path, spec: Deployment, engine: Path | None, target: Path | None = None) -> Path:
     """Write ``model_repository/NAME`` under ``root``, replacing what was there.
 
     Args:
         engine: the engine folder; None for a runtime without weights.
+        target: another place, beside it.
 
     Returns:
         The repository's folder.
     """
     config = StageConfig(spec, engine.resolve() if engine else None, run_dir(root, spec.name), sys.prefix)
-    target = root / "model_repository" / spec.name
+    target = target or root / "model_repository" / spec.name
     unfinished = target.with_name(f".{spec.name}.{os.getpid()}")
     shutil.rmtree(unfinished, ignore_errors=True)
     for model, module in _models(config):
@@ -173,13 +178,24 @@ def _dtype(tensor: Tensor) -> int:
     return int(_DTYPES.get(tensor.dtype) or pb.DataType.Value(f"TYPE_{tensor.dtype}"))
 
 
-if __name__ == "__main__":
+def main(
+    config: Annotated[Path, typer.Argument(help="The deployment's YAML.")],
+    root: Annotated[Path, typer.Argument(help="The folder of engines/ and model_repository/.")] = _CODE,
+    engine: Annotated[str, typer.Option(help="Of the version that waits; 'none' where it needs none.")] = "",
+) -> None:
+    """Write the model repository of CONFIG."""
     try:
-        chosen = load_spec(Path(sys.argv[1]))
-        where = Path(sys.argv[2]) if len(sys.argv) > 2 else _CODE
-        if not write_unless_served(where, chosen, current_engine(where, chosen)):
-            print(f"{chosen.name} is being served: its model repository stays as it is until make down")
+        spec = load_spec(config)
+        if engine:
+            waits = waiting_repository(root, spec.name)
+            write_repository(root, spec, None if engine == "none" else Path(engine), waits)
+        elif not write_unless_served(root, spec, current_engine(root, spec)):
+            print(f"{spec.name} is being served: its model repository stays as it is until make down")
     except ConchError as refusal:
         sys.exit(str(refusal))
     except OSError as error:
-        sys.exit(f"error: {error.filename or where}: {error.strerror}. Correct this and run it again")
+        sys.exit(f"error: {error.filename or root}: {error.strerror}. Correct this and run it again")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -67,7 +67,13 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.WriteTransport | None = None
 
     def call(self, path: bytes, message: bytes, timeout_s: float | None) -> Call:
-        """Begin a call: ``path`` is its method's, and ``message`` all that the server is told."""
+        """Begin a call: ``path`` is its method's, and ``message`` all that the server is told.
+
+        Raises:
+            Unreachable: the connection broke.
+        """
+        if self._transport is None:  # since it stood, for who waited for that
+            raise Unreachable("the connection broke")
         number, self._next = self._next, self._next + 2
         self.takes &= self._next < _LAST_STREAM
         block = self._head + http2.literals([(b":path", path), *_TAIL])

@@ -14,6 +14,17 @@ _JSON = ("messages", "tools", "chat_template_kwargs", "logit_bias")
 
 
 @dataclass(frozen=True)
+class Timings:
+    """When what of an answer happened, in ns on the server's monotonic clock; 0 where it does not tell."""
+
+    received_time_ns: int = 0  # it had the request
+    arrival_time_ns: int = 0  # its engine had it
+    first_scheduled_time_ns: int = 0  # and took it up
+    first_token_time_ns: int = 0
+    last_token_time_ns: int = 0
+
+
+@dataclass(frozen=True)
 class Delta:
     """What one response adds to an answer. The counts and the reason come with the last one."""
 
@@ -30,6 +41,8 @@ class Delta:
     prompt_log_probs: tuple[float, ...] = ()  # of the prompt's tokens but the first, with prompt_logprobs
     prompt_tokens: tuple[bytes, ...] = ()
     prompt_top_log_probs: tuple[tuple[tuple[bytes, float], ...], ...] = ()  # alternatives of each of prompt_log_probs
+    timings: Timings | None = None  # with return_perf_metrics, in the last response
+    by_another: bool = False  # the server that was asked first failed, and another one answered
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from typing import Any
 import grpc
 from tritonclient.grpc import service_pb2
 
-from clients.request import Delta, Inputs
+from clients.request import Delta, Inputs, Timings
 from contract.errors import Cancelled, DeadlineExceeded, InternalError, InvalidRequest, RequestError, Unavailable
-from contract.tensors import INPUT_BY_NAME
+from contract.tensors import INPUT_BY_NAME, MOMENTS
 
 _CODES = {"INT32": "i", "UINT64": "Q", "FP32": "f", "BOOL": "?"}
 OUTPUTS = ("text_output", "output_ids", "finish_reason", "num_input_tokens", "num_output_tokens")
@@ -43,6 +43,7 @@ def to_message(
         ("top_log_probs",): inputs.get("logprobs"),
         ("prompt_log_probs", "prompt_tokens"): inputs.get("prompt_logprobs") is not None,
         ("prompt_top_log_probs",): inputs.get("prompt_logprobs"),
+        MOMENTS: inputs.get("return_perf_metrics"),
     }
     for name in (*outputs, *(name for names, wanted in asked_for.items() if wanted for name in names)):
         message.outputs.add(name=name)
@@ -52,9 +53,10 @@ def to_message(
 def to_delta(response: service_pb2.ModelInferResponse) -> Delta:
     """A response's tensors."""
     read = zip(response.outputs, response.raw_output_contents, strict=True)
-    return Delta(
-        **{_FIELDS[tensor.name]: _READ[tensor.name](raw) for tensor, raw in read if raw and tensor.name in _READ}
-    )
+    fields = {_FIELDS[tensor.name]: _READ[tensor.name](raw) for tensor, raw in read if raw and tensor.name in _READ}
+    if MOMENTS[0] in fields:
+        fields["timings"] = Timings(**{name: fields.pop(name) for name in MOMENTS if name in fields})
+    return Delta(**fields)
 
 
 _STATUS: dict[int, type[RequestError]] = {1: Cancelled, 4: DeadlineExceeded, 14: Unreachable}
@@ -100,6 +102,10 @@ def _integer(raw: bytes) -> int:
     return int.from_bytes(raw[:4], "little", signed=True)
 
 
+def _long(raw: bytes) -> int:
+    return int.from_bytes(raw[:8], "little", signed=True)
+
+
 def _bytes(raw: bytes) -> tuple[bytes, ...]:
     return tuple(bytes(token) for token in _json(raw))
 
@@ -119,6 +125,7 @@ _READ: dict[str, Callable[[bytes], Any]] = {
     "prompt_log_probs": partial(_numbers, "f"),
     "prompt_tokens": _bytes,
     "prompt_top_log_probs": _ranked,
+    **dict.fromkeys(MOMENTS, _long),
 }
 _FIELDS = {name: name for name in _READ} | {
     "text_output": "text",

@@ -10,7 +10,10 @@ from pathlib import Path
 from contract.engines.trtllm.images import LACKS
 
 SERVER = ("msgspec", "psutil", "pydantic", "pyyaml", "rich", "tritonclient", "typer")
-GATEWAY = ("backports.zstd", "httptools", "jinja2", "prometheus-client", "starlette", "uvicorn", "uvloop")
+GATEWAY = (
+    *("backports.zstd", "httptools", "jinja2", "prometheus-client", "starlette", "uvicorn", "uvloop"),
+    *("opentelemetry-exporter-otlp-json-file", "opentelemetry-exporter-otlp-proto-http", "opentelemetry-sdk"),
+)
 # Where the image has no Triton: the wheel's, and its filter.
 WHEEL = ("hpack", "httptools", "nvidia-pytriton", "uvloop")
 BUILD = ("gguf", "modelscope-hub", "safetensors")

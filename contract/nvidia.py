@@ -9,7 +9,7 @@ the older names.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from contract.tensors import ENSEMBLE_ALIAS, INPUT_BY_NAME, INPUTS, OUTPUT_BY_NAME, OUTPUTS, Decision, Tensor
+from contract.tensors import ENSEMBLE_ALIAS, INPUT_BY_NAME, INPUTS, MOMENTS, OUTPUT_BY_NAME, OUTPUTS, Decision, Tensor
 
 TEXT_UNARY = "tensorrt_llm_bls"  # text in, text out, one response
 TOKENS_UNARY = "tensorrt_llm"  # ids in, ids out, one response
@@ -93,7 +93,10 @@ TOKENS = View(
     {"output_ids": TOKEN_OUTPUTS[0], "sequence_length": TOKEN_OUTPUTS[1]}
     | {
         name: OUTPUT_BY_NAME[name]
-        for name in ("cum_log_probs", "output_log_probs", "num_input_tokens", "num_output_tokens", "finish_reason")
+        for name in (
+            *("cum_log_probs", "output_log_probs", "num_input_tokens", "num_output_tokens", "finish_reason"),
+            *MOMENTS,
+        )
     },
 )
 

@@ -1,6 +1,7 @@
 """Sampling parameters of one request: their defaults, their bounds, and which engine features they need."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import msgspec
 
@@ -39,6 +40,7 @@ class SamplingParams(msgspec.Struct, frozen=True, omit_defaults=True):
     guided_decoding_guide_type: str = ""
     guided_decoding_guide: str = ""
     lora_name: str = ""
+    resumed_ids: tuple[int, ...] = ()  # what the answer has already, of a server that is gone
 
     @property
     def ends(self) -> tuple[int, ...]:
@@ -119,6 +121,37 @@ def check_bounds(params: SamplingParams) -> None:
 def without_answer(params: SamplingParams) -> SamplingParams:
     """What of a request concerns its prompt, for an engine, which cannot but generate one token."""
     return SamplingParams(max_tokens=1, prompt_logprobs=params.prompt_logprobs, lora_name=params.lora_name)
+
+
+# What depends on how an answer began, of which an engine that goes on with it knows no more than of a prompt.
+_OF_THE_WHOLE_ANSWER = (
+    *("repetition_penalty", "presence_penalty", "frequency_penalty", "bad_words", "beam_width"),
+    *("guided_decoding_guide_type", "prompt_logprobs"),
+)
+
+
+def bar_to_resuming(given: Mapping[str, Any]) -> str:
+    """Which of these parameters keeps an answer from going on at another server; '' where none does."""
+    defaults = SamplingParams()
+    stands = (name for name in _OF_THE_WHOLE_ANSWER if given.get(name, (d := getattr(defaults, name))) != d)
+    return next(stands, "")
+
+
+def resumed(params: SamplingParams) -> SamplingParams:
+    """What is left to ask an engine for, where the answer has its first tokens already.
+
+    Raises:
+        InvalidRequest: it has too many, or cannot go on.
+    """
+    done = len(params.resumed_ids)
+    if not done or params.max_tokens is None:
+        return params
+    if bar := bar_to_resuming(msgspec.structs.asdict(params)):
+        raise InvalidRequest(f"cannot go on with an answer that has {bar}", field="resumed_ids")
+    if done > params.max_tokens:
+        raise InvalidRequest(f"has {done} tokens, of at most {params.max_tokens} (max_tokens)", field="resumed_ids")
+    left = {"max_tokens": params.max_tokens - done, "min_tokens": max(0, params.min_tokens - done)}
+    return msgspec.structs.replace(params, **left)
 
 
 # What every engine does: it is no feature.

@@ -14,6 +14,7 @@ from contract.engines.vllm.options import VllmOptions
 from contract.frozen import Frozen
 from contract.lora import Lora
 from contract.quota import KeyName, Quota
+from contract.tracing import Tracing
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 Address = Annotated[str, Field(pattern=r"^(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9][A-Za-z0-9.-]*):[0-9]{1,5}$")]  # host:port
@@ -216,6 +217,9 @@ class Gateway(Frozen):
     max_body_mib: int = Field(default=4, ge=1)  # unpacked, where it comes compressed
     keep_alive_s: int = Field(default=75, ge=1)  # an idle connection; longer than the pools of clients keep one
     replicas: tuple[Address, ...] = ()  # gRPC doors of servers that are alike; none: the deployment's own
+    routing: Literal["prefix", "fewest"] = (
+        "prefix"  # among replicas: by how a request begins, or to the fewest in flight
+    )
     cors_origins: tuple[str, ...] = ()  # browsers' origins that may call; none: CORS is off
 
     @model_validator(mode="after")
@@ -253,6 +257,7 @@ class Sections(Frozen):
     streaming: Streaming = Streaming()
     ports: Ports = Ports()
     gateway: Gateway = Gateway()
+    tracing: Tracing = Tracing()
     chat: Chat = Chat()
     verify: Verify = Verify()
     cluster: Cluster | None = None  # none: one machine

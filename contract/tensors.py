@@ -34,7 +34,7 @@ class Tensor:
     """One input or output. ``ours``: not in NVIDIA's ensemble."""
 
     name: str
-    dtype: str  # Triton's: BYTES, INT32, FP32, BOOL, UINT64, UINT8
+    dtype: str  # Triton's: BYTES, INT32, FP32, BOOL, INT64, UINT64, UINT8
     dims: tuple[int, ...] = (1,)
     ours: bool = False
     doc: str = ""
@@ -126,7 +126,7 @@ INPUTS: tuple[Tensor, ...] = (
     Tensor("return_num_output_tokens", "BOOL", decision=Decision.ACCEPTED, doc="The count is always sent."),
     _off("return_context_logits", "No engine here returns logits; return_log_probs is there."),
     _off("return_generation_logits", "No engine here returns logits; return_log_probs is there."),
-    _off("return_perf_metrics", "Timings are in /metrics."),
+    Tensor("return_perf_metrics", "BOOL", doc="Fill the outputs that end in _time_ns."),
     _off("return_kv_cache_reuse_stats", "The cache's use is in /metrics."),
     Tensor("guided_decoding_guide_type", "BYTES", doc="json, json_schema, regex, ebnf_grammar or structural_tag."),
     Tensor("guided_decoding_guide", "BYTES", doc="The schema, expression or grammar."),
@@ -136,6 +136,19 @@ INPUTS: tuple[Tensor, ...] = (
     ),
     Tensor(
         "timeout_ms", "INT32", ours=True, doc="The answer is of no use after this long: the engine stops; 0: never."
+    ),
+    Tensor(
+        "resumed_ids",
+        "INT32",
+        (-1,),
+        ours=True,
+        doc="Token ids that the answer has already, from a server that is gone: it goes on behind them.",
+    ),
+    Tensor(
+        "resumed_chars",
+        "INT32",
+        ours=True,
+        doc="Characters of the text of resumed_ids that the client has; what else they say comes first.",
     ),
     Tensor("random_seed", "UINT64", alias_of="seed", doc="NVIDIA's name for it up to 0.18."),
     Tensor("min_length", "INT32", alias_of="min_tokens", doc="NVIDIA's name for it up to 0.18."),
@@ -148,6 +161,16 @@ INPUTS: tuple[Tensor, ...] = (
     _none("prompt_table_extra_id", "UINT64", 0, "Prompt tuning is not served here."),
     _none("lora_task_id", "UINT64", 0, "Adapters are the deployment's: name one in lora_name."),
 )
+
+_CLOCK = "Nanoseconds on the server's monotonic clock, with return_perf_metrics, in the last response"
+_MOMENTS = (
+    Tensor("received_time_ns", "INT64", ours=True, doc=f"{_CLOCK}: when the request came, before it was read."),
+    Tensor("arrival_time_ns", "INT64", doc=f"{_CLOCK}: when the engine had it."),
+    Tensor("first_scheduled_time_ns", "INT64", doc=f"{_CLOCK}: when the engine took it up, where it tells."),
+    Tensor("first_token_time_ns", "INT64", doc=f"{_CLOCK}: when the first token was there."),
+    Tensor("last_token_time_ns", "INT64", doc=f"{_CLOCK}: when the last was."),
+)
+MOMENTS = tuple(tensor.name for tensor in _MOMENTS)  # in their order
 
 # A response carries only what has news: text and ids always, the rest with the last response or when asked for.
 OUTPUTS: tuple[Tensor, ...] = (
@@ -200,6 +223,7 @@ OUTPUTS: tuple[Tensor, ...] = (
         ours=True,
         doc="As top_log_probs, of the tokens of prompt_log_probs; in the first response.",
     ),
+    *_MOMENTS,
 )
 
 INPUT_BY_NAME = {tensor.name: tensor for tensor in INPUTS}

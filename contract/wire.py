@@ -31,8 +31,10 @@ class Delivery(msgspec.Struct, frozen=True, omit_defaults=True):
     reasoning_tags: tuple[str, ...] = ()  # around what they are not looked for in
     skip_special_tokens: bool = True
     include_stop: bool = False  # the text ends with the stop string, or the request's own stop token
+    resumed_chars: int = 0  # of the text of the sampling's resumed_ids: the client has them
     arrival_ns: int = 0  # time.time_ns() when preprocess first saw the request
     canary: bool = False  # the supervisor's own probe: admitted over the limits, kept out of the metrics
+    received_ns: int = 0  # time.monotonic_ns() likewise, where the request asks for its timings; else 0
 
 
 class EngineRequest(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -58,6 +60,8 @@ class Opening(msgspec.Struct, frozen=True, omit_defaults=True):
     ends: tuple[int, ...] = ()  # end_id and stop_token_ids of the request: they have no text where they end it
     prompt_ids: list[int] = []  # what the whole answer begins with
     scored_ids: list[int] = []  # the prompt, where it is scored
+    submitted_ns: int = 0  # time.monotonic_ns() when the engine had it
+    resumed_ids: tuple[int, ...] = ()  # what the answer has already
 
 
 class TopLogprob(msgspec.Struct, frozen=True, array_like=True):
@@ -83,6 +87,7 @@ class EngineDelta(msgspec.Struct, omit_defaults=True):
     opening: Opening | None = None  # on the first delta of a stream
     finish: str = ""  # a FinishReason on the last delta
     cached_tokens: int | None = None  # of the prompt; told once, or not at all
+    scheduled_ns: int = 0  # time.monotonic_ns() when the engine took it up; told once, or not at all
     error: str = ""  # RequestError.to_wire() when finish is "error"
     sent_ns: int = 0  # time.monotonic_ns(), which all processes of a machine share
 

@@ -115,6 +115,15 @@ def _gateway() -> list[tuple[str, str, Series]]:
                 f"(rate(conch_gateway_queue_seconds_bucket{_OF_MODEL}[5m])))"
             },
         ),
+        (
+            "Prompts in the prefix cache",
+            "percentunit",
+            {
+                name: f"rate(conch_gateway_prompt_tokens_{counter}_total{_OF_MODEL}[5m])"
+                f" / rate(conch_gateway_prompt_tokens_total{_OF_MODEL}[5m])"
+                for name, counter in (("expected", "expected_cached"), ("true", "cached"))
+            },
+        ),
         ("Tokens in flight", "short", {"{{model}}": f"conch_gateway_tokens_active{_OF_MODEL}"}),
     ]
 

@@ -1,12 +1,14 @@
 """``python -m gateway CONFIG…``: one door before one or several deployments."""
 
+import asyncio
 import gc
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 import uvicorn
@@ -29,6 +31,10 @@ from gateway.ledger import Ledger
 from gateway.log import log_to
 from gateway.processes import process_count
 from gateway.service import Service
+from gateway.versions import Versions
+
+if TYPE_CHECKING:
+    from gateway.tracing.tracer import Tracer
 
 log = logging.getLogger("gateway")
 
@@ -99,9 +105,23 @@ class Door:
         """The deployments, connected."""
         return {spec.name: connect(spec, self.root, admission, watches=watches) for spec in self.specs}
 
-    def service(self, backends: dict[str, Backend], books: Books) -> Service:
+    def service(self, backends: dict[str, Backend], books: Books, tracer: "Tracer | None") -> Service:
         """What requests share."""
-        return Service(backends, self.keys, books, self.specs[0].gateway.cors_origins, self.processes)
+        versions, origins = Versions(backends, self.root, connect), self.specs[0].gateway.cors_origins
+        return Service(backends, versions, self.keys, books, origins, self.processes, tracer)
+
+    def tracer(self) -> "Tracer | None":
+        """What traces the requests that this process answers; OpenTelemetry is loaded only where that is on.
+
+        Raises:
+            ServeError: its file cannot be written.
+        """
+        tracing = self.specs[0].tracing
+        if not tracing.on:
+            return None
+        from gateway.tracing.tracer import Tracer
+
+        return Tracer(tracing)
 
     def config(self, service: Service) -> uvicorn.Config:
         """For uvicorn."""
@@ -125,37 +145,33 @@ class Door:
 async def _serve(door: Door) -> None:
     """Answer here, or have workers do it."""
     backends = door.backends()
+    tracer = door.tracer() if door.processes == 1 else None  # else the workers' own
     path = door.specs[0].gateway.ledger
     ledger = Ledger(path) if path else None
-    service = door.service(backends, OwnBooks(backends.values(), ledger))
+    service = door.service(backends, OwnBooks(backends, ledger), tracer)
     config = door.config(service)
     _freeze()
     workers = f", with {door.processes} processes" if door.processes > 1 else ""
     for stray in strays(door.specs, door.keys):
         log.warning(stray)
     log.info("serving %s on http://%s:%d/v1%s", ", ".join(backends), config.host, config.port, workers)
-    try:
-        if workers:
-            await Keeper(service, door.drain_s).serve(config.host, config.port)
-        else:
-            await DrainingServer(config, service, door.drain_s).serve()
-    finally:
-        await _close(service)
-        if ledger:
-            ledger.close()
+    with closing(ledger) if ledger else nullcontext():
+        async with _following(service):
+            if workers:
+                await Keeper(service, door.drain_s).serve(config.host, config.port)
+            else:
+                await DrainingServer(config, service, door.drain_s).serve()
 
 
 async def _work(door: Door, place: Place) -> None:
     """Be a worker."""
     worker = Worker(door.drain_s)
     backends = door.backends(asked_admission(worker.desk), watches=False)
-    service = door.service(backends, worker.desk)
+    service = door.service(backends, worker.desk, door.tracer())
     config = door.config(service)
     _freeze()
-    try:
+    async with _following(service):
         await worker.serve(config, service, place)
-    finally:
-        await _close(service)
 
 
 def _freeze() -> None:
@@ -164,9 +180,18 @@ def _freeze() -> None:
     gc.freeze()
 
 
-async def _close(service: Service) -> None:
-    for backend in service.backends.values():
-        await backend.client.close()
+@asynccontextmanager
+async def _following(service: Service) -> AsyncIterator[None]:
+    """Serve whatever version is to be served; close the connections in the end, and hand over the last traces."""
+    watch = asyncio.create_task(service.versions.watch())
+    try:
+        yield
+    finally:
+        watch.cancel()
+        for backend in service.backends.values():
+            await backend.client.close()
+        if service.tracer:
+            service.tracer.close()
 
 
 if __name__ == "__main__":

@@ -17,7 +17,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from contract.errors import DeadlineExceeded, InvalidRequest, Unavailable
-from gateway.load import Load
+from contract.spec import Deployment
+from gateway.load import Load, most_in_flight
 from gateway.pace import LONGEST_RETRY_S, Pace
 from gateway.quota import Quotas
 from gateway.standing import ComeBack, Standing, seconds_told
@@ -142,6 +143,11 @@ class Admission:
         for waiter in self._queue:
             if not waiter.granted.done():
                 waiter.granted.set_exception(_stopping())
+
+    def follow(self, spec: Deployment) -> None:
+        """Keep the limits of another version from now on; what a release may change of them is the engine's batch."""
+        self.limit, self.batch = most_in_flight(spec)
+        self._grant()
 
     def retry_after_s(self) -> float:
         """When there should be room for one more, at the measured drain rate."""

@@ -58,7 +58,7 @@ def make_app(service: Service) -> Starlette:
         routes=[*routes, Named("/openapi.json", openapi)],
         middleware=[
             Middleware(Tidied),
-            Middleware(Observed, books=service.books),
+            Middleware(Observed, books=service.books, tracer=service.tracer),
             *((friends,) if service.cors_origins else ()),
             Middleware(Guard, keys=service.keys, drain=service.drain),
         ],

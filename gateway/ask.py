@@ -3,12 +3,14 @@
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from clients.request import Inputs
 from gateway.errors import refuse
+from gateway.prefix import Affinity
 from gateway.schema.common import Choices, Sampling, StructuredOutputs
+from gateway.tracing.trace import Spoken
 
 TIMEOUT_HEADER = "X-Request-Timeout"
 OUTPUTS = ("text_output", "finish_reason", "num_input_tokens", "num_output_tokens", "num_cached_tokens")
@@ -24,7 +26,9 @@ class Ask:
     prompt_bytes: int
     prompt_tokens: int | None = None  # where the client counted them itself
     context_may_end: bool = False  # max_tokens is a bound: an answer that the context ends is one too
+    affinity: Affinity = field(default_factory=Affinity)
     client: str = ""  # what its id begins with: whose it is, for engines to let clients take turns
+    trace: Spoken | None = None  # of the answer, where the request is traced
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,12 @@ from typing import Any, Protocol
 
 from clients.grpc import AsyncClient
 from contract.address import grpc_address
-from contract.manifest import engines_root
+from contract.errors import ServeError
+from contract.manifest import engines_root, load_manifest
 from contract.spec import Deployment
 from contract.stage import run_dir
 from gateway.admission import Admission, Ticket
-from gateway.load import Load, PromptSizes
+from gateway.load import Load, PromptSizes, most_in_flight
 from gateway.outage import Outage
 from gateway.parsers import family_of, writes_reasoning
 from gateway.quota import Quotas
@@ -37,6 +38,9 @@ class Admits(Protocol):
     def close(self) -> None:
         """Refuse what waits and what is new."""
 
+    def follow(self, spec: Deployment) -> None:
+        """Keep the limits of another version from now on."""
+
     def retry_after_s(self) -> float:
         """When who is refused now should come back."""
 
@@ -47,6 +51,7 @@ class Backend:
 
     spec: Deployment
     template: str  # the model's chat template; '' without one
+    tokenizer: str  # a hash of it; '' without an engine
     tokenizer_config: dict[str, Any]  # what lies beside its engine; {} without one
     family: str  # how it writes tool calls
     reasons: bool  # it writes its reasoning before the answer
@@ -65,15 +70,14 @@ class Backend:
 
 def own_admission(spec: Deployment) -> Admission:
     """The limits of a deployment, kept by this process."""
-    limits = spec.gateway
-    limit = Load(limits.max_requests or spec.limits.max_batch_size, limits.max_tokens)
+    limit, batch = most_in_flight(spec)
     return Admission(
         limit=limit,
-        per_key=Load(limits.max_requests_per_key, limits.max_tokens_per_key),
-        batch=limit.share(limits.batch_share),
-        quotas=Quotas(limits.quotas),
-        queue_size=limits.max_queue_size,
-        patience_s=limits.max_queue_s,
+        per_key=Load(spec.gateway.max_requests_per_key, spec.gateway.max_tokens_per_key),
+        batch=batch,
+        quotas=Quotas(spec.gateway.quotas),
+        queue_size=spec.gateway.max_queue_size,
+        patience_s=spec.gateway.max_queue_s,
     )
 
 
@@ -96,6 +100,7 @@ def connect(
     return Backend(
         spec=spec,
         template=template,
+        tokenizer=_tokenizer(engine) if engine else "",
         tokenizer_config=tokenizer_config,
         family=family,
         reasons=writes_reasoning(template, family),
@@ -108,8 +113,17 @@ def connect(
 
 def _client(spec: Deployment, *, watches: bool) -> Client:
     if spec.gateway.replicas:
-        return Replicas(spec.gateway.replicas, spec.name, _CONNECTIONS, watches=watches)
+        by_prefix = spec.gateway.routing == "prefix"
+        return Replicas(spec.gateway.replicas, spec.name, _CONNECTIONS, by_prefix=by_prefix, watches=watches)
     return AsyncClient(grpc_address(spec), spec.name, _CONNECTIONS, direct=True)
+
+
+def _tokenizer(engine: Path) -> str:
+    try:
+        origin = load_manifest(engine).origin
+    except ServeError:  # it is not where this gateway runs
+        return ""
+    return origin.tokenizer_sha256 if origin else ""
 
 
 def _tokenizer_config(engine: Path) -> dict[str, Any]:

@@ -19,6 +19,8 @@ from gateway.weight import check_weight
 
 B = TypeVar("B", bound=Body)
 
+# What other routers read and OpenCode sends; then Codex', older and newer, and Claude Code's own.
+_SESSION_HEADERS = ("x-session-id", "session_id", "session-id", "x-claude-code-session-id")
 _LONGEST_TIMEOUT_S = 86_400.0
 
 
@@ -100,3 +102,12 @@ def timeout_of(request: Request) -> float | None:
     if not 0 < seconds <= _LONGEST_TIMEOUT_S:
         raise refuse(f"must be seconds, above 0 and at most {_LONGEST_TIMEOUT_S:g}", param=TIMEOUT_HEADER)
     return seconds
+
+
+def session_of(request: Request, body: Body) -> str:
+    """The name of what a request belongs to, such as its conversation; '' where its client gives none.
+
+    Who the user is does not say it.
+    """
+    given = (request.headers.get(name) for name in _SESSION_HEADERS)
+    return next(filter(None, given), "") or getattr(body, "prompt_cache_key", None) or ""

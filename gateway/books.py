@@ -1,6 +1,6 @@
 """What is known of all requests together, and of the deployments: kept by one process, whoever asks for it."""
 
-from collections.abc import Collection
+from collections.abc import Mapping
 from typing import Protocol
 
 from gateway.backend import Backend
@@ -8,6 +8,7 @@ from gateway.health import Health
 from gateway.journey import Journey
 from gateway.ledger import Ledger
 from gateway.metrics import Metrics
+from gateway.observations import observe
 
 
 class Books(Protocol):
@@ -33,14 +34,17 @@ class Books(Protocol):
 class OwnBooks:
     """Kept in this process."""
 
-    def __init__(self, backends: Collection[Backend], ledger: Ledger | None = None) -> None:
+    def __init__(self, backends: Mapping[str, Backend], ledger: Ledger | None = None) -> None:
+        self._backends = backends
         self._ledger = ledger
-        self._metrics = Metrics(backends)
-        self._healths = {backend.name: Health(backend) for backend in backends}
+        self._metrics = Metrics(backends.values())
+        self._healths = {name: Health(backends, name) for name in backends}
 
     def record(self, journey: Journey, now: float) -> None:
         """As :class:`Books`."""
         self._metrics.record(journey, now)
+        if journey.release:
+            observe(self._backends[journey.model].run_dir, journey, now)
         if self._ledger and journey.model:
             self._ledger.note(journey, now)
 

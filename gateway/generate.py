@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from functools import partial
 from hashlib import blake2s
 from secrets import token_hex
 
@@ -12,9 +13,13 @@ from clients.request import Delta
 from contract.errors import ContextTooLong, DeadlineExceeded, Unavailable
 from gateway.ask import Ask
 from gateway.backend import Backend
+from gateway.in_turn import InTurn
 from gateway.journey import Journey
 from gateway.load import Load
+from gateway.prefix import Affinity
+from gateway.replicas import Replicas
 from gateway.standing import ComeBack
+from gateway.tracing.trace import Trace, followed
 
 _GRACE_S = 5.0  # the engine keeps the deadline; gRPC's own is for a server that does not answer at all
 _AHEAD = 8  # deltas of several answers that may wait for their reader
@@ -23,7 +28,11 @@ Numbered = tuple[int, Delta]  # which answer, and what it gained
 
 
 async def generate(
-    backend: Backend, asks: Sequence[Ask], journey: Journey, timeout_s: float | None = None
+    backend: Backend,
+    asks: Sequence[Ask],
+    journey: Journey,
+    timeout_s: float | None = None,
+    trace: Trace | None = None,
 ) -> AsyncGenerator[Numbered, None]:
     """Run the asks of one request; leaving this generator cancels what still runs.
 
@@ -35,7 +44,10 @@ async def generate(
     """
     deadline = journey.began + timeout_s if timeout_s is not None else None
     client = _client_of(journey.key)
-    asks = [replace(ask, client=client) for ask in asks]
+    session = f"{journey.key}\0{journey.session}" if journey.session else ""
+    asks = [replace(ask, client=client, affinity=Affinity(session)) for ask in asks]
+    if trace:
+        asks = [_traced(backend, ask, trace) for ask in asks]
     load = sum((_load(backend, ask) for ask in asks), Load())
     try:
         ticket = await backend.admission.admit(journey.key, load, deadline)
@@ -65,7 +77,8 @@ async def generate(
 
 def _ended(backend: Backend, ask: Ask, deadline: float | None, number: int = 0) -> AsyncGenerator[Numbered, None]:
     """The deltas of one ask, ended by its max_tokens, or by the context where the ask allows that."""
-    return (_fitted if ask.context_may_end else _one)(backend, ask, deadline, number)
+    deltas = (_fitted if ask.context_may_end else _one)(backend, ask, deadline, number)
+    return followed(deltas, ask.trace) if ask.trace else deltas
 
 
 async def _fitted(backend: Backend, ask: Ask, deadline: float | None, number: int) -> AsyncGenerator[Numbered, None]:
@@ -94,9 +107,9 @@ async def _one(backend: Backend, ask: Ask, deadline: float | None, number: int =
             raise DeadlineExceeded("the deadline passed before the request could start", field="timeout_ms")
         inputs, timeout_s = {**inputs, "timeout_ms": max(1, round(left_s * 1000))}, left_s + _GRACE_S
     finished = False
-    deltas = backend.client.deltas(
-        inputs, timeout_s=timeout_s, request_id=ask.client + token_hex(16), outputs=ask.outputs
-    )
+    client = backend.client
+    begin = partial(client.deltas, affinity=ask.affinity) if isinstance(client, Replicas | InTurn) else client.deltas
+    deltas = begin(inputs, timeout_s=timeout_s, request_id=ask.client + token_hex(16), outputs=ask.outputs)
     async with aclosing(deltas):
         async for delta in deltas:
             finished = bool(delta.finish_reason)
@@ -135,6 +148,12 @@ async def _several(backend: Backend, asks: Sequence[Ask], deadline: float | None
         await asyncio.gather(*pumps, return_exceptions=True)
 
 
+def _traced(backend: Backend, ask: Ask, trace: Trace) -> Ask:
+    """An ask that is followed, and whose answer tells its timings."""
+    inputs = {**ask.inputs, "return_perf_metrics": True}
+    return replace(ask, inputs=inputs, trace=trace.ask(backend.name, ask.inputs))
+
+
 def _client_of(key: str) -> str:
     """What the ids of one API key's requests begin with."""
     return f"{blake2s(key.encode(), digest_size=4).hexdigest()}." if key else ""
@@ -154,10 +173,14 @@ def _prompt_tokens(backend: Backend, ask: Ask) -> int:
 def _count(backend: Backend, ask: Ask, delta: Delta, journey: Journey) -> None:
     if ask.prompt_tokens is None and delta.num_input_tokens:
         backend.sizes.learn(ask.prompt_bytes, delta.num_input_tokens)
+    journey.by_another |= delta.by_another
     journey.prompt_tokens += delta.num_input_tokens
-    journey.completion_tokens += delta.num_output_tokens
+    journey.expected_tokens += round(ask.affinity.known * delta.num_input_tokens)
+    if ask.affinity.server:
+        journey.servers.append(ask.affinity.server)
     if delta.num_cached_tokens is not None:
         journey.cached_tokens = (journey.cached_tokens or 0) + delta.num_cached_tokens
+    journey.completion_tokens += delta.num_output_tokens
 
 
 def _count_cut(backend: Backend, ask: Ask, size: int, journey: Journey) -> None:

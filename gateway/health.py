@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from contract.errors import Overloaded, RequestError
@@ -20,7 +21,8 @@ _PROBE = {"input_ids": [1], "max_tokens": 1, "stream": False}
 class Health:
     """What was last heard of one deployment; '' is ready."""
 
-    backend: Backend
+    backends: Mapping[str, Backend]
+    name: str
     _verdict: str = "was not asked yet"
     _asked_at: float = float("-inf")
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -35,8 +37,9 @@ class Health:
 
     async def _ask(self) -> str:
         """Under the canary's id, where this process may read it: then it is no request in the server's metrics."""
-        deltas = self.backend.client.deltas(
-            _PROBE, timeout_s=_PATIENCE_S, request_id=canary_id(self.backend.run_dir), outputs=("finish_reason",)
+        backend = self.backends[self.name]
+        deltas = backend.client.deltas(
+            _PROBE, timeout_s=_PATIENCE_S, request_id=canary_id(backend.run_dir), outputs=("finish_reason",)
         )
         try:
             async for delta in deltas:

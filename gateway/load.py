@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from contract.spec import Deployment
+
 
 @dataclass(frozen=True)
 class Load:
@@ -23,6 +25,13 @@ class Load:
     def share(self, of_it: float) -> "Load":
         """So much of a limit, and one at least of what is limited."""
         return Load(*(max(1, int(each * of_it)) if each else 0 for each in (self.requests, self.tokens)))
+
+
+def most_in_flight(spec: Deployment) -> tuple[Load, Load]:
+    """What one deployment takes on, and what of that batch keys may hold together."""
+    limits = spec.gateway
+    every = Load(limits.max_requests or spec.limits.max_batch_size, limits.max_tokens)
+    return every, every.share(limits.batch_share)
 
 
 @dataclass

@@ -40,6 +40,24 @@ class Metrics:
             "conch_gateway_queue_seconds", "Arrival to admission", labels, buckets=_TTFT_S, registry=registry
         )
         prompt = Counter("conch_gateway_prompt_tokens", "Prompt tokens of answers", ("model",), registry=registry)
+        self._cached = Counter(
+            "conch_gateway_prompt_tokens_cached",
+            "Of the prompt tokens, those that the prefix cache had; where the engine tells",
+            ("model",),
+            registry=registry,
+        )
+        self._expected = Counter(
+            "conch_gateway_prompt_tokens_expected_cached",
+            "Of the prompt tokens, those that were sent to the same of several servers before",
+            ("model",),
+            registry=registry,
+        )
+        self._answers = Counter(
+            "conch_gateway_replica_answers",
+            "Answers that a server ended",
+            ("model", "replica"),
+            registry=registry,
+        )
         generated = Counter("conch_gateway_generated_tokens", "Tokens of answers", ("model",), registry=registry)
         self._tokens = (prompt, generated)
         whose = ("key", "model")
@@ -75,6 +93,11 @@ class Metrics:
             self._ttft.labels(journey.route, journey.model).observe(journey.first_token - journey.began)
         for counter, amount in zip(self._tokens, (journey.prompt_tokens, journey.completion_tokens), strict=True):
             counter.labels(journey.model).inc(amount)
+        for server in journey.servers:
+            self._answers.labels(journey.model, server).inc()
+        self._expected.labels(journey.model).inc(journey.expected_tokens)
+        if journey.cached_tokens is not None:
+            self._cached.labels(journey.model).inc(journey.cached_tokens)
         if journey.key:
             self._record_key(journey)
 

@@ -1,7 +1,7 @@
-"""Several servers of one deployment as one client: each request goes to the live one that has the fewest.
+"""Several servers of one deployment as one client: each request goes to a live one, by how it begins (prefix.py).
 
-A server is live while it says so every second; what it had in flight when it went fails with a clear error, or begins
-anew on another where the client has seen nothing yet.
+A server is live while it says so every second; who finds its door shut shuns it for as long. What it had in flight when
+it went another one goes on with (resume.py).
 """
 
 import asyncio
@@ -13,8 +13,10 @@ from typing import Protocol, TypeVar
 
 from clients.grpc import AsyncClient
 from clients.request import Delta, Inputs, Tokens
-from clients.wire import OUTPUTS
+from clients.wire import OUTPUTS, Unreachable
 from contract.errors import Cancelled, DeadlineExceeded, Unavailable
+from gateway.prefix import Affinity, Memory, beginning, choose, fewest
+from gateway.resume import resumed
 
 log = logging.getLogger("gateway")
 
@@ -52,7 +54,9 @@ class Replica:
         self.address = address
         self.in_flight = 0
         self.live = False
+        self.memory = Memory()
         self._misses = 0
+        self._shunned_until = 0.0  # on time.monotonic()
         self._model, self._connections = model, connections
         self.client = self._connect()
 
@@ -65,12 +69,22 @@ class Replica:
         self._misses = 0 if ready else self._misses + 1
         return ready or (self.live and self._misses < _MISSES)
 
+    @property
+    def shunned(self) -> bool:
+        """Whether a request found its door shut a moment ago."""
+        return time.monotonic() < self._shunned_until
+
+    def shun(self) -> None:
+        """A request did."""
+        self._shunned_until = time.monotonic() + _EVERY_S
+
     async def turn(self, live: bool) -> None:
         """It is live from now on, or is not; what it had in flight is cut then."""
         if live == self.live:
             return
         self.live = live
         if not live:
+            self.memory.forget()
             gone, self.client = self.client, self._connect()
             await gone.close()
 
@@ -79,11 +93,15 @@ class Replicas:
     """A client of all of them; make it in the event loop that will use it.
 
     Args:
+        by_prefix: chooses by how a request begins; else the fewest in flight.
         watches: looks at them itself; else it is told, through :meth:`Replica.turn`.
     """
 
-    def __init__(self, addresses: Sequence[str], model: str, connections: int, *, watches: bool = True) -> None:
+    def __init__(
+        self, addresses: Sequence[str], model: str, connections: int, *, by_prefix: bool = True, watches: bool = True
+    ) -> None:
         self.members = [Replica(address, model, connections) for address in addresses]
+        self._by_prefix = by_prefix
         self.changed: Callable[[Replica], None] = lambda replica: None  # told of each that came or went
         self._watch = asyncio.create_task(self._look()) if watches else None
 
@@ -113,43 +131,47 @@ class Replicas:
         """What the first server that is live and answers says."""
         tried: set[str] = set()
         while True:
-            replica = self._fewest(tried)
+            replica = fewest(self._able(tried))
             tried.add(replica.address)
             with suppress(Unavailable):
                 return await ask(replica.client)
 
     async def deltas(
-        self, inputs: Inputs, *, timeout_s: float | None = None, request_id: str = "", outputs: Iterable[str] = OUTPUTS
+        self,
+        inputs: Inputs,
+        *,
+        timeout_s: float | None = None,
+        request_id: str = "",
+        outputs: Iterable[str] = OUTPUTS,
+        affinity: Affinity | None = None,
     ) -> AsyncGenerator[Delta, None]:
-        """As :meth:`clients.grpc.AsyncClient.deltas`, of whichever server has the fewest requests.
+        """As :meth:`clients.grpc.AsyncClient.deltas`, of whichever server is chosen; each is tried once.
 
         Raises:
-            Unavailable: no server is live, or the one that answered went in the middle.
+            Unavailable: no server is live, or as :func:`gateway.resume.resumed`.
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        affinity = affinity or Affinity()
+        begins = beginning(inputs, affinity.session)
         tried: set[str] = set()
-        while True:
-            replica = self._fewest(tried)
+
+        def begin(rest: Inputs, wanted: Iterable[str]) -> AsyncGenerator[Delta, None]:
+            able = self._able(tried)
+            replica = choose(able, begins) if self._by_prefix else fewest(able)
             tried.add(replica.address)
             left_s = None if deadline is None else deadline - time.monotonic()
             if left_s is not None and left_s <= 0:
                 raise DeadlineExceeded("the deadline passed while servers went", field="timeout_ms")
-            begun = False
-            try:
-                async with aclosing(
-                    _of(replica, inputs, timeout_s=left_s, request_id=request_id, outputs=outputs)
-                ) as deltas:
-                    async for delta in deltas:
-                        begun = True
-                        yield delta
-                return
-            except Unavailable:
-                if begun:
-                    raise Unavailable(
-                        "the server went in the middle of this answer", fix="Try again: another one takes it"
-                    ) from None
+            affinity.server, affinity.known = replica.address, replica.memory.share(begins)
+            replica.memory.note(begins)
+            return _of(replica, rest, timeout_s=left_s, request_id=request_id, outputs=wanted)
 
-    def _fewest(self, tried: set[str]) -> Replica:
+        async with aclosing(resumed(begin, inputs, outputs)) as deltas:
+            async for delta in deltas:
+                yield delta
+
+    def _able(self, tried: set[str]) -> list[Replica]:
+        """The servers that can be asked."""
         live = [replica for replica in self.members if replica.live and replica.address not in tried]
         if not live:
             live_now = sum(replica.live for replica in self.members)
@@ -157,7 +179,7 @@ class Replicas:
                 f"none of the {len(self.members)} servers could take this request ({live_now} are up)",
                 fix="Try again later",
             )
-        return min(live, key=lambda replica: replica.in_flight)
+        return [replica for replica in live if not replica.shunned] or live
 
     async def _look(self) -> None:
         while True:
@@ -182,6 +204,9 @@ async def _of(
         async with aclosing(deltas):
             async for delta in deltas:
                 yield delta
+    except Unreachable:
+        replica.shun()
+        raise
     except (asyncio.CancelledError, Cancelled):
         task = asyncio.current_task()
         if replica.client is client or (task and task.cancelling()):

@@ -4,7 +4,7 @@ import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -14,7 +14,7 @@ from contract.tensors import ENSEMBLE_ALIAS
 from gateway.arrival import Arrivals
 from gateway.ask import Ask
 from gateway.backend import Backend
-from gateway.body import check_origin, read_body, timeout_of
+from gateway.body import check_origin, read_body, session_of, timeout_of
 from gateway.books import Books
 from gateway.errors import INVALID, UNKNOWN, ApiError, Refused, of_request, refuse
 from gateway.generate import Numbered, generate
@@ -26,6 +26,12 @@ from gateway.schema.messages import CountBody, MessagesBody
 from gateway.schema.tokenize import DetokenizeBody, TokenizeBody
 from gateway.sse import begun
 from gateway.standing import ComeBack
+from gateway.sticky import sticky_of
+from gateway.tracing.trace import trace_of
+from gateway.versions import Versions
+
+if TYPE_CHECKING:
+    from gateway.tracing.tracer import Tracer
 
 B = TypeVar("B", bound=Common | CountBody | TokenizeBody | DetokenizeBody)
 
@@ -61,10 +67,12 @@ class Service:
     """Everything that requests share."""
 
     backends: dict[str, Backend]
+    versions: Versions
     keys: Keys
     books: Books
     cors_origins: tuple[str, ...] = ()
     processes: int = 1  # that answer for this gateway, this one among them
+    tracer: "Tracer | None" = None  # where tracing is on
     drain: Drain = field(default_factory=Drain)
     arrivals: Arrivals = field(init=False)
 
@@ -77,14 +85,17 @@ class Service:
         return max(backend.spec.gateway.max_body_mib for backend in self.backends.values()) * 2**20
 
     async def asked(self, request: Request, schema: type[B]) -> tuple[B, Backend]:
-        """A request's body, as :func:`gateway.body.read_body` has it, and the deployment that it names.
+        """A request's body, as :func:`gateway.body.read_body` has it, and the version of its deployment to be asked.
 
         Raises:
             Refused: there is none of this name, or as read_body.
         """
         check_origin(request, self.cors_origins)
         body = await read_body(request, schema, self.arrivals, self.most_body_bytes)
-        return body, self.backend(body.model, journey_of(request))
+        journey = journey_of(request)
+        journey.session = session_of(request, body)
+        backend = self.backend(body.model, journey)
+        return body, self.versions.pick(backend, lambda: sticky_of(journey.session, body), journey)
 
     def backend(self, model: str | None, journey: Journey) -> Backend:
         """The deployment that a request names; none need be named where there is one.
@@ -111,8 +122,8 @@ class Service:
         Raises:
             Refused: it was refused, or failed, before the response began.
         """
-        journey = journey_of(request)
-        deltas = generate(backend, work.asks, journey, timeout_of(request))
+        journey, trace = journey_of(request), trace_of(request)
+        deltas = generate(backend, work.asks, journey, timeout_of(request), trace)
 
         def told(error: Exception) -> ApiError:
             return self.told(error, backend, work.asks[0])
@@ -120,6 +131,8 @@ class Service:
         def event(error: Exception) -> bytes:
             failure = told(error)
             journey.finish_reason = failure.reason
+            if trace:
+                trace.error = journey.finish_reason
             return work.error(failure)
 
         try:

@@ -78,6 +78,11 @@ async def run(order: Order) -> list[Timeline]:
     return [_READ[order.way](*each) for each in kept]
 
 
+async def one(order: Order, request: dict[str, Any]) -> Timeline:
+    """One request over HTTP."""
+    return _READ[order.way](*await _drain(_http(order, request)))
+
+
 def _turns(order: Order) -> Iterator[dict[str, Any]]:
     if not order.seconds:
         yield from order.requests

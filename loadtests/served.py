@@ -9,6 +9,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from contract import programs
 from contract.errors import ServeError
 from contract.spec import Deployment, load_spec
@@ -18,33 +20,41 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 @contextmanager
-def served(config: Path) -> Iterator[int]:
+def served(config: Path, root: Path = ROOT) -> Iterator[int]:
     """Serve a deployment; yields the process id of its Triton server.
+
+    Args:
+        root: what several servers of one deployment must not share.
 
     Raises:
         ServeError: it did not start, with its own message.
     """
-    _press(programs.REPOSITORY, str(config))
+    _press(programs.REPOSITORY, str(config), str(root))
     try:
-        up(config)
+        up(config, root)
     except ServeError:  # nothing is left running; what ran before under this name is not ours to stop
         raise
     except BaseException:
-        _press(programs.SERVING, "down", str(config))
+        _press(programs.SERVING, "down", str(config), "--root", str(root))
         raise
     try:
-        yield state_of(load_spec(config))["server_pid"]
+        yield state_of(load_spec(config), root)["server_pid"]
     finally:
-        _press(programs.SERVING, "down", str(config))
+        _press(programs.SERVING, "down", str(config), "--root", str(root))
 
 
-def up(config: Path) -> None:
+def up(config: Path, root: Path = ROOT) -> None:
     """Start a deployment whose repository is written; returns when it is ready.
 
     Raises:
         ServeError: as :func:`served`.
     """
-    _press(programs.SERVING, "up", str(config))
+    _press(programs.SERVING, "up", str(config), "--root", str(root))
+
+
+def write_config(path: Path, spec: Deployment) -> None:
+    """A deployment as the YAML that its programs read."""
+    path.write_text(yaml.safe_dump(spec.model_dump(mode="json", exclude_unset=True)))
 
 
 def state_of(spec: Deployment, root: Path = ROOT) -> dict[str, Any]:

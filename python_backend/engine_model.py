@@ -108,13 +108,15 @@ class TritonPythonModel:
             ends=message.sampling.ends,
             prompt_ids=message.input_ids if message.with_prompt else [],
             scored_ids=message.input_ids if sampling.prompt_logprobs is not None else [],
+            submitted_ns=time.monotonic_ns(),
+            resumed_ids=message.sampling.resumed_ids,
         )
         self._outbox.open(key, send, opening, message.stream_interval_ms, message.deadline_ns, mute=mute)
         if mute and sampling.prompt_logprobs is None:  # there is nothing to ask
             self._outbox.push([Output(key, finish=FinishReason.LENGTH)])
             return
         try:
-            self._engine.submit(key, message.input_ids, sampling)
+            self._engine.submit(key, [*message.input_ids, *sampling.resumed_ids], sampling)
         except Exception:
             self._outbox.drop(key)
             raise

@@ -9,4 +9,5 @@ ENDING = frozenset({"ignore_eos", "stop_token_ids"})
 PENALTIES = frozenset({"repetition_penalty", "presence_penalty", "frequency_penalty"})
 LOG_PROBS = frozenset({"return_log_probs", "logprobs"})
 SCORING = frozenset({"prompt_logprobs"})
+RESUMING = frozenset({"resumed_ids"})
 USUAL = CHOOSING | ENDING | PENALTIES | {"min_tokens", "seed"}

@@ -113,6 +113,8 @@ class Outbox:
                 pending.prompt_top_log_probs.extend(output.prompt_top_log_probs)
                 if output.cached_tokens is not None:
                     pending.cached_tokens = output.cached_tokens
+                if output.scheduled_ns:
+                    pending.scheduled_ns = output.scheduled_ns
                 if output.finish:
                     ended = stream.mute and output.finish == FinishReason.STOP
                     pending.finish = FinishReason.LENGTH if ended else output.finish

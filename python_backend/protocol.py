@@ -22,6 +22,7 @@ class Output(msgspec.Struct, omit_defaults=True):
     prompt_top_log_probs: list[list[TopLogprob]] = []
     finish: FinishReason | None = None
     cached_tokens: int | None = None  # of the prompt; told once, or not at all
+    scheduled_ns: int = 0  # time.monotonic_ns() when the engine took the request up; likewise
     error: str = ""  # RequestError.to_wire() when finish is ERROR
 
 

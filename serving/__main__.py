@@ -13,10 +13,11 @@ import typer
 from contract.errors import ConchError, ServeError
 from contract.spec import Deployment, load_spec
 from contract.stage import run_dir
+from contract.state import Phase, read_state
 from serving import journal, supervisor
 from serving.checks import CHECKS, warnings
 from serving.endpoints import endpoints, read_metrics
-from serving.rundir import LOG, Phase, read_state
+from serving.rundir import LOG
 from serving.screen import Screen, refuse
 
 NOT_RUNNING = 3
@@ -48,12 +49,16 @@ def check(config: Config, root: Root = HERE) -> None:
 
 
 @app.command()
-def serve(config: Config, root: Root = HERE) -> None:
+def serve(
+    config: Config,
+    root: Root = HERE,
+    with_parent: Annotated[bool, typer.Option("--with-parent", help="Drain once standard input ends.")] = False,
+) -> None:
     """Serve CONFIG in the foreground; Ctrl-C drains, a second one kills. Exits with the server's code."""
     from serving.lifecycle import supervise  # gRPC and all: a third of a second that no other button needs
 
     with _clean_refusal():
-        code = supervise(load_spec(config), root.resolve(), str(config), Screen())
+        code = supervise(load_spec(config), root.resolve(), str(config), Screen(), with_parent=with_parent)
     raise typer.Exit(code)
 
 

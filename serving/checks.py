@@ -16,7 +16,7 @@ from contract.gpu_machine import find_gpus, this_gpu_machine, triton_release
 from contract.manifest import check_engine, engines_root, load_manifest, this_machine
 from contract.spec import Deployment
 from contract.stage import run_dir
-from serving.rundir import read_state
+from contract.state import read_state
 from serving.triton import find_triton
 
 Check = Callable[[Deployment, Path, str], str]

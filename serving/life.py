@@ -19,12 +19,13 @@ from contract.address import grpc_address
 from contract.errors import ServeError
 from contract.spec import Deployment
 from contract.stage import canary_id
+from contract.state import Phase, State
 from serving import canary, checks, process
 from serving.beside import FilterProcess, GatewayProcess
 from serving.endpoints import endpoints, read_metrics
 from serving.journal import RotatingLog, last_words, load_failure, matters, plain
 from serving.process import Server
-from serving.rundir import Phase, State, refuse_new_requests, write_state
+from serving.rundir import refuse_new_requests, write_state
 from serving.screen import Screen
 from serving.triton import GRPC_DOOR, Launch
 
@@ -62,6 +63,7 @@ class Ending(Enum):
     FAILED_START = "failed start"  # it was never ready
     HOPELESS = "hopeless"  # it was never ready, and would not be the next time
     FAILED = "failed"  # it was ready
+    RELOADS = "reloads"  # another version is to be served
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,7 @@ class Supervision:
     filter: FilterProcess
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     kill: asyncio.Event = field(default_factory=asyncio.Event)
+    reload: asyncio.Event = field(default_factory=asyncio.Event)
     was_ready: bool = False  # from then on nothing but the user ends it
     unloaded: asyncio.Event = field(default_factory=asyncio.Event)  # Triton has said that a model did not load
     recent: deque[str] = field(default_factory=lambda: deque(maxlen=RECENT_LINES))
@@ -161,18 +164,26 @@ async def _live_on(server: Server, own: Supervision, took_s: float) -> Life:
         process.exit_reason(server),
         process.dead_stub(server, own.policy.stub_interval_s),
         canary.watch(own.spec, own.address, canary_id(own.folder), own.policy.pace),
-        _asked(own),
+        _asked(own.stop),
+        _asked(own.reload),
     )
     if reason:
         return Life(Ending.FAILED, reason, ready_for_s=time.time() - own.state.ready_at)
-    return await _drain(server, own)
+    code = await _drain(server, own)
+    if own.stop.is_set():
+        await own.door.close()  # it may have been asked while another version was to be served
+        return Life(Ending.STOPPED, code=code)
+    return Life(Ending.RELOADS)
 
 
-async def _drain(server: Server, own: Supervision) -> Life:
+async def _drain(server: Server, own: Supervision) -> int:
     """Refuse what is new, let what is in flight finish, and end the server; kill what does not end.
 
     Triton's own draining cuts streams: an ensemble that waits for its next step waits in vain once the
     server is stopping, because its steps refuse it too. So it gets the signal when nothing is in flight.
+
+    Returns:
+        Its exit code, as a shell counts it.
     """
     policy = own.policy
     try:
@@ -197,12 +208,13 @@ async def _drain(server: Server, own: Supervision) -> Life:
     if hindrance:
         own.tell(f"{hindrance}: killing the server", "yellow")
         process.kill(server)
-    return Life(Ending.STOPPED, code=_as_shell(await process.exit_code(server)))
+    return _as_shell(await process.exit_code(server))
 
 
 async def _settled(own: Supervision) -> str:
-    """'' once the gateway has drained, and then the server."""
-    await own.door.close()
+    """'' once the server has drained, and before it the gateway where that is to end too."""
+    if own.stop.is_set():
+        await own.door.close()
     return await _quiet(own.spec, own.policy.quiet_s)
 
 
@@ -218,9 +230,9 @@ async def _quiet(spec: Deployment, seconds: float) -> str:
     return ""
 
 
-async def _asked(own: Supervision) -> str:
-    """'' once the user asks to stop."""
-    await own.stop.wait()
+async def _asked(wish: asyncio.Event) -> str:
+    """'' once the user asks for it."""
+    await wish.wait()
     return ""
 
 

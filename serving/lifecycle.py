@@ -3,8 +3,8 @@
 import asyncio
 import os
 import signal
+import sys
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,13 +12,15 @@ from contract.errors import ServeError
 from contract.launcher import launched
 from contract.spec import Deployment
 from contract.stage import run_dir
+from contract.state import Phase, State, created_at
 from serving import checks, process
 from serving.beside import FilterProcess, GatewayProcess, prefix_beside
 from serving.journal import RotatingLog
 from serving.life import Ending, Policy, Supervision, live, policy_of
-from serving.rundir import LOG, Phase, State, created_at, locked
+from serving.reload import Launcher, go_back, take
+from serving.rundir import LOG, locked
 from serving.screen import Screen
-from serving.triton import Launch, launch, shm_prefix
+from serving.triton import launch, shm_prefix
 
 
 def supervise(
@@ -28,13 +30,15 @@ def supervise(
     screen: Screen,
     *,
     policy: Policy | None = None,
-    launcher: Callable[[Deployment, Path, int], Launch] = launch,
+    launcher: Launcher = launch,
+    with_parent: bool = False,
 ) -> int:
     """Serve a deployment until asked to stop; must run in the main thread.
 
     Args:
         root: the folder of engines/, model_repository/ and .conch/.
         config: how the user names the config, for messages.
+        with_parent: to stop is asked by the end of standard input too.
 
     Returns:
         The server's exit code, as a shell counts it (128 + signal).
@@ -63,31 +67,48 @@ def supervise(
             loop.publish(phase=Phase.STARTING)
             for told in checks.warnings(spec):
                 screen.warn(told)
-            return asyncio.run(_serve(loop))
+            return asyncio.run(_serve(loop, launcher, with_parent=with_parent))
 
 
-async def _serve(own: Supervision) -> int:
+async def _serve(own: Supervision, launcher: Launcher, *, with_parent: bool) -> int:
     """Live after life behind one door, until the user asks to stop or nothing helps."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, own.ask_to_stop)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, own.reload.set)
+    if with_parent:
+        asyncio.get_running_loop().add_reader(sys.stdin.fileno(), _parent_left, own)
     own.door.changed = lambda trouble: own.publish(gateway=trouble)
     own.filter.changed = lambda trouble: own.publish(filter=trouble)
     own.filter.open()
     own.door.open()
     try:
-        return await _lives(own)
+        return await _lives(own, launcher)
     finally:
         await own.door.close(drain=False)
         await own.filter.close()
 
 
-async def _lives(own: Supervision) -> int:
+def _parent_left(own: Supervision) -> None:
+    asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
+    own.ask_to_stop()
+
+
+async def _lives(own: Supervision, launcher: Launcher) -> int:
     failures = failed_starts = 0
+    before = None  # what to go back to, should the version that was turned to not start
     while True:
         life = await live(own)
         if life.ending is Ending.STOPPED:
             own.tell(f"{own.spec.name} stopped")
             return life.code
+        if life.ending is Ending.RELOADS:
+            before = take(own, launcher)
+            continue
+        if before and life.ending is not Ending.FAILED:
+            go_back(own, before, life.reason, launcher)
+            before = None
+            continue
+        before = None
         failed_starts = failed_starts + 1 if life.ending is Ending.FAILED_START else 0
         failures = max(0, failures - int(life.ready_for_s / own.policy.forgiven_s))
         if life.ending is Ending.HOPELESS or (failed_starts == own.policy.starts and not own.was_ready):

@@ -21,7 +21,8 @@ from contract import programs
 from contract.errors import ServeError
 from contract.spec import Deployment
 from contract.stage import DRAINING, run_dir
-from serving.rundir import LOG, Phase, State, read_state
+from contract.state import Phase, State, read_state
+from serving.rundir import LOG
 from serving.screen import REFUSAL
 
 _CODE = Path(__file__).resolve().parent.parent

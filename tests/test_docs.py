@@ -72,7 +72,18 @@ def _told(page: str) -> tuple[list[str], list[list[str]]]:
     return re.findall(r"```.*?```", page, re.DOTALL), [re.findall(r"\]\(([^)]+)|(`[^`]+`)", row) for row in rows]
 
 
-ROOMS = ("build", "clients", "contract", "deploy", "docs", "gateway", "loadtests", "python_backend", "serving")
+ROOMS = (
+    "build",
+    "clients",
+    "contract",
+    "deploy",
+    "docs",
+    "gateway",
+    "loadtests",
+    "python_backend",
+    "release",
+    "serving",
+)
 CITED = re.compile(
     rf"(?<![\w/.@-])((?:{'|'.join(ROOMS)}|configs|shared|tests)/[\w./-]*\.(?:md|py|json|yaml|svg|png|html|c))\b"
 )

@@ -126,7 +126,7 @@ class Desk:
             asked.set_result(answer)
 
 
-@dataclass(frozen=True)
+@dataclass
 class AskedAdmission:
     """A deployment's :class:`gateway.backend.Admits`, kept by the desk."""
 
@@ -153,6 +153,10 @@ class AskedAdmission:
 
     def close(self) -> None:
         """The desk closes its own."""
+
+    def follow(self, spec: Deployment) -> None:
+        """Likewise; known here is only what one request may ask for."""
+        self.most_answers = own_admission(spec).most_answers
 
     def retry_after_s(self) -> float:
         """As the desk told a second ago."""

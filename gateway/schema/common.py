@@ -67,7 +67,7 @@ class Common(Body):
     store: Annotated[Any, Refused("answers are never stored here; leave it out", False)] = None
     service_tier: Annotated[Any, Refused("there is one tier; leave it out", "auto", "default")] = None
     safety_identifier: Annotated[str | None, Accepted("names the end user to the provider")] = None
-    prompt_cache_key: Annotated[str | None, Accepted("the prefix cache needs no key")] = None
+    prompt_cache_key: Annotated[str | None, Accepted("names what belongs together, for one of several servers")] = None
     prompt_cache_retention: Annotated[str | None, Accepted("the prefix cache keeps what it has room for")] = None
     prompt_cache_options: Annotated[dict[str, Any] | None, Accepted("the prefix cache is always on")] = None
 

@@ -39,11 +39,12 @@ _FINISH = {
 class _Run:
     """One request in the pipeline."""
 
-    __slots__ = ("handle", "log_probs")
+    __slots__ = ("handle", "log_probs", "scheduled_ns")
 
     def __init__(self, handle: Any, log_probs: bool) -> None:
         self.handle = handle
         self.log_probs = log_probs
+        self.scheduled_ns = time.monotonic_ns()  # what it waits for in the pipeline, nobody tells
 
 
 # OpenVINO's own choice is f16 for each of them, which changes the greedy answers of an fp32 engine. For int8, f16 costs
@@ -230,6 +231,8 @@ class OpenVinoEngine:
             return failed(key, EngineFailed(reason))
         if status == genai.GenerationStatus.FINISHED and output.finish is None:
             output.finish = FinishReason.STOP
+        if output.ids:
+            output.scheduled_ns, run.scheduled_ns = run.scheduled_ns, 0
         if output.finish:
             del self._runs[key]
         return output if output.ids or output.finish else None

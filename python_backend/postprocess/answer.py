@@ -7,6 +7,7 @@ from contract.wire import EngineDelta, Opening, TopLogprob
 from python_backend.postprocess.detokenize import Detokenizer, Vocabulary
 from python_backend.postprocess.reasoning import after_reasoning
 from python_backend.postprocess.stop import StopMatcher
+from python_backend.postprocess.timings import Timings
 
 
 @dataclass(slots=True)
@@ -40,18 +41,38 @@ class Answer:
         self.cached_tokens: int | None = None
         self.prompt_log_probs: list[float] = []
         self.prompt_top_log_probs: list[list[TopLogprob]] = []
+        self.timings = Timings.of(opening)
         self._delivery = opening.delivery
         self._detokenizer = Detokenizer(vocabulary, opening.delivery.skip_special_tokens)
         self.prompt = self._detokenizer.push(opening.prompt_ids) if opening.prompt_ids else ""
         stop = StopMatcher(opening.delivery.stop, opening.delivery.include_stop)
         self._stop = after_reasoning(stop, opening.delivery.reasoning_tags)
+        self._resumed = list(opening.resumed_ids)  # until the first delta
+        self._had = opening.delivery.resumed_chars  # of the text to come, what the client has
 
     def push(self, delta: EngineDelta) -> Piece:
         """What this delta settles. A found stop string sets ``finish`` though the engine runs on."""
         if delta.cached_tokens is not None:
-            self.cached_tokens = delta.cached_tokens
+            self.cached_tokens = min(delta.cached_tokens, self.opening.num_input_tokens)
+        if self.timings:
+            self.timings.take(delta)
         self.prompt_log_probs += delta.prompt_log_probs
         self.prompt_top_log_probs += delta.prompt_top_log_probs
+        piece = self._resume(delta) if self._resumed else self._settled(delta)
+        known = min(self._had, len(piece.text))
+        piece.text, self._had = piece.text[known:], self._had - known
+        return piece
+
+    def _resume(self, delta: EngineDelta) -> Piece:
+        """The first delta, behind what the answer has already."""
+        resumed, self._resumed = self._resumed, []
+        piece = self._settled(EngineDelta(delta.key, resumed))
+        piece.ids = []
+        if not piece.finish:
+            piece.extend(self._settled(delta))
+        return piece
+
+    def _settled(self, delta: EngineDelta) -> Piece:
         if self._delivery.stop:
             return self._push_to_stop(delta)
         text = self._detokenizer.push(self._spoken(delta))

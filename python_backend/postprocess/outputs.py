@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from contract.tensors import MOMENTS
 from contract.wire import TopLogprob
 from python_backend.postprocess.answer import Answer, Piece
 
@@ -34,13 +35,15 @@ def is_news(name: str, answer: Answer, piece: Piece) -> bool:
             return bool(piece.finish) and answer.cached_tokens is not None
         case "cum_log_probs":
             return bool(piece.finish) and answer.opening.return_log_probs
+        case _ if name in MOMENTS:
+            return bool(piece.finish) and bool(getattr(answer.timings, name, 0))
         case _:
             return bool(piece.finish)
 
 
 def _is_first(answer: Answer, piece: Piece) -> bool:
     """Whether this is the stream's first response."""
-    return answer.num_output_tokens == len(piece.ids)
+    return answer.num_output_tokens == len(answer.opening.resumed_ids) + len(piece.ids)
 
 
 def array_of(name: str, answer: Answer, piece: Piece, bytes_of: Callable[[int], bytes]) -> npt.NDArray[Any]:
@@ -82,6 +85,8 @@ def array_of(name: str, answer: Answer, piece: Piece, bytes_of: Callable[[int], 
             return _bytes(json.dumps([list(bytes_of(token)) for token in answer.opening.scored_ids]))
         case "output_tokens":
             return _bytes(json.dumps([list(bytes_of(token)) for token in piece.ids]))
+        case _ if name in MOMENTS:
+            return np.array([[getattr(answer.timings, name)]], dtype=np.int64)
         case _:
             raise ValueError(f"no output {name}")
 

@@ -37,10 +37,12 @@ class Prompt:
     skip_special_tokens: bool
     include_stop: bool = False
     with_prompt: bool = False  # a whole answer begins with the prompt
+    timed: bool = False  # when it was what is told with the answer
     biased_words: tuple[tuple[str, float], ...] = ()
     stop_ids: tuple[tuple[int, ...], ...] = ()  # stop strings and bad words that came as token ids
     bad_ids: tuple[tuple[int, ...], ...] = ()
     reasoning_tags: tuple[str, ...] = ()
+    resumed_chars: int = 0
 
 
 def read_prompt(tensors: Tensors) -> Prompt:
@@ -66,9 +68,11 @@ def read_prompt(tensors: Tensors) -> Prompt:
     for name in _PROMPTS:
         if name in values and not values[name]:
             raise InvalidRequest("is empty", field=name)
-    for name in ("stream_interval_ms", "timeout_ms"):
+    for name in ("stream_interval_ms", "timeout_ms", "resumed_chars"):
         if values.get(name, 0) < 0:
             raise InvalidRequest(f"must be 0 or more, got {values[name]}", field=name)
+    if values.get("resumed_chars") and not values.get("resumed_ids"):
+        raise InvalidRequest("is needed with resumed_chars", field="resumed_ids")
     for name in ("stop_words", "bad_words"):  # NVIDIA's clients send [""] for none
         values[name] = tuple(word for word in values.get(name, ()) if word)
     values["logit_bias"] = _logit_bias(values)
@@ -91,11 +95,13 @@ def read_prompt(tensors: Tensors) -> Prompt:
         timeout_ms=values.get("timeout_ms", 0),
         skip_special_tokens=values.get("skip_special_tokens", True),
         include_stop=values.get("include_stop_str_in_output", False),
+        timed=values.get("return_perf_metrics", False),
         with_prompt=not stream and not values.get("exclude_input_in_output", not token_level),
         biased_words=_biased_words(values),
         stop_ids=_id_lists(values, "stop_words_list"),
         bad_ids=_id_lists(values, "bad_words_list"),
         reasoning_tags=_tags(values.get("reasoning_tags", ())),
+        resumed_chars=values.get("resumed_chars", 0),
     )
 
 

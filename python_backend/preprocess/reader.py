@@ -9,6 +9,7 @@ import msgspec
 
 from contract.errors import Unavailable
 from contract.nvidia import model_names
+from contract.sampling import resumed
 from contract.stage import StageConfig, whose_of
 from contract.wire import TOKENIZE, Delivery, EngineRequest
 from python_backend.preprocess.inputs import read_prompt
@@ -44,7 +45,7 @@ class RequestReader:
         Raises:
             RequestError: naming the tensor or the parameter.
         """
-        arrival_ns = time.time_ns()
+        arrival_ns, received_ns = time.time_ns(), time.monotonic_ns()
         if self._draining.exists():
             raise Unavailable("the server is stopping", fix="Try again once it is back")
         request_id = check_request_id(request.request_id())
@@ -60,14 +61,16 @@ class RequestReader:
         sampling, stop = self._tokenizer.with_words(prompt, self._tokenizer.with_a_real_end(prompt.sampling))
         return EngineRequest(
             input_ids=ids,
-            sampling=msgspec.structs.replace(sampling, max_tokens=max_tokens),
+            sampling=resumed(msgspec.structs.replace(sampling, max_tokens=max_tokens)),
             delivery=Delivery(
                 stream=prompt.stream,
                 stop=stop,
                 reasoning_tags=prompt.reasoning_tags,
                 skip_special_tokens=prompt.skip_special_tokens,
                 include_stop=prompt.include_stop,
+                resumed_chars=prompt.resumed_chars,
                 arrival_ns=arrival_ns,
+                received_ns=received_ns if prompt.timed else 0,
                 canary=bool(self._canary) and secrets.compare_digest(request_id.encode(), self._canary.encode()),
             ),
             stream_interval_ms=prompt.stream_interval_ms,

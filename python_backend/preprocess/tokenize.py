@@ -125,6 +125,7 @@ class PromptTokenizer:
             )
         self._check_ids(list(prompt.sampling.stop_token_ids), "stop_token_ids")
         self._check_ids(list(prompt.sampling.logit_bias), "logit_bias")
+        self._check_ids(list(prompt.sampling.resumed_ids), "resumed_ids")
         return wanted
 
     def with_a_real_end(self, sampling: SamplingParams) -> SamplingParams:

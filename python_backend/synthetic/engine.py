@@ -26,10 +26,10 @@ class _Run:
     __slots__ = ("ids", "left", "position", "sampling")
 
     def __init__(self, ids: list[int], sampling: SamplingParams) -> None:
-        self.ids = ids
+        self.position = len(sampling.resumed_ids)
+        self.ids = ids[: len(ids) - self.position]
         self.sampling = sampling
         self.left = sampling.max_tokens or 1
-        self.position = 0
 
 
 class SyntheticEngine:
@@ -95,8 +95,9 @@ class SyntheticEngine:
             del self._runs[key]
             return Output(key, finish=FinishReason.CANCELLED)
         output = Output(key, [run.ids[run.position % len(run.ids)]])
-        if run.position == 0:
+        if run.position == len(run.sampling.resumed_ids):
             output.cached_tokens = 0  # there is no cache
+            output.scheduled_ns = time.monotonic_ns()
             _score(output, run)
         run.position += 1
         run.left -= 1

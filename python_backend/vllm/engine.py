@@ -214,6 +214,7 @@ class VllmEngine:
         output = Output(key, list(gained.token_ids))
         if not run.begun:
             run.begun, output.cached_tokens = True, came.num_cached_tokens
+            output.scheduled_ns = round(getattr(came.metrics, "scheduled_ts", 0.0) * 1e9)  # on time.monotonic()
             add_prompt_log_probs(output, came, run.sampling.prompt_logprobs)
         if run.wanted and gained.logprobs:
             for token, ranked in zip(output.ids, gained.logprobs, strict=True):

@@ -188,7 +188,7 @@ TOLD = [
     ({}, "ensemble input lora_task_id", "name one in lora_name"),
     ({}, "ensemble input tenant", "there is no such input"),
     ({}, "ensemble output context_logits", "returns logits"),
-    ({}, "ensemble output arrival_time_ns", "in /metrics"),
+    ({}, "ensemble output kv_cache_reused_blocks", "in /metrics"),
 ]
 
 

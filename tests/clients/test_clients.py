@@ -203,3 +203,26 @@ def test_an_empty_response_is_an_empty_delta() -> None:
     from tritonclient.grpc import service_pb2
 
     assert to_delta(service_pb2.ModelInferResponse()) == Delta()
+
+
+MOMENTS = (
+    "received_time_ns",
+    "arrival_time_ns",
+    "first_scheduled_time_ns",
+    "first_token_time_ns",
+    "last_token_time_ns",
+)
+
+
+@pytest.mark.parametrize("direct", [True, False], ids=["direct", "ensemble"])
+@pytest.mark.parametrize("stop", [(), ("lo w",)], ids=["to the end", "to a stop string"])
+def test_timings_are_told_to_who_asks(server: Running, direct: bool, stop: tuple[str, ...]) -> None:
+    with Client(f"127.0.0.1:{server.spec.ports.grpc}", "synthetic", direct=direct) as client:
+        before = time.monotonic_ns()
+        *others, last = client.stream("hello world", max_tokens=30, stop_words=stop, return_perf_metrics=True)
+        after = time.monotonic_ns()
+        assert last.timings and not any(delta.timings for delta in others)
+        told = [getattr(last.timings, name) for name in MOMENTS]
+        assert told == sorted(told) and before <= told[0] and told[-1] <= after
+        assert all(delta.timings is None for delta in client.stream("hello", max_tokens=3))
+        assert all(delta.timings is None for delta in client.stream("hello", max_tokens=3, return_perf_metrics=False))

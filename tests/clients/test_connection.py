@@ -217,3 +217,19 @@ def test_what_is_no_grpc_breaks_the_connection_alone(said: bytes) -> None:
                     await messages(channel, REPEAT, b"\1x")
 
     asyncio.run(asyncio.wait_for(walk(), 30))
+
+
+def test_a_connection_that_broke_before_its_first_call_says_so() -> None:
+    async def ask() -> None:
+        async def shut(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.transport.abort()
+
+        async with await asyncio.start_server(shut, "127.0.0.1", 0) as server:
+            address = "{}:{}".format(*server.sockets[0].getsockname())
+            connection = await Channel(address)._connect()
+            while connection.takes:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+            with pytest.raises(Unreachable, match="the connection broke"):
+                connection.call(REPEAT, b"", None)
+
+    asyncio.run(ask())

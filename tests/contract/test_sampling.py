@@ -16,6 +16,7 @@ from contract.sampling import (
     check_bounds,
     check_supported,
     features,
+    resumed,
     without_answer,
 )
 from contract.tensors import INPUT_BY_NAME
@@ -44,6 +45,7 @@ EVERYTHING = SamplingParams(
     guided_decoding_guide_type="regex",
     guided_decoding_guide="a+",
     lora_name="sea",
+    resumed_ids=(5,),
 )
 
 
@@ -168,3 +170,25 @@ def test_guides_are_features_of_their_own(kind: str) -> None:
     check_supported(params, supported, "e")
     with pytest.raises(UnsupportedByEngine, match=f"guided_decoding_guide_type: {kind} is not supported"):
         check_supported(params, frozenset({"guided_decoding_guide_type:other"}), "e")
+
+
+def test_what_is_left_to_ask_for_is_less() -> None:
+    asked = SamplingParams(max_tokens=9, min_tokens=4, temperature=0.5, resumed_ids=(1, 2, 3))
+    assert resumed(asked) == msgspec.structs.replace(asked, max_tokens=6, min_tokens=1)
+    assert resumed(msgspec.structs.replace(asked, resumed_ids=(1,) * 9)).max_tokens == 0
+    assert resumed(SamplingParams(max_tokens=9)) == SamplingParams(max_tokens=9)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"max_tokens": 1}, "has 2 tokens, of at most 1"),
+        ({"frequency_penalty": 0.5}, "cannot go on with an answer that has frequency_penalty"),
+        ({"bad_words": ("x",)}, "cannot go on with an answer that has bad_words"),
+        ({"guided_decoding_guide_type": "json"}, "cannot go on with an answer that has guided_decoding_guide_type"),
+    ],
+    ids=str,
+)
+def test_what_cannot_go_on_is_refused_by_name(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(InvalidRequest, match=f"resumed_ids: {said}"):
+        resumed(msgspec.structs.replace(SamplingParams(max_tokens=9, resumed_ids=(1, 2)), **given))

@@ -19,6 +19,7 @@ MAY = {
     "clients": {"contract"},
     "gateway": {"contract", "clients"},
     "loadtests": {"contract", "clients"},
+    "release": {"contract", "clients"},
     "deploy": {"contract"},
 }
 MODULES = {

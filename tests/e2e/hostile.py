@@ -174,7 +174,7 @@ HOSTILE: dict[str, Hostile] = {
     "words without weights": Hostile((PROMPT, tensor("embedding_bias_words", "x")), "embedding_bias_weights"),
     "context logits": Hostile((PROMPT, tensor("return_context_logits", True)), "return_context_logits"),
     "generation logits": Hostile((PROMPT, tensor("return_generation_logits", True)), "return_generation_logits"),
-    "performance metrics": Hostile((PROMPT, tensor("return_perf_metrics", True)), "return_perf_metrics"),
+    "cache statistics": Hostile((PROMPT, tensor("return_kv_cache_reuse_stats", True)), "return_kv_cache_reuse_stats"),
     "beams": Hostile((PROMPT, tensor("beam_width", 2)), "beam_width", "not supported by the"),
     "bad words": Hostile((PROMPT, tensor("bad_words", "x")), "bad_words", "not supported by the"),
     **_out_of_bounds(),

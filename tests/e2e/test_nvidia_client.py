@@ -124,6 +124,20 @@ def test_shapes_are_nvidias(client: grpcclient.InferenceServerClient) -> None:
     assert tokens >= 1
 
 
+@pytest.mark.parametrize("model", ["ensemble", "tensorrt_llm_bls", "tensorrt_llm_streaming"])
+def test_performance_metrics(client: grpcclient.InferenceServerClient, model: str) -> None:
+    """int64 and [1, 1], as its tensorrt_llm makes them; in an answer of a model that answers infer too."""
+    wanted = ["arrival_time_ns", "first_scheduled_time_ns", "first_token_time_ns", "last_token_time_ns"]
+    values = end_to_end(False, return_perf_metrics=flag(True))
+    if model == "tensorrt_llm_streaming":
+        values = {"input_ids": int32(5, 6), "input_lengths": int32(2), "request_output_len": int32(9)}
+        values["return_perf_metrics"] = flag(True)
+    moments = [stream(client, model, values)[-1].as_numpy(name) for name in wanted]
+    assert {(moment.shape, moment.dtype.name) for moment in moments} == {((1, 1), "int64")}
+    told = [int(moment[0, 0]) for moment in moments]
+    assert told == sorted(told) and told[0] < told[-1]
+
+
 def test_every_input_that_its_programs_know(client: grpcclient.InferenceServerClient) -> None:
     more = {
         "bad_words": text(""),

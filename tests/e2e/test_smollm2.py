@@ -14,9 +14,9 @@ from clients import http
 from clients.grpc import Client
 from clients.request import Answer, joined
 from contract.errors import ContextTooLong, InvalidRequest, Unavailable, UnsupportedByEngine
+from contract.state import Phase
 from contract.tensors import FinishReason
 from serving import process
-from serving.rundir import Phase
 from serving.supervisor import Running
 from tests.e2e.servers import CODE, metric, smollm2
 from tests.runtimes.contract import (
@@ -102,6 +102,29 @@ def test_messages_take_the_models_template(client: Client, tokenizer: Tokenizer)
     answer = client.generate(messages=messages, max_tokens=24)
     assert answer == client.generate(rendered, max_tokens=24)
     assert answer.num_input_tokens == len(tokenizer.encode(rendered).ids)
+
+
+@pytest.mark.parametrize("prompt", [PROMPTS["emoji"], PROMPTS["cjk"]], ids=["emoji", "cjk"])
+def test_an_answer_goes_on_where_it_was_cut(client: Client, prompt: str) -> None:
+    options: dict[str, Any] = {"max_tokens": 40, "min_tokens": 30, "ignore_eos": True, "stop_words": ["never said"]}
+    deltas = list(client.stream(prompt, **options))
+    whole = joined(deltas)
+    for heard in (1, 5, len(deltas) - 1):
+        had = deltas[:heard]
+        ids = [token for delta in had for token in delta.output_ids]
+        said = "".join(delta.text for delta in had)
+        rest = joined(client.stream(prompt, **options, resumed_ids=ids, resumed_chars=len(said)))
+        assert said + rest.text == whole.text
+        assert (*ids, *rest.output_ids) == whole.output_ids
+        assert (rest.num_input_tokens, rest.num_output_tokens) == (whole.num_input_tokens, whole.num_output_tokens)
+    ended = client.generate(prompt, **options, resumed_ids=list(whole.output_ids), resumed_chars=len(whole.text))
+    assert (ended.text, ended.output_ids, ended.finish_reason) == ("", (), FinishReason.LENGTH)
+
+
+def test_what_cannot_go_on_is_refused(client: Client) -> None:
+    with pytest.raises(InvalidRequest, match="cannot go on with an answer that has presence_penalty") as refused:
+        client.generate(FRANCE, max_tokens=8, resumed_ids=[5], presence_penalty=0.5)
+    assert refused.value.field == "resumed_ids"
 
 
 def test_the_end_of_sequence_is_an_id_without_text(client: Client, tokenizer: Tokenizer) -> None:

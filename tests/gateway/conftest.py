@@ -13,6 +13,7 @@ import psutil
 import pytest
 import yaml
 
+from contract.tracing import Tracing
 from loadtests.served import free_ports
 from serving.supervisor import Running
 from tests.e2e.servers import CODE, metric, samples, smollm2, synthetic
@@ -59,18 +60,20 @@ def real(real_server: Running) -> Iterator[httpx.Client]:
 
 @contextmanager
 def gateway(
-    server: Running, tmp_path: Path, *words: str, **door: object
+    server: Running, tmp_path: Path, *words: str, tracing: dict[str, Any] | None = None, **door: object
 ) -> Iterator[tuple[subprocess.Popen[bytes], httpx.Client]]:
-    """A gateway of its own before a running server; ``door``: of the spec's section."""
+    """A gateway of its own before a running server; ``door``: of the spec's section. Its log is in ``tmp_path``."""
     ports = server.spec.ports.model_copy(update={"gateway": free_ports(1)[0]})
     section = server.spec.gateway.model_copy(update=door)
-    spec = server.spec.model_copy(update={"ports": ports, "gateway": section})
+    traced = Tracing.model_validate(tracing or {})
+    spec = server.spec.model_copy(update={"ports": ports, "gateway": section, "tracing": traced})
     config = tmp_path / "config.yaml"
     config.write_text(yaml.safe_dump(spec.model_dump(mode="json")))
-    process = subprocess.Popen((sys.executable, "-m", "gateway", str(config), *words), cwd=CODE)
+    with (tmp_path / "gateway.log").open("ab") as log:
+        process = subprocess.Popen((sys.executable, "-m", "gateway", str(config), *words), cwd=CODE, stderr=log)
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{ports.gateway}", timeout=30) as http:
-            until(lambda: lives(http), 20)
+            until(lambda: lives(http), 60)
             yield process, http
     finally:
         process.kill()

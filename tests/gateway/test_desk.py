@@ -20,6 +20,7 @@ from gateway.keys import Keys
 from gateway.load import Load
 from gateway.service import Service
 from gateway.standing import Allowance, ComeBack
+from gateway.versions import Versions
 
 ONE = Load(1, 10)
 
@@ -35,7 +36,8 @@ class Pair:
         assert isinstance(backend.admission, Admission)
         self.truth = backend.admission
         self.client = backend.client
-        service = Service({"x": backend}, Keys(None), OwnBooks([backend]))
+        backends = {"x": backend}
+        service = Service(backends, Versions(backends, folder, connect), Keys(None), OwnBooks(backends))
         self.desks: list[Desk] = []
         self.doors: list[AskedAdmission] = []
         for _ in range(2):

@@ -14,9 +14,9 @@ import pytest
 import yaml
 
 from contract.spec import Deployment
+from contract.state import Phase
 from loadtests.served import free_ports
 from serving.process import stubs
-from serving.rundir import Phase
 from serving.supervisor import Running
 from tests.e2e.servers import CODE, synthetic
 from tests.gateway.conftest import TEXT, active, client, door_pid, gateway, lives, streaming, until

@@ -59,7 +59,7 @@ class Double:
 
 
 @contextmanager
-def double(server: Running, tmp_path: Path, *words: str, **door: object) -> Iterator[Double]:
+def double(server: Running, tmp_path: Path, *words: str, **door: Any) -> Iterator[Double]:
     with gateway(server, tmp_path, *words, processes=2, **door) as (desk, http), ExitStack() as stack:
         yield Double(desk, str(http.base_url), stack)
 

@@ -23,7 +23,7 @@ LONG: dict[str, Any] = SHORT | {"max_tokens": 400, "ignore_eos": True}
 
 
 @contextmanager
-def keyed(server: Running, tmp_path: Path, *names: str, **door: object) -> Iterator[list[httpx.Client]]:
+def keyed(server: Running, tmp_path: Path, *names: str, **door: Any) -> Iterator[list[httpx.Client]]:
     """A gateway, and a client of each key."""
     file = tmp_path / "keys"
     keys = [new_key(file, name) for name in names]
@@ -131,8 +131,11 @@ def test_openais_and_anthropics_clients_see_their_rate_limits(behind: Running, t
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_flood_of_batch_requests_leaves_room(behind: Running, tmp_path: Path, processes: int) -> None:
     classes = {"nightly": Quota(priority="batch")}
-    door = {"processes": processes, "quotas": classes, "max_requests": 4, "batch_share": 0.5, "max_queue_size": 6}
-    with keyed(behind, tmp_path, "nightly", "ann", **door) as (nightly, ann), ThreadPoolExecutor(12) as pool:
+    door: dict[str, Any] = {"quotas": classes, "max_requests": 4, "batch_share": 0.5, "max_queue_size": 6}
+    with (
+        keyed(behind, tmp_path, "nightly", "ann", processes=processes, **door) as (nightly, ann),
+        ThreadPoolExecutor(12) as pool,
+    ):
         flood = [pool.submit(nightly.post, TEXT, json=LONG) for _ in range(12)]
         until(lambda: gauge(ann, "conch_gateway_requests_waiting") == 6)
         assert gauge(ann, "conch_gateway_requests_active") == 2

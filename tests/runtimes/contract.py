@@ -269,6 +269,7 @@ ASKED: dict[str, dict[str, Any]] = {
     "logprobs": {"return_log_probs": True, "logprobs": 2},
     "prompt_logprobs": {"prompt_logprobs": 2},
     "lora_name": {"lora_name": "moon"},
+    "resumed_ids": {"resumed_ids": [5, 6]},
     "guided_decoding_guide_type:json": {"guided_decoding_guide_type": "json"},
     "guided_decoding_guide_type:json_schema": {
         "guided_decoding_guide_type": "json_schema",
@@ -305,6 +306,20 @@ def what_is_declared_works_and_all_else_is_refused_by_name(
                 served.ask(max_tokens=4, **ASKED[feature])
         elif feature not in but:
             assert served.ask(max_tokens=4, **ASKED[feature]).num_output_tokens, feature
+
+
+def another_server_goes_on_with_an_answer(served: Served) -> None:
+    """As this one does with its own, told what it had said; a near tie may fall otherwise behind the first token."""
+    if "resumed_ids" not in served.features:
+        return
+    free = served.ask(max_tokens=24, ignore_eos=True)
+    for had in (1, 7, 23):
+        ids = list(free.output_ids[:had])
+        rest = served.ask(max_tokens=24, ignore_eos=True, resumed_ids=ids, resumed_chars=3)
+        assert rest.output_ids[0] == free.output_ids[had]
+        assert free.text[:3] + rest.text == served.decoded((*ids, *rest.output_ids))
+        assert (rest.num_input_tokens, rest.num_output_tokens) == (free.num_input_tokens, 24)
+        assert rest.finish_reason == FinishReason.LENGTH
 
 
 def what_no_engine_could_do_is_refused(served: Served) -> None:
@@ -375,6 +390,7 @@ CHECKS: tuple[Check, ...] = (
     the_token_after_a_scored_prompt_has_alternatives,
     a_seed_repeats_an_answer,
     what_is_declared_works_and_all_else_is_refused_by_name,
+    another_server_goes_on_with_an_answer,
     what_no_engine_could_do_is_refused,
     a_client_that_leaves_frees_its_slot,
     a_crowd_is_served,

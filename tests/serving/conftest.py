@@ -16,7 +16,7 @@ import yaml
 from build.repository import write_repository
 from contract.spec import Deployment, load_spec
 from contract.stage import run_dir
-from serving.rundir import State, read_state
+from contract.state import State, read_state
 from tests.serving.stream import until
 
 CODE = Path(__file__).resolve().parents[2]

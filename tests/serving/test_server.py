@@ -14,9 +14,9 @@ import pytest
 
 from contract.errors import ServeError
 from contract.nvidia import TEXT_UNARY, TOKENS_UNARY
+from contract.state import Phase
 from contract.tensors import stage_names
 from serving import process
-from serving.rundir import Phase
 from serving.supervisor import Running, find, running, start
 from serving.triton import SHARED_MEMORY, shm_prefix
 from tests.serving.conftest import Site, Start, make_site, state_when

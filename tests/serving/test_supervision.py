@@ -12,9 +12,9 @@ import psutil
 import pytest
 
 from contract.spec import Deployment
+from contract.state import Phase, State, read_state
 from serving import process
 from serving.life import policy_of
-from serving.rundir import Phase, State, read_state
 from serving.triton import Launch
 from tests.serving.conftest import Site, Start, make_site, state_when
 from tests.serving.stream import until

@@ -1,0 +1,1 @@
+"""Traces: what a request lived through, as OpenTelemetry's spans."""

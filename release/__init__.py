@@ -1,0 +1,1 @@
+"""A new version goes live: built, proved, tried on a share of the traffic, and promoted or rolled back."""
