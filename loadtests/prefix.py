@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 from typing import Any
 
 from contract import programs
@@ -37,8 +37,9 @@ CHATS = 8  # at a time
 SERVERS = 2
 ROUTINGS = ("prefix", "fewest")
 AT_ONCE = 2
-STEADY_S = 8.0  # before the kill, and after the second that it may cost
-_TALK = Manner(beginning_tokens=100, turns=20, answer_tokens=48)  # while one server is killed
+STEADY_S = 8.0  # before the kill
+AFTER_S = 30.0
+_TALK = Manner(beginning_tokens=50, turns=100, answer_tokens=24)  # while one server is killed
 _PAUSE_S = 0.2
 _SOON_S = 1.0
 _START_S = 30.0
@@ -75,6 +76,7 @@ def told(turns: Sequence[Turn]) -> dict[str, Any]:
         "requests": len(whole),
         "failed": len(turns) - len(whole),
         "ttft_ms": quantiles([turn.ttft_s for turn in whole]),
+        "ttft_mean_ms": round(1000 * mean(turn.ttft_s for turn in whole), 1),
         "ttft_p50_ms_by_turn": [_p50_ms(turn for turn in whole if turn.number == number) for number in numbers],
     }
 
@@ -83,7 +85,7 @@ async def killed(gateway: Deployment, root: Path) -> dict[str, Any]:
     """Kill the server of this root under so many conversations, and look at what was and came after."""
     began = time.monotonic()
     chats = [Chat(gateway, f"killed {each}", _TALK) for each in range(CHATS)]
-    until = began + 2 * STEADY_S + _SOON_S
+    until = began + STEADY_S + AFTER_S
     tasks = [asyncio.create_task(_talking(chat, until)) for chat in chats]
     await asyncio.sleep(STEADY_S)
     at = time.monotonic()

@@ -75,6 +75,7 @@ def test_chats_are_side_by_side_and_outlive_a_server(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(prefix, "STEADY_S", 2.0)
+    monkeypatch.setattr(prefix, "AFTER_S", 4.0)
     roots = [tmp_path_factory.mktemp(name) for name in "abc"]
     server = partial(synthetic, max_seq_len=16384, max_input_len=12288)
     with server(roots[0]) as first, server(roots[1]) as second:
