@@ -6,6 +6,7 @@ from pydantic import Field
 
 from contract.fabric import Fabric
 from contract.frozen import Frozen
+from contract.scale import Scale
 
 
 class Node(Frozen):
@@ -22,6 +23,7 @@ class Cluster(Frozen):
     gpus_per_node: int = Field(default=8, ge=1)
     port: Annotated[int, Field(ge=1, le=65535)] = 5000  # of the head, where the nodes find each other
     fabric: Fabric | None = None  # as make doctor finds it; none: NCCL and Gloo search for themselves
+    scale: Scale | None = None  # on Kubernetes; none: one server
 
     @property
     def head(self) -> Node:

@@ -13,7 +13,9 @@ from contract.errors import SpecError
 from contract.spec import Deployment
 from deploy.images import Image
 from deploy.nodes import Option, Place, engine, model_path, mpi, node_environment, reasons
-from deploy.pods import OWN_IP, Made, pod
+from deploy.pods import OWN_IP, Made, of_group, pod
+from deploy.scaling import LWS, OF_SET, budget, scaler
+from deploy.scaling import WHYS as _OF_SCALING
 from deploy.service import Mount, Service
 from deploy.services import VENV, further_node, inside, serving
 from deploy.shell import array
@@ -26,11 +28,15 @@ _PLACE = Place("$(LWS_WORKER_INDEX)", "$(LWS_LEADER_ADDRESS)", OWN_IP)
 _HEAD = Place("0", "$(LWS_LEADER_ADDRESS)", OWN_IP)
 _AGENT, _LAUNCH = "kubectl-exec", "launch.sh"  # files of the ConfigMap, for TensorRT-LLM
 _FILES = "/etc/conch"
+_SPEC = "deployment.yaml"
+_LEAVES_S = 5  # the head goes on for so long, until nobody is sent to it any more
+_DRAINS_S = 30  # and then ends what runs; the other nodes compute for it until then
 _WHYS = {
     "size": "pods in the group: the head and the other nodes (cluster.nodes)",
     "startupPolicy": "all at once: the head is ready only when the others are there",
     "restartPolicy": "an engine that has lost a node begins anew on all of them",
     "hostNetwork": "interface and devices of cluster.fabric are the host's",
+    "lifecycle": "nobody is sent here any more when the signal comes; the other nodes outlast the head's last answer",
     "privileged": "for /dev/infiniband; with an RDMA device plugin, ask for its resource instead",
 }
 
@@ -50,21 +56,25 @@ def manifests(spec: Deployment, cluster: Cluster, site: Site, image: Image, *, r
             fix="Set gateway.enabled, gateway.host: 0.0.0.0 and gateway.keys",
         )
     name = f"conch-{spec.name.replace('.', '-').replace('_', '-')}"  # a DNS label
-    spec, cluster = _named(spec, cluster, name)
-    documents = [_config_map(name, spec, cluster, requirements)]
+    groups = [_named(spec, cluster, name, group) for group in range(cluster.scale.max_servers if cluster.scale else 1)]
+    spec, cluster = groups[0]
+    documents = [_config_map(name, groups, requirements)]
     if spec.engine.kind.by_mpi:
         documents += _may_enter_pods(name)
-    documents += [_set(name, spec, cluster, site, image), _service(name, spec)]
+    documents += [_set(name, spec, cluster, site, image), _service(name, spec), budget(name)]
+    if cluster.scale:
+        documents.append(scaler(name, spec.name, cluster.scale))
     header = (
         f"# kubectl apply --filename {site.folder}/{FILE}, where the LeaderWorkerSet controller is installed.\n"
         f"# make deploy wrote this from {config}, which is where to change it.\n"
     )
-    return header + annotated("---\n".join(map(to_yaml, documents)), _WHYS | _reasons(spec, cluster))
+    return header + annotated("---\n".join(map(to_yaml, documents)), _WHYS | _OF_SCALING | _reasons(spec, cluster))
 
 
-def _named(spec: Deployment, cluster: Cluster, name: str) -> tuple[Deployment, Cluster]:
-    """The spec with the names that the pods will have, the head's first."""
-    hosts = [f"{name}-0", *(f"{name}-0-{rank}" for rank in range(1, len(cluster.nodes)))]
+def _named(spec: Deployment, cluster: Cluster, name: str, group: int) -> tuple[Deployment, Cluster]:
+    """The spec with the names that the pods of a group will have, the head's first."""
+    head = f"{name}-{group}"
+    hosts = [head, *(f"{head}-{rank}" for rank in range(1, len(cluster.nodes)))]
     cluster = cluster.model_copy(update={"nodes": tuple(Node(name=pod, address=f"{pod}.{name}") for pod in hosts)})
     return spec.model_copy(update={"cluster": cluster}), cluster
 
@@ -76,12 +86,16 @@ def _reasons(spec: Deployment, cluster: Cluster) -> dict[str, str]:
     return found
 
 
-def _config_map(name: str, spec: Deployment, cluster: Cluster, requirements: str) -> Made:
-    files = {"deployment.yaml": to_yaml(inside(spec))}
+def _config_map(name: str, groups: list[tuple[Deployment, Cluster]], requirements: str) -> Made:
+    """Files; where there are several groups, each has its own of those that name nodes."""
+    files: dict[str, str] = {}
+    for group, (spec, cluster) in enumerate(groups):
+        own = {_SPEC: to_yaml(inside(spec))}
+        if spec.engine.kind.by_mpi:
+            own |= {_AGENT: _AGENT_SCRIPT, _LAUNCH: _launch(spec, cluster)}
+        files |= {of_group(file, str(group)) if cluster.scale else file: text for file, text in own.items()}
     if requirements:
         files["requirements.txt"] = requirements
-    if spec.engine.kind.by_mpi:
-        files |= {_AGENT: _AGENT_SCRIPT, _LAUNCH: _launch(spec, cluster)}
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": files}
 
 
@@ -94,23 +108,33 @@ def _set(name: str, spec: Deployment, cluster: Cluster, site: Site, image: Image
         services = [_launched(each) if each.name == "server" else each for each in services]
     else:
         node = [further_node(spec, cluster, site, image, _PLACE)]
+    own = (_SPEC, _AGENT, _LAUNCH) if cluster.scale else ()
+    account = name if extra else ""
+    head = pod(name, spec, services, site, extra=extra, account=account, own=own, hold_s=_LEAVES_S)
+    other = pod(name, spec, node, site, extra=[], own=own, hold_s=_LEAVES_S + _DRAINS_S)
     group = {
         "size": len(cluster.nodes),
         "restartPolicy": "RecreateGroupOnPodRestart",
-        "leaderTemplate": {"spec": pod(name, spec, services, site, extra=extra, account=name if extra else "")},
-        "workerTemplate": {"spec": pod(name, spec, node, site, extra=[])},
+        "leaderTemplate": {"metadata": {"annotations": _scraped(spec)}, "spec": head},
+        "workerTemplate": {"spec": other},
     }
+    counted = {} if cluster.scale else {"replicas": 1}  # a scaler's number is not to be overwritten
     return {
-        "apiVersion": "leaderworkerset.x-k8s.io/v1",
+        "apiVersion": LWS,
         "kind": "LeaderWorkerSet",
         "metadata": {"name": name},
-        "spec": {"replicas": 1, "startupPolicy": "LeaderCreated", "leaderWorkerTemplate": group},
+        "spec": {**counted, "startupPolicy": "LeaderCreated", "leaderWorkerTemplate": group},
     }
+
+
+def _scraped(spec: Deployment) -> dict[str, str]:
+    """Where a Prometheus that goes by annotations finds the gateway's figures."""
+    return {"prometheus.io/scrape": "true", "prometheus.io/port": str(spec.ports.gateway)}
 
 
 def _service(name: str, spec: Deployment) -> Made:
     """The gateway's, on the head alone; the set makes one of its own for the pods' names."""
-    head = {"leaderworkerset.sigs.k8s.io/name": name, "leaderworkerset.sigs.k8s.io/worker-index": "0"}
+    head = {OF_SET: name, "leaderworkerset.sigs.k8s.io/worker-index": "0"}
     port = {"name": "openai", "port": spec.ports.gateway, "targetPort": spec.ports.gateway}
     body = {"selector": head, "ports": [port]}
     return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": f"{name}-gateway"}, "spec": body}

@@ -7,6 +7,7 @@ from contract.spec import Deployment
 from deploy.service import SECRETS, Health, Mount, Service
 from deploy.site import Site
 
+_GROUP = "GROUP"  # a variable: which group of the set a pod is of
 OWN_IP = "$(POD_IP)"  # in an environment or a command: the pod's address
 _CONFIG = "config"  # the volume of the ConfigMap
 _AROUND_S = 15  # beyond the slowest container's own time to stop
@@ -14,28 +15,45 @@ _AROUND_S = 15  # beyond the slowest container's own time to stop
 Made = dict[str, Any]
 
 
+def of_group(file: str, group: str = f"$({_GROUP})") -> str:
+    """A file of the ConfigMap that each group has one of, by the group's number."""
+    path = Path(file)
+    return f"{path.stem}-{group}{path.suffix}"
+
+
 def pod(
-    name: str, spec: Deployment, services: list[Service], site: Site, *, extra: list[Mount], account: str = ""
+    name: str,
+    spec: Deployment,
+    services: list[Service],
+    site: Site,
+    *,
+    extra: list[Mount],
+    hold_s: int,
+    account: str = "",
+    own: tuple[str, ...] = (),
 ) -> Made:
     """A pod's specification; what runs once runs before the rest.
 
     Args:
         name: of the ConfigMap, and what the secrets' names begin with.
         extra: files of the ConfigMap that every container sees.
+        hold_s: how long a pod that is to end goes on as before.
         account: the service account; '' for none.
+        own: those files of the ConfigMap that each group has one of.
     """
     fabric = spec.cluster.fabric if spec.cluster else None
     user, group = (int(part) for part in site.user.split(":"))
     volumes: dict[str, Made] = {}
     containers = [
-        (service.once, _container(service, _mounts(name, service, site, extra, volumes))) for service in services
+        (service.once, _container(service, _mounts(name, service, site, extra, volumes, own=own), hold_s))
+        for service in services
     ]
     body = {
         "serviceAccountName": account,
         "automountServiceAccountToken": bool(account),
         "hostNetwork": bool(fabric),
         "dnsPolicy": "ClusterFirstWithHostNet" if fabric else "",
-        "terminationGracePeriodSeconds": max(service.stop_s for service in services) + _AROUND_S,
+        "terminationGracePeriodSeconds": hold_s + max(service.stop_s for service in services) + _AROUND_S,
         "securityContext": {"runAsUser": user, "runAsGroup": group, "fsGroup": group},
         "initContainers": [made for once, made in containers if once],
         "containers": [made for once, made in containers if not once],
@@ -44,10 +62,12 @@ def pod(
     return {key: value for key, value in body.items() if value or key == "automountServiceAccountToken"}
 
 
-def _container(service: Service, mounts: list[Made]) -> Made:
+def _container(service: Service, mounts: list[Made], hold_s: int) -> Made:
     variables: list[Made] = [{"name": key, "value": value} for key, value in service.environment.items()]
     if any(OWN_IP in word for word in (*service.environment.values(), *service.command)):  # set before it is used
-        variables.insert(0, {"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}})
+        variables.insert(0, _field("POD_IP", "status.podIP"))
+    if any("subPathExpr" in mount for mount in mounts):
+        variables.insert(0, _field(_GROUP, "metadata.labels['leaderworkerset.sigs.k8s.io/group-index']"))
     body = {
         "name": service.name,
         "image": service.image,
@@ -56,10 +76,15 @@ def _container(service: Service, mounts: list[Made]) -> Made:
         "env": variables,
         "resources": {"limits": {"nvidia.com/gpu": service.gpus}} if service.gpus else None,
         "readinessProbe": service.health and _probe(service.health),
+        "lifecycle": None if service.once else {"preStop": {"sleep": {"seconds": hold_s}}},
         "securityContext": _confined(service),
         "volumeMounts": mounts,
     }
     return {key: value for key, value in body.items() if value}
+
+
+def _field(variable: str, path: str) -> Made:
+    return {"name": variable, "valueFrom": {"fieldRef": {"fieldPath": path}}}
 
 
 def _probe(health: Health) -> Made:
@@ -83,9 +108,11 @@ def _confined(service: Service) -> Made:
     }
 
 
-def _mounts(name: str, service: Service, site: Site, extra: list[Mount], volumes: dict[str, Made]) -> list[Made]:
+def _mounts(
+    name: str, service: Service, site: Site, extra: list[Mount], volumes: dict[str, Made], *, own: tuple[str, ...]
+) -> list[Made]:
     """A container's mounts; what they are of is added to the volumes."""
-    found = [_mount(name, mount, site, volumes) for mount in (*service.mounts, *extra)]
+    found = [_mount(name, mount, site, volumes, own) for mount in (*service.mounts, *extra)]
     for number, path in enumerate(service.scratch):
         volumes[f"{service.name}-{number}"] = {"emptyDir": {"medium": "Memory"}}
         found.append({"name": f"{service.name}-{number}", "mountPath": path})
@@ -103,12 +130,13 @@ def _mounts(name: str, service: Service, site: Site, extra: list[Mount], volumes
     return found
 
 
-def _mount(name: str, mount: Mount, site: Site, volumes: dict[str, Made]) -> Made:
+def _mount(name: str, mount: Mount, site: Site, volumes: dict[str, Made], own: tuple[str, ...]) -> Made:
     source = Path(mount.source)
     made = {"mountPath": mount.target} | ({} if mount.writable else {"readOnly": True})
     if source.parent == site.folder:
         volumes[_CONFIG] = {"configMap": {"name": name, "defaultMode": 0o555}}
-        return {"name": _CONFIG, "subPath": source.name} | made
+        file = {"subPathExpr": of_group(source.name)} if source.name in own else {"subPath": source.name}
+        return {"name": _CONFIG, **file, **made}
     if source.is_relative_to(site.folder / "state"):
         volume, *inner = source.relative_to(site.folder / "state").parts
         volumes[volume] = {"emptyDir": {}}

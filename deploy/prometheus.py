@@ -62,16 +62,16 @@ def _recordings(*, gateway: bool) -> list[dict[str, Any]]:
     ]
     if gateway:
         found += [
-            {"record": f"model:conch_gateway_requests_{name}:ratio5m", "expr": _share(statuses)}
-            for name, statuses in (("failed", "5.."), ("refused", "429"))
+            {"record": f"model:conch_gateway_requests_{name}:ratio5m", "expr": _share(which)}
+            for name, which in (("failed", 'status=~"5.."'), ("refused", 'status="429", finish_reason!="over_quota"'))
         ]
     return found
 
 
-def _share(statuses: str) -> str:
-    """Which part of a deployment's requests ended with such a status."""
+def _share(which: str) -> str:
+    """Which part of a deployment's requests ended like this."""
     total = f"sum by (model) (rate(conch_gateway_requests_total[{_WINDOW}]))"
-    return f'sum by (model) (rate(conch_gateway_requests_total{{status=~"{statuses}"}}[{_WINDOW}])) / {total}'
+    return f"sum by (model) (rate(conch_gateway_requests_total{{{which}}}[{_WINDOW}])) / {total}"
 
 
 def _alerts(spec: Deployment) -> list[dict[str, Any]]:
@@ -161,7 +161,7 @@ def _gateway_alerts() -> list[dict[str, Any]]:
             "model:conch_gateway_requests_refused:ratio5m > 0.1",
             "10m",
             "warning",
-            "{{ $labels.model }}: {{ $value | humanizePercentage }} of the requests are refused with a 429",
+            "{{ $labels.model }}: {{ $value | humanizePercentage }} of the requests find no room: 429",
         ),
     ]
 

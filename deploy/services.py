@@ -18,10 +18,12 @@ from deploy.nodes import Place, engine, model_path, node_environment, place, ray
 from deploy.service import SECRETS, Health, Mount, Service
 from deploy.site import (
     CODE,
+    LEDGER,
     SPEC,
     Site,
     checkpoint,
     engine_folder,
+    ledger,
     linked,
     on_host,
     own_environment,
@@ -64,9 +66,11 @@ def check(spec: Deployment, image: Image) -> None:
 
 
 def inside(spec: Deployment) -> dict[str, Any]:
-    """The spec as the containers read it: the gateway is a container of its own, its keys are a secret."""
-    keys = {"keys": Path(SECRETS, "api_keys")} if spec.gateway.keys else {}
-    found: dict[str, Any] = {"gateway": spec.gateway.model_copy(update={"enabled": False, **keys})}
+    """The spec as the containers read it: the gateway is a container of its own, its keys are a secret, its
+    ledger is among what is kept."""
+    own = {"keys": Path(SECRETS, "api_keys")} if spec.gateway.keys else {}
+    own |= {"ledger": Path(LEDGER, spec.gateway.ledger.name)} if spec.gateway.ledger else {}
+    found: dict[str, Any] = {"gateway": spec.gateway.model_copy(update={"enabled": False, **own})}
     if isinstance(spec.source, PathSource):
         found["source"] = spec.source.model_copy(update={"path": on_host(spec.source)})
     return spec.model_copy(update=found).model_dump(mode="json", exclude_unset=True)
@@ -254,7 +258,7 @@ def _gateway(spec: Deployment, site: Site, install: Service) -> Service:
         image=install.image,
         command=(_PYTHON, *programs.GATEWAY, SPEC),
         environment=_ENVIRONMENT,
-        mounts=(*parts(site, _GATEWAY_ROOMS), *_read(spec, site, install)),
+        mounts=(*parts(site, _GATEWAY_ROOMS), *_read(spec, site, install), *ledger(spec, site)),
         scratch=(_SCRATCH,),
         secrets={"api_keys": (site.root / spec.gateway.keys).resolve()} if spec.gateway.keys else {},
         user=site.user,

@@ -10,6 +10,7 @@ from deploy.service import Mount
 
 CODE = "/conch"  # what a container needs of the project, and no more: no environment or key of the host's
 SPEC = "/etc/conch/deployment.yaml"
+LEDGER = "/ledger"
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,11 @@ def own_environment(spec: Deployment) -> str:
 def state_folder(site: Site, name: str) -> Path:
     """Where an installed environment is kept."""
     return site.folder / "state" / name
+
+
+def ledger(spec: Deployment, site: Site) -> tuple[Mount, ...]:
+    """The folder of the gateway's ledger: a file alone could not be rotated."""
+    return (Mount(state_folder(site, "ledger"), LEDGER, writable=True),) if spec.gateway.ledger else ()
 
 
 def checkpoint(spec: Deployment) -> tuple[Mount, ...]:

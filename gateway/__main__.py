@@ -5,7 +5,7 @@ import gc
 import logging
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,6 +16,7 @@ import uvloop
 
 from contract.address import refuse_keyless
 from contract.errors import ConchError, ServeError
+from contract.quota import DEFAULT
 from contract.spec import Deployment, load_spec
 from gateway.app import make_app
 from gateway.backend import Admits, Backend, connect, own_admission
@@ -26,6 +27,7 @@ from gateway.desk.worker import Place, Worker
 from gateway.drain import DrainingServer
 from gateway.http import LimitedHttp
 from gateway.keys import ENVIRONMENT, Keys, load_keys
+from gateway.ledger import Ledger
 from gateway.log import log_to
 from gateway.processes import process_count
 from gateway.service import Service
@@ -72,6 +74,15 @@ def check(specs: list[Deployment], keys: Keys) -> None:
     if not keys.needed:
         fix = f"Make one (python -m gateway.keys new NAME) and set gateway.keys, or give {ENVIRONMENT}"
         refuse_keyless(specs[0].gateway.host, fix=fix)
+
+
+def strays(specs: list[Deployment], keys: Keys) -> list[str]:
+    """The quotas of keys that there are not, yet: a slip of the pen would leave a key without its quota."""
+    return [
+        f"gateway.quotas of {spec.name} has {name}, and no key has this name"
+        for spec in specs
+        for name in sorted({*spec.gateway.quotas} - {*keys.names, DEFAULT})
+    ]
 
 
 @dataclass(frozen=True)
@@ -135,16 +146,21 @@ async def _serve(door: Door) -> None:
     """Answer here, or have workers do it."""
     backends = door.backends()
     tracer = door.tracer() if door.processes == 1 else None  # else the workers' own
-    service = door.service(backends, OwnBooks(backends), tracer)
+    path = door.specs[0].gateway.ledger
+    ledger = Ledger(path) if path else None
+    service = door.service(backends, OwnBooks(backends, ledger), tracer)
     config = door.config(service)
     _freeze()
     workers = f", with {door.processes} processes" if door.processes > 1 else ""
+    for stray in strays(door.specs, door.keys):
+        log.warning(stray)
     log.info("serving %s on http://%s:%d/v1%s", ", ".join(backends), config.host, config.port, workers)
-    async with _following(service):
-        if workers:
-            await Keeper(service, door.drain_s).serve(config.host, config.port)
-        else:
-            await DrainingServer(config, service, door.drain_s).serve()
+    with closing(ledger) if ledger else nullcontext():
+        async with _following(service):
+            if workers:
+                await Keeper(service, door.drain_s).serve(config.host, config.port)
+            else:
+                await DrainingServer(config, service, door.drain_s).serve()
 
 
 async def _work(door: Door, place: Place) -> None:

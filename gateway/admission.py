@@ -1,9 +1,11 @@
 """Who may start now, who waits, and who is told to come back: decided before the server is asked for anything.
 
 A request weighs what it may come to hold: its answers in flight, and its tokens (prompt and max_tokens).
-What does not fit waits in one bounded queue: the keys take turns, the requests of a key their order, and when the queue
-is full the key with the most in it gives way. A request that would wait too long, or that cannot end before its own
-deadline, is refused at once, with the time that the measured drain rate says it should stay away.
+What does not fit waits in one bounded queue: interactive keys come before batch keys, the keys of a class take turns,
+the requests of a key their order, and when the queue is full the key with the most in it gives way, a batch key first.
+Batch keys together hold no more than their share, so that an interactive request waits for no batch answer to end.
+A request that would wait too long, or that cannot end before its own deadline, is refused at once, with the time that
+the measured drain rate says it should stay away; one beyond its key's quota, with the time until that has room.
 Pure asyncio: one event loop, no threads.
 """
 
@@ -13,37 +15,13 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from statistics import quantiles
 
-from contract.errors import DeadlineExceeded, InvalidRequest, Overloaded, Unavailable
+from contract.errors import DeadlineExceeded, InvalidRequest, Unavailable
 from contract.spec import Deployment
-
-_RELEASES = 64  # the drain rate is that of so many requests
-_SURE = 16  # ended requests, before one is refused for how long it would take
-LONGEST_RETRY_S = 60.0
-
-
-@dataclass(frozen=True)
-class Load:
-    """What is in flight, or may be; 0 in a limit is no limit."""
-
-    requests: int = 0
-    tokens: int = 0
-
-    def __add__(self, other: "Load") -> "Load":
-        return Load(self.requests + other.requests, self.tokens + other.tokens)
-
-    def __sub__(self, other: "Load") -> "Load":
-        return Load(self.requests - other.requests, self.tokens - other.tokens)
-
-    def fits(self, limit: "Load") -> bool:
-        """Whether this is within a limit."""
-        return self.requests <= (limit.requests or self.requests) and self.tokens <= (limit.tokens or self.tokens)
-
-
-def most_in_flight(spec: Deployment) -> Load:
-    """What one deployment takes on."""
-    return Load(spec.gateway.max_requests or spec.limits.max_batch_size, spec.gateway.max_tokens)
+from gateway.load import Load, most_in_flight
+from gateway.pace import LONGEST_RETRY_S, Pace
+from gateway.quota import Quotas
+from gateway.standing import ComeBack, Standing, seconds_told
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +30,9 @@ class Ticket:
 
     key: str
     load: Load
+    batch: bool = False
+    charged: int = 0  # tokens, to its key's quota
+    standing: Standing | None = None  # of that, since
     began: float = 0.0  # on the admission's clock
     number: int = 0  # where another process admits: by which it knows this one
 
@@ -67,7 +48,7 @@ class Admission:
     """The requests in flight of one deployment, and those that wait.
 
     Args:
-        limit: what may be in flight; per_key: what may be of one API key.
+        limit: what may be in flight; per_key: what may be of one API key; batch: what may be of all batch keys.
         queue_size: how many requests may wait, and ``patience_s`` how long.
     """
 
@@ -75,15 +56,20 @@ class Admission:
     per_key: Load
     queue_size: int
     patience_s: float
+    batch: Load = field(default_factory=Load)
+    quotas: Quotas = field(default_factory=Quotas)
     clock: Callable[[], float] = time.monotonic
-    in_flight: Load = Load()
+    in_flight: Load = field(default_factory=Load)
     closed: bool = False
+    _of_batch: Load = field(default_factory=Load)
     _of_key: dict[str, Load] = field(default_factory=dict)
     _queue: deque[_Waiter] = field(default_factory=deque)
     _admitted: int = 0
     _let_in: dict[str, int] = field(default_factory=dict)  # key -> which of the admitted its last one was
-    _released: deque[tuple[float, Load]] = field(default_factory=lambda: deque(maxlen=_RELEASES))
-    _took_s: deque[float] = field(default_factory=lambda: deque(maxlen=_RELEASES))
+
+    def __post_init__(self) -> None:
+        self._pace = Pace(self.clock)
+        self._batch_pace = Pace(self.clock)
 
     @property
     def queued(self) -> int:
@@ -102,15 +88,27 @@ class Admission:
             deadline: on this admission's clock; after it the answer is of no use.
 
         Raises:
-            InvalidRequest: more than there can ever be room for.
-            Overloaded: no room, and none soon enough.
+            InvalidRequest: more than there can ever be room for, or quota.
+            ComeBack: no room, and none soon enough, or the key's quota is spent.
             DeadlineExceeded: the deadline passed in the queue.
             Unavailable: the gateway is stopping.
         """
         if self.closed:
             raise _stopping()
-        ticket = Ticket(key, self._possible(load))
-        if self._fits(ticket) and not any(self._key_has_room(waiter.ticket) for waiter in self._queue):
+        batch = self.quotas.is_batch(key)
+        ticket = Ticket(key, self._possible(load, batch=batch), batch, load.tokens)
+        self.quotas.charge(key, load.tokens)
+        try:
+            ticket = await self._room(ticket, deadline)
+        except BaseException as error:
+            self.quotas.settle(key, load.tokens, requests=1)
+            if isinstance(error, ComeBack):
+                error.standing = self.quotas.standing(key)
+            raise
+        return replace(ticket, standing=self.quotas.standing(key))
+
+    async def _room(self, ticket: Ticket, deadline: float | None) -> Ticket:
+        if self._fits(ticket) and not any(self._has_room(each.ticket) for each in self._before(ticket)):
             return self._take(ticket)
         patience_s = self._patience(ticket, deadline)
         waiter = _Waiter(ticket, asyncio.get_running_loop().create_future())
@@ -123,24 +121,21 @@ class Admission:
             self._leave(waiter)
             if deadline is not None and self.clock() >= deadline:
                 raise DeadlineExceeded("the deadline passed while the request waited for room") from None
-            raise self._overloaded(f"no room within {self.patience_s:g} s") from None
+            raise self._overloaded(f"no room within {self.patience_s:g} s", ticket) from None
         except BaseException:
             self._leave(waiter)
             raise
         return ticket
 
-    def release(self, ticket: Ticket) -> None:
-        """Give back what a request held."""
-        self.in_flight -= ticket.load
-        left = self._of_key[ticket.key] - ticket.load
-        if left.requests:
-            self._of_key[ticket.key] = left
-        else:
-            del self._of_key[ticket.key]
-        now = self.clock()
-        self._released.append((now, ticket.load))
-        self._took_s.append(now - ticket.began)
-        self._grant()
+    def release(self, ticket: Ticket, used: int | None) -> None:
+        """Give back what a request held.
+
+        Args:
+            used: the tokens that it came to; None where nobody knows, and it came to what was charged.
+        """
+        if used is not None:
+            self.quotas.settle(ticket.key, ticket.charged - used)
+        self._give_back(ticket)
 
     def close(self) -> None:
         """Refuse what waits and what is new."""
@@ -150,26 +145,47 @@ class Admission:
                 waiter.granted.set_exception(_stopping())
 
     def follow(self, spec: Deployment) -> None:
-        """Keep the limit of another version from now on; what a release may change of it is the engine's batch."""
-        self.limit = most_in_flight(spec)
+        """Keep the limits of another version from now on; what a release may change of them is the engine's batch."""
+        self.limit, self.batch = most_in_flight(spec)
         self._grant()
 
-    def retry_after_s(self, load: Load = Load(1, 0)) -> float:
-        """When there should be room for this much, at the measured drain rate."""
-        return min(LONGEST_RETRY_S, max(1.0, self._wait_s(load) or 1.0))
+    def retry_after_s(self) -> float:
+        """When there should be room for one more, at the measured drain rate."""
+        return self._come_back_s(Ticket("", Load(1)))
+
+    def _come_back_s(self, ticket: Ticket) -> float:
+        return min(LONGEST_RETRY_S, max(1.0, self._wait_s(ticket) or 1.0))
 
     def _fits(self, ticket: Ticket) -> bool:
-        return (self.in_flight + ticket.load).fits(self.limit) and self._key_has_room(ticket)
+        return (self.in_flight + ticket.load).fits(self.limit) and self._has_room(ticket)
 
-    def _key_has_room(self, ticket: Ticket) -> bool:
+    def _has_room(self, ticket: Ticket) -> bool:
+        """Whether its key has room, and its class."""
+        if ticket.batch and not (self._of_batch + ticket.load).fits(self.batch):
+            return False
         return (self._of_key.get(ticket.key, Load()) + ticket.load).fits(self.per_key)
 
     def _take(self, ticket: Ticket) -> Ticket:
         self.in_flight += ticket.load
+        if ticket.batch:
+            self._of_batch += ticket.load
         self._of_key[ticket.key] = self._of_key.get(ticket.key, Load()) + ticket.load
         self._admitted += 1
         self._let_in[ticket.key] = self._admitted
         return replace(ticket, began=self.clock())
+
+    def _give_back(self, ticket: Ticket) -> None:
+        self.in_flight -= ticket.load
+        left = self._of_key[ticket.key] - ticket.load
+        if left.requests:
+            self._of_key[ticket.key] = left
+        else:
+            del self._of_key[ticket.key]
+        self._pace.ended(ticket.load, ticket.began)
+        if ticket.batch:
+            self._of_batch -= ticket.load
+            self._batch_pace.ended(ticket.load, ticket.began)
+        self._grant()
 
     def _grant(self) -> None:
         """Start what now fits, the key with the least in flight first; who waits for his own key lets others pass."""
@@ -179,38 +195,48 @@ class Admission:
 
     def _next(self) -> _Waiter | None:
         """The waiter whose turn it is; None when that one does not fit."""
-        able = [each for each in self._queue if not each.granted.done() and self._key_has_room(each.ticket)]
-        turn = min(able, key=lambda each: self._turn_of(each.ticket.key), default=None)
+        able = [each for each in self._queue if not each.granted.done() and self._has_room(each.ticket)]
+        turn = min(able, key=lambda each: self._turn_of(each.ticket), default=None)
         return turn if turn and self._fits(turn.ticket) else None
 
-    def _turn_of(self, key: str) -> tuple[int, int]:
-        """The fewest in flight come first, then who was let in longest ago."""
-        return self._of_key.get(key, Load()).requests, self._let_in.get(key, 0)
+    def _turn_of(self, ticket: Ticket) -> tuple[bool, int, int]:
+        """Interactive keys first, then the fewest in flight, then who was let in longest ago."""
+        return ticket.batch, self._of_key.get(ticket.key, Load()).requests, self._let_in.get(ticket.key, 0)
 
     def _leave(self, waiter: _Waiter) -> None:
         if waiter in self._queue:
             self._queue.remove(waiter)
         elif waiter.granted.done() and not waiter.granted.cancelled() and not waiter.granted.exception():
-            self.release(waiter.granted.result())
+            self._give_back(waiter.granted.result())
         self._grant()
 
-    def _give_way(self, key: str) -> bool:
-        """Turn the last waiter of the key with the most away, where that leaves it as many as this one; else False."""
-        waiting = Counter(waiter.ticket.key for waiter in self._queue)
+    def _before(self, ticket: Ticket) -> list[_Waiter]:
+        """Who waits and does not yield to this one."""
+        return [each for each in self._queue if ticket.batch or not each.ticket.batch]
+
+    def _give_way(self, ticket: Ticket) -> bool:
+        """Turn the last waiter of the key with the most away; False where nobody has to give way.
+
+        A batch key has to for an interactive one, any other where that leaves it as many as this one.
+        """
+        yielding = [each for each in self._queue if each.ticket.batch and not ticket.batch]
+        among = yielding or [each for each in self._queue if each.ticket.batch == ticket.batch]
+        waiting = Counter(each.ticket.key for each in among)
         if not waiting:
             return False
         greediest, most = waiting.most_common(1)[0]
-        if most <= waiting[key] + 1:
+        if not yielding and most <= waiting[ticket.key] + 1:
             return False
-        last = next(waiter for waiter in reversed(self._queue) if waiter.ticket.key == greediest)
+        last = next(each for each in reversed(among) if each.ticket.key == greediest)
         self._queue.remove(last)
         if not last.granted.done():
-            last.granted.set_exception(self._overloaded("another key has its turn to wait", last.ticket.load))
+            why = "an interactive request takes this one's place" if yielding else "another key has its turn to wait"
+            last.granted.set_exception(self._overloaded(why, last.ticket))
         return True
 
-    def _possible(self, load: Load) -> Load:
+    def _possible(self, load: Load, *, batch: bool) -> Load:
         """The load, unless there is never room for it; tokens are an estimate, so they are capped instead."""
-        for limit in (self.limit, self.per_key):
+        for limit in (self.limit, self.per_key, *((self.batch,) if batch else ())):
             if limit.requests and load.requests > limit.requests:
                 raise InvalidRequest(
                     f"asks for {load.requests} answers at once; the limit is {limit.requests}", field="n"
@@ -223,70 +249,51 @@ class Admission:
         """How long this request may wait, in seconds.
 
         Raises:
-            Overloaded: it would be in vain.
+            ComeBack: it would be in vain.
         """
         left_s = self.patience_s if deadline is None else min(self.patience_s, deadline - self.clock())
-        expected_s = self._wait_s(ticket.load)
+        expected_s = self._wait_s(ticket)
         if expected_s is not None and expected_s > left_s:
-            raise self._overloaded(f"room is expected in {expected_s:.1f} s only", ticket.load)
-        self._check_time(expected_s or 0.0, deadline)
-        if len(self._queue) >= self.queue_size and not self._give_way(ticket.key):
-            raise self._overloaded(f"{len(self._queue)} requests wait already", ticket.load)
+            raise self._overloaded(f"room is expected in {expected_s:.1f} s only", ticket)
+        self._check_time(ticket, expected_s or 0.0, deadline)
+        if len(self._queue) >= self.queue_size and not self._give_way(ticket):
+            raise self._overloaded(f"{len(self._queue)} requests wait already", ticket)
         return max(0.0, left_s)
 
-    def _check_time(self, wait_s: float, deadline: float | None) -> None:
+    def _check_time(self, ticket: Ticket, wait_s: float, deadline: float | None) -> None:
         """Refuse what would wait and then end too late, were its answer as quick as the quickest quarter of late.
 
         Raises:
-            Overloaded: its deadline is earlier.
+            ComeBack: its deadline is earlier.
         """
-        if deadline is None or len(self._took_s) < _SURE:
+        quick_s = self._pace.quick_s()
+        if deadline is None or quick_s is None:
             return
-        takes_s = wait_s + quantiles(self._took_s, n=4)[0]
-        left_s = deadline - self.clock()
+        takes_s, left_s = wait_s + quick_s, deadline - self.clock()
         if takes_s > left_s:
-            raise self._overloaded(f"an answer is expected in {takes_s:.1f} s, the deadline is in {left_s:.1f} s")
+            why = f"an answer is expected in {takes_s:.1f} s, the deadline is in {left_s:.1f} s"
+            raise self._overloaded(why, ticket)
 
-    def _wait_s(self, load: Load) -> float | None:
-        """How long until this much more is drained, at the rate of the last releases; None: not known yet."""
-        if len(self._released) < 2:
-            return None
-        elapsed_s = max(1e-3, self.clock() - self._released[0][0])
-        drained = sum((each for _, each in self._released), Load())
-        ahead = sum((waiter.ticket.load for waiter in self._queue), load)
-        excess = self.in_flight + ahead
-        waits = [
-            (wanted - room) * elapsed_s / done
-            for wanted, room, done in (
-                (excess.requests, self.limit.requests, drained.requests),
-                (excess.tokens, self.limit.tokens, drained.tokens),
-            )
-            if room and done
-        ]
-        return max([0.0, *waits])
+    def _wait_s(self, ticket: Ticket) -> float | None:
+        """How long until there is room for one more, behind who goes before; None: not known yet."""
+        before = [each.ticket for each in self._before(ticket)]
+        waits = [self._pace.wait_s(self.in_flight + _all(ticket, *before), self.limit)]
+        if ticket.batch:
+            of_class = [each for each in before if each.batch]
+            waits.append(self._batch_pace.wait_s(self._of_batch + _all(ticket, *of_class), self.batch))
+        return max((each for each in waits if each is not None), default=None)
 
-    def _overloaded(self, why: str, load: Load = Load(1, 0)) -> Overloaded:
-        return Overloaded(
+    def _overloaded(self, why: str, ticket: Ticket) -> ComeBack:
+        retry_after_s = self._come_back_s(ticket)
+        return ComeBack(
             f"{self.in_flight.requests} requests are in flight and {why}",
-            fix=f"Try again in {self.retry_after_s(load):.0f} s",
+            retry_after_s,
+            fix=f"Try again in {seconds_told(retry_after_s)} s",
         )
 
 
-@dataclass
-class PromptSizes:
-    """How many tokens a prompt of so many bytes has, learnt from the prompts that were counted."""
-
-    _bytes: float = 300.0  # begins at a token for three bytes, as heavy as one short prompt
-    _tokens: float = 100.0
-
-    def estimate(self, size: int) -> int:
-        """Tokens of a prompt of ``size`` UTF-8 bytes."""
-        return round(size * self._tokens / self._bytes)
-
-    def learn(self, size: int, tokens: int) -> None:
-        """A prompt was counted; what was learnt long ago counts for less."""
-        self._bytes = 0.98 * self._bytes + size
-        self._tokens = 0.98 * self._tokens + tokens
+def _all(*tickets: Ticket) -> Load:
+    return sum((each.load for each in tickets), Load())
 
 
 def _stopping() -> Unavailable:

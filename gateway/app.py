@@ -29,6 +29,7 @@ from gateway.schema.common import Sampling
 from gateway.schema.responses import ResponsesBody
 from gateway.schema.text import TextBody
 from gateway.service import Service, Work
+from gateway.standing import OF_QUOTAS
 from gateway.tokenizer import tokenizer_routes
 
 B = TypeVar("B", bound=Sampling)
@@ -51,7 +52,7 @@ def make_app(service: Service) -> Starlette:
         allow_origins=service.cors_origins,
         allow_methods=["GET", "POST"],
         allow_headers=["*"],
-        expose_headers=["x-request-id", "retry-after", "x-should-retry"],
+        expose_headers=["x-request-id", "retry-after", "x-should-retry", *OF_QUOTAS],
     )
     return Starlette(
         routes=[*routes, Named("/openapi.json", openapi)],
@@ -160,7 +161,7 @@ def _model(backend: Backend) -> dict[str, object]:
 
 
 def _respond(request: Request, error: ApiError) -> Response:
-    journey_of(request).finish_reason = error.code or error.type
+    journey_of(request).finish_reason = error.reason
     return failure(request.scope, error)
 
 

@@ -12,9 +12,11 @@ from contract.errors import ServeError
 from contract.manifest import engines_root, load_manifest
 from contract.spec import Deployment
 from contract.stage import run_dir
-from gateway.admission import Admission, Load, PromptSizes, Ticket, most_in_flight
+from gateway.admission import Admission, Ticket
+from gateway.load import Load, PromptSizes, most_in_flight
 from gateway.outage import Outage
 from gateway.parsers import family_of, writes_reasoning
+from gateway.quota import Quotas
 from gateway.replicas import Client, Replicas
 
 _CONNECTIONS = 4
@@ -30,8 +32,8 @@ class Admits(Protocol):
     async def admit(self, key: str, load: Load, deadline: float | None = None) -> Ticket:
         """Wait for room; the ticket must go back through :meth:`release`."""
 
-    def release(self, ticket: Ticket) -> None:
-        """Give back what a request held."""
+    def release(self, ticket: Ticket, used: int | None) -> None:
+        """Give back what a request held, and settle what it was charged by the tokens that it used."""
 
     def close(self) -> None:
         """Refuse what waits and what is new."""
@@ -68,9 +70,12 @@ class Backend:
 
 def own_admission(spec: Deployment) -> Admission:
     """The limits of a deployment, kept by this process."""
+    limit, batch = most_in_flight(spec)
     return Admission(
-        limit=most_in_flight(spec),
+        limit=limit,
         per_key=Load(spec.gateway.max_requests_per_key, spec.gateway.max_tokens_per_key),
+        batch=batch,
+        quotas=Quotas(spec.gateway.quotas),
         queue_size=spec.gateway.max_queue_size,
         patience_s=spec.gateway.max_queue_s,
     )

@@ -6,6 +6,7 @@ from typing import Protocol
 from gateway.backend import Backend
 from gateway.health import Health
 from gateway.journey import Journey
+from gateway.ledger import Ledger
 from gateway.metrics import Metrics
 from gateway.observations import observe
 
@@ -33,8 +34,9 @@ class Books(Protocol):
 class OwnBooks:
     """Kept in this process."""
 
-    def __init__(self, backends: Mapping[str, Backend]) -> None:
+    def __init__(self, backends: Mapping[str, Backend], ledger: Ledger | None = None) -> None:
         self._backends = backends
+        self._ledger = ledger
         self._metrics = Metrics(backends.values())
         self._healths = {name: Health(backends, name) for name in backends}
 
@@ -43,6 +45,8 @@ class OwnBooks:
         self._metrics.record(journey, now)
         if journey.release:
             observe(self._backends[journey.model].run_dir, journey, now)
+        if self._ledger and journey.model:
+            self._ledger.note(journey, now)
 
     async def page(self) -> bytes:
         """As :class:`Books`."""

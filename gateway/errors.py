@@ -1,6 +1,5 @@
 """Every failure as OpenAI's API tells it: a status, and {"error": {message, type, param, code}}."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +12,7 @@ from clients.wire import Unreachable
 from contract.errors import ContextTooLong, DeadlineExceeded, RequestError
 from gateway.schema.decisions import REFUSAL
 from gateway.schema.refused import why_refused
+from gateway.standing import seconds_told
 
 Location = tuple[int | str, ...]  # a place in a body, as pydantic tells it
 
@@ -30,6 +30,12 @@ class ApiError:
     param: str | None = None
     retry_after_s: float | None = None
     accepts: str = ""  # the content encodings to send instead
+    noted: str = ""  # what the log and the metrics call it, where that says more than its code
+
+    @property
+    def reason(self) -> str:
+        """Why a request ended, in the log's word."""
+        return self.noted or self.code or self.type
 
     @property
     def body(self) -> bytes:
@@ -42,7 +48,7 @@ class ApiError:
         """Headers beside it."""
         headers = {"content-type": "application/json"}
         if self.retry_after_s is not None:
-            headers["retry-after"] = str(max(1, math.ceil(self.retry_after_s)))
+            headers["retry-after"] = str(seconds_told(self.retry_after_s))
         if self.code == DeadlineExceeded.codes.code:  # OpenAI's clients would try a 408 again, as late as before
             headers["x-should-retry"] = "false"
         if self.accepts:

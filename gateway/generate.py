@@ -11,13 +11,14 @@ from secrets import token_hex
 
 from clients.request import Delta
 from contract.errors import ContextTooLong, DeadlineExceeded, Unavailable
-from gateway.admission import Load
 from gateway.ask import Ask
 from gateway.backend import Backend
 from gateway.in_turn import InTurn
 from gateway.journey import Journey
+from gateway.load import Load
 from gateway.prefix import Affinity
 from gateway.replicas import Replicas
+from gateway.standing import ComeBack
 from gateway.tracing.trace import Trace, followed
 
 _GRACE_S = 5.0  # the engine keeps the deadline; gRPC's own is for a server that does not answer at all
@@ -48,8 +49,14 @@ async def generate(
     if trace:
         asks = [_traced(backend, ask, trace) for ask in asks]
     load = sum((_load(backend, ask) for ask in asks), Load())
-    ticket = await backend.admission.admit(journey.key, load, deadline)
+    try:
+        ticket = await backend.admission.admit(journey.key, load, deadline)
+    except ComeBack as error:
+        journey.standing = error.standing
+        raise
+    journey.standing = ticket.standing
     journey.admitted = time.monotonic()
+    said: dict[int, int] = {}  # characters of the answers that have begun and not ended
     try:
         deltas = _ended(backend, asks[0], deadline) if len(asks) == 1 else _several(backend, asks, deadline)
         async with aclosing(deltas):
@@ -57,11 +64,15 @@ async def generate(
                 backend.outage.answered()
                 if not journey.first_token and delta.text and asks[number].inputs["stream"]:
                     journey.first_token = time.monotonic()
+                said[number] = said.get(number, 0) + len(delta.text)
                 if delta.finish_reason:
+                    del said[number]
                     _count(backend, asks[number], delta, journey)
                 yield number, delta
     finally:
-        backend.admission.release(ticket)
+        for number, size in said.items():
+            _count_cut(backend, asks[number], size, journey)
+        backend.admission.release(ticket, journey.prompt_tokens + journey.completion_tokens)
 
 
 def _ended(backend: Backend, ask: Ask, deadline: float | None, number: int = 0) -> AsyncGenerator[Numbered, None]:
@@ -149,11 +160,14 @@ def _client_of(key: str) -> str:
 
 
 def _load(backend: Backend, ask: Ask) -> Load:
-    limits = backend.spec.limits
+    wanted = ask.inputs.get("max_tokens", backend.spec.limits.max_seq_len)
+    return Load(1, min(_prompt_tokens(backend, ask) + wanted, backend.spec.limits.max_seq_len))
+
+
+def _prompt_tokens(backend: Backend, ask: Ask) -> int:
+    """Of a prompt that is not counted yet."""
     prompt = backend.sizes.estimate(ask.prompt_bytes) if ask.prompt_tokens is None else ask.prompt_tokens
-    prompt = min(prompt, limits.max_input_len)
-    wanted = ask.inputs.get("max_tokens", limits.max_seq_len)
-    return Load(1, min(prompt + wanted, limits.max_seq_len))
+    return min(prompt, backend.spec.limits.max_input_len)
 
 
 def _count(backend: Backend, ask: Ask, delta: Delta, journey: Journey) -> None:
@@ -167,3 +181,9 @@ def _count(backend: Backend, ask: Ask, delta: Delta, journey: Journey) -> None:
     if delta.num_cached_tokens is not None:
         journey.cached_tokens = (journey.cached_tokens or 0) + delta.num_cached_tokens
     journey.completion_tokens += delta.num_output_tokens
+
+
+def _count_cut(backend: Backend, ask: Ask, size: int, journey: Journey) -> None:
+    """An answer that was left or broke off has no counts: what there was of it is estimated."""
+    journey.prompt_tokens += _prompt_tokens(backend, ask)
+    journey.completion_tokens += backend.sizes.estimate(size)

@@ -35,7 +35,7 @@ class Guard:
         if refusal is None:
             await self._app(scope, receive, send)
             return
-        journey_of(Request(scope)).finish_reason = refusal.code or refusal.type
+        journey_of(Request(scope)).finish_reason = refusal.reason
         await failure(scope, refusal)(scope, receive, send)
 
     def _refusal(self, scope: Scope) -> ApiError | None:

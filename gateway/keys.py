@@ -50,6 +50,11 @@ class Keys:
         """Whether a request needs a key. A file without keys, or one that vanished, opens nothing."""
         return self.path is not None or bool(self.fixed)
 
+    @property
+    def names(self) -> set[str]:
+        """Whose keys they are, as last read."""
+        return {*self.fixed, *self._read}
+
     def name_of(self, key: str) -> str | None:
         """Whose key this is. Takes as long whatever the key."""
         self._refresh()

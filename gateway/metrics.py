@@ -60,6 +60,13 @@ class Metrics:
         )
         generated = Counter("conch_gateway_generated_tokens", "Tokens of answers", ("model",), registry=registry)
         self._tokens = (prompt, generated)
+        whose = ("key", "model")
+        self._of_key = Counter(
+            "conch_gateway_key_requests", "Requests of a key, ended", (*whose, "outcome"), registry=registry
+        )
+        self._tokens_of_key = Counter(
+            "conch_gateway_key_tokens", "Tokens of a key", (*whose, "kind"), registry=registry
+        )
         in_flight = Gauge("conch_gateway_requests_active", "Answers in flight", ("model",), registry=registry)
         tokens = Gauge("conch_gateway_tokens_active", "Tokens they may come to hold", ("model",), registry=registry)
         queued = Gauge(
@@ -91,6 +98,13 @@ class Metrics:
         self._expected.labels(journey.model).inc(journey.expected_tokens)
         if journey.cached_tokens is not None:
             self._cached.labels(journey.model).inc(journey.cached_tokens)
+        if journey.key:
+            self._record_key(journey)
+
+    def _record_key(self, journey: Journey) -> None:
+        self._of_key.labels(journey.key, journey.model, journey.outcome).inc()
+        for kind, amount in (("prompt", journey.prompt_tokens), ("generated", journey.completion_tokens)):
+            self._tokens_of_key.labels(journey.key, journey.model, kind).inc(amount)
 
     def page(self) -> bytes:
         """The page that Prometheus reads."""

@@ -15,6 +15,7 @@ from gateway.books import Books
 from gateway.dialect import failure, speaks_anthropic
 from gateway.errors import UNKNOWN
 from gateway.journey import NO_RESPONSE, Journey
+from gateway.standing import headers_of
 from gateway.tracing.trace import Trace
 
 if TYPE_CHECKING:
@@ -39,8 +40,8 @@ class Observed:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        journey = scope["journey"] = Journey()
         request_id = _id_of(scope)
+        journey = scope["journey"] = Journey(request_id)
         trace: Trace | None = None
         if self._tracer and scope["path"] not in _QUIET:
             trace = scope["trace"] = self._tracer.begin(scope, journey)
@@ -49,8 +50,11 @@ class Observed:
             if message["type"] == "http.response.start":
                 journey.status = message["status"]
                 message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
-                if speaks_anthropic(scope):
+                anthropic = speaks_anthropic(scope)
+                if anthropic:
                     message["headers"].append((b"request-id", request_id.encode()))
+                if journey.standing:
+                    message["headers"] += headers_of(journey.standing, anthropic=anthropic)
             await send(message)
 
         try:

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from gateway.admission import LONGEST_RETRY_S
+from gateway.pace import LONGEST_RETRY_S
 
 _LAST = 4
 

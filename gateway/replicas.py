@@ -152,20 +152,18 @@ class Replicas:
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         affinity = affinity or Affinity()
-        begins = beginning(inputs, affinity.session) if self._by_prefix else None
+        begins = beginning(inputs, affinity.session)
         tried: set[str] = set()
 
         def begin(rest: Inputs, wanted: Iterable[str]) -> AsyncGenerator[Delta, None]:
             able = self._able(tried)
-            replica = choose(able, begins) if begins else fewest(able)
+            replica = choose(able, begins) if self._by_prefix else fewest(able)
             tried.add(replica.address)
             left_s = None if deadline is None else deadline - time.monotonic()
             if left_s is not None and left_s <= 0:
                 raise DeadlineExceeded("the deadline passed while servers went", field="timeout_ms")
-            affinity.server = replica.address
-            if begins:
-                affinity.known = replica.memory.share(begins)
-                replica.memory.note(begins)
+            affinity.server, affinity.known = replica.address, replica.memory.share(begins)
+            replica.memory.note(begins)
             return _of(replica, rest, timeout_s=left_s, request_id=request_id, outputs=wanted)
 
         async with aclosing(resumed(begin, inputs, outputs)) as deltas:
@@ -198,7 +196,7 @@ class Replicas:
 async def _of(
     replica: Replica, inputs: Inputs, *, timeout_s: float | None, request_id: str, outputs: Iterable[str]
 ) -> AsyncGenerator[Delta, None]:
-    """One server's deltas, in flight from now on; that its connection was cut is no cancellation of ours."""
+    """One server's deltas; that its connection was cut is no cancellation of ours."""
     client = replica.client
     deltas = client.deltas(inputs, timeout_s=timeout_s, request_id=request_id, outputs=outputs)
     replica.in_flight += 1

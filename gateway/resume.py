@@ -28,8 +28,8 @@ async def resumed(begin: Begin, inputs: Inputs, outputs: Iterable[str]) -> Async
     began = time.monotonic()
     bar = bar_to_resuming(inputs)
     wanted = dict.fromkeys((*outputs, "output_ids")) if inputs.get("stream") and not bar else outputs
-    ids: list[int] = []
-    characters = 0
+    ids: list[int] = [*inputs.get("resumed_ids", ())]  # where others had begun
+    characters: int = inputs.get("resumed_chars", 0)
     last: Delta | None = None
     while last is None or not last.finish_reason:
         broken = last is not None

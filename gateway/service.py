@@ -3,7 +3,7 @@
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from starlette.requests import Request
@@ -19,12 +19,13 @@ from gateway.books import Books
 from gateway.errors import INVALID, UNKNOWN, ApiError, Refused, of_request, refuse
 from gateway.generate import Numbered, generate
 from gateway.interrupt import Drain, peer_of
-from gateway.journey import Journey, journey_of
+from gateway.journey import OVER_QUOTA, Journey, journey_of
 from gateway.keys import Keys
 from gateway.schema.common import Common
 from gateway.schema.messages import CountBody, MessagesBody
 from gateway.schema.tokenize import DetokenizeBody, TokenizeBody
 from gateway.sse import begun
+from gateway.standing import ComeBack
 from gateway.sticky import sticky_of
 from gateway.tracing.trace import trace_of
 from gateway.versions import Versions
@@ -129,7 +130,7 @@ class Service:
 
         def event(error: Exception) -> bytes:
             failure = told(error)
-            journey.finish_reason = failure.code or failure.type
+            journey.finish_reason = failure.reason
             if trace:
                 trace.error = journey.finish_reason
             return work.error(failure)
@@ -159,6 +160,9 @@ class Service:
         if isinstance(error, Unavailable) and not self.drain.draining:
             backend.outage.failed()
             return of_request(error, ask.names, backend.outage.retry_after_s())
+        if isinstance(error, ComeBack):
+            noted = OVER_QUOTA if error.spent else ""
+            return replace(of_request(error, ask.names, error.retry_after_s), noted=noted)
         if isinstance(error, RequestError):
             return of_request(error, ask.names, backend.admission.retry_after_s())
         if isinstance(error, Refused):

@@ -1,16 +1,17 @@
-"""Conversations with a gateway: each has its own beginning, pauses as its reader does, and grows with each turn."""
+"""Conversations with a gateway: each has a beginning of its own, and grows with each turn."""
 
 import asyncio
 import json
 import random
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from contract.spec import Deployment
 from loadtests.load.prose import prose, sentence
 from loadtests.sse import StreamedResponse, request
+
+_AGAIN_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,6 @@ class Manner:
     beginning_tokens: int = 1000
     turns: int = 3
     answer_tokens: int = 16
-    pause_s: tuple[float, float] = (1.0, 9.0)  # before each turn
 
 
 @dataclass
@@ -41,40 +41,46 @@ class Turn:
         return self.first - self.sent
 
 
-@dataclass
 class Chat:
     """One conversation with the gateway of a deployment.
 
     Args:
-        seed: what is said, and when; another one shares no beginning with it.
+        seed: of what is said; another one shares no beginning with it.
     """
 
-    spec: Deployment
-    seed: str
-    manner: Manner = Manner()
-    turns: list[Turn] = field(default_factory=list)
+    def __init__(self, spec: Deployment, seed: str, manner: Manner) -> None:
+        self.turns: list[Turn] = []
+        self.busy = False  # a turn is under way
+        self._spec, self._manner, self._rng = spec, manner, random.Random(seed)
+        self._messages = [{"role": "system", "content": prose(manner.beginning_tokens, seed)}]
+        self._question = {"role": "user", "content": sentence(self._rng)}
+        self._whole = 0
 
-    async def run(self, going: Callable[[], bool] = lambda: True) -> list[Turn]:
-        """Every turn, or those that fit while it is to go on."""
-        rng = random.Random(self.seed)
-        messages = [{"role": "system", "content": prose(self.manner.beginning_tokens, self.seed)}]
-        for number in range(self.manner.turns):
-            await asyncio.sleep(rng.uniform(*self.manner.pause_s))
-            if not going():
-                break
-            messages.append({"role": "user", "content": sentence(rng)})
-            turn = Turn(number, time.monotonic())
-            self.turns.append(turn)
-            await self._ask(turn, messages)
-            messages.append({"role": "assistant", "content": turn.text})
-        return self.turns
+    @property
+    def over(self) -> bool:
+        """Whether it has had all its turns."""
+        return self._whole == self._manner.turns
+
+    async def turn(self) -> None:
+        """The next one, or the last one again where that failed; each try is among ``turns``."""
+        turn = Turn(self._whole, time.monotonic())
+        self.turns.append(turn)
+        self.busy = True
+        await self._ask(turn, [*self._messages, self._question])
+        self.busy = False
+        if turn.error:
+            await asyncio.sleep(_AGAIN_S)
+        else:
+            self._whole += 1
+            self._messages += [self._question, {"role": "assistant", "content": turn.text}]
+            self._question = {"role": "user", "content": sentence(self._rng)}
 
     async def _ask(self, turn: Turn, messages: list[dict[str, str]]) -> None:
-        wanted = {"max_tokens": self.manner.answer_tokens, "ignore_eos": True, "temperature": 0, "stream": True}
-        body = json.dumps({"model": self.spec.name, "messages": messages, **wanted}).encode()
-        host, response = self.spec.gateway.host, StreamedResponse()
+        wanted = {"max_tokens": self._manner.answer_tokens, "ignore_eos": True, "temperature": 0, "stream": True}
+        body = json.dumps({"model": self._spec.name, "messages": messages, **wanted}).encode()
+        host, response = self._spec.gateway.host, StreamedResponse()
         try:
-            reader, writer = await asyncio.open_connection(host, self.spec.ports.gateway)
+            reader, writer = await asyncio.open_connection(host, self._spec.ports.gateway)
             writer.write(request(host, "/v1/chat/completions", body))
             while not response.ended and (data := await reader.read(1 << 16)):
                 for line in response.feed(data):

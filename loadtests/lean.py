@@ -7,6 +7,7 @@ records. A load of several processes is several of these (loadtests/fleet.py).
 import asyncio
 import itertools
 import json
+import re
 import signal
 import sys
 import time
@@ -25,6 +26,7 @@ from loadtests.sse import request as http_request
 OUTPUTS = ("text_output", "output_ids", "finish_reason")
 _METHOD = "/inference.GRPCInferenceService/ModelStreamInfer"
 _CONNECTS_S = 10.0
+_RETRY_AFTER = re.compile(rb"\r\nretry-after: (\d+)\r\n", re.IGNORECASE)
 _OPTIONS = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", -1)]
 
 
@@ -40,6 +42,7 @@ class Order:
     streams: int = 0  # requests in flight; 0: all of them
     seconds: float = 0.0  # go on from the first again for so long; 0: each request once
     start_at: float = 0.0  # time.time(); several processes begin together
+    key: str = ""  # the API key, over HTTP; who is told to come back later does so then
 
 
 @dataclass
@@ -69,6 +72,7 @@ async def run(order: Order) -> list[Timeline]:
             for request in turn:
                 stream = _grpc(channel, order, request) if channel else _http(order, request)
                 kept.append(await _drain(stream))
+                await asyncio.sleep(sent_away_s(kept[-1][1]) if order.key else 0)
 
         await asyncio.gather(*(user() for _ in range(order.streams or len(order.requests))))
     return [_READ[order.way](*each) for each in kept]
@@ -102,6 +106,12 @@ async def _drain(stream: AsyncIterator[bytes]) -> tuple[float, Raw, str]:
     finally:
         await stream.aclose()  # type: ignore[attr-defined]
     return sent, raw, error
+
+
+def sent_away_s(raw: Raw) -> float:
+    """What a refusal's Retry-After says."""
+    told = _RETRY_AFTER.search(raw[0][1]) if raw else None
+    return float(told[1]) if told else 0.0
 
 
 def _channel(order: Order) -> AbstractAsyncContextManager[Any]:
@@ -167,9 +177,10 @@ def _body(order: Order, request: dict[str, Any]) -> tuple[str, dict[str, Any]]:
 
 async def _http(order: Order, request: dict[str, Any]) -> AsyncIterator[bytes]:
     path, body = _body(order, request)
+    headers = {"Authorization": f"Bearer {order.key}"} if order.key else None
     reader, writer = await asyncio.open_connection(order.host, order.port, limit=1 << 20)
     try:
-        writer.write(http_request(order.host, path, json.dumps(body).encode()))
+        writer.write(http_request(order.host, path, json.dumps(body).encode(), headers))
         while chunk := await reader.read(1 << 20):
             yield chunk
     finally:

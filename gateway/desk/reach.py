@@ -10,12 +10,14 @@ import msgspec
 
 from contract.errors import RequestError, from_wire
 from contract.spec import Deployment
-from gateway.admission import Load, Ticket
+from gateway.admission import Ticket
 from gateway.backend import own_admission
 from gateway.desk.wire import Admit, Ask, Drain, End, Ended, FromDesk, Granted, Left, Line, Refused, Told, Turned, What
 from gateway.errors import ApiError
 from gateway.errors import Refused as RefusedHere
 from gateway.journey import Journey
+from gateway.load import Load
+from gateway.standing import ComeBack, Standing
 
 _PATIENCE_S: dict[What, float] = {"alive": 3.0, "page": 10.0, "verdicts": 20.0}
 _SILENT = ApiError(503, "the gateway does not admit requests now. Try again", "server_error", "service_unavailable")
@@ -40,7 +42,7 @@ class Desk:
         self._drain = drain
         self._end = end
         self._numbers = itertools.count(1)
-        self._asked: dict[int, asyncio.Future[str]] = {}
+        self._asked: dict[int, asyncio.Future[Granted | Told]] = {}
         self.retry_after_s: dict[str, float] = {}  # by deployment, as last told
         self.line: Line[FromDesk] = Line(FromDesk, self._hear, lost)
 
@@ -48,13 +50,23 @@ class Desk:
         """One that no message had before."""
         return next(self._numbers)
 
-    async def answer_to(self, message: Admit | Ask) -> str:
-        """What the desk answers.
+    async def admitted(self, request: Admit) -> Standing | None:
+        """Wait until a request may start.
 
         Raises:
-            RequestError: it refuses.
+            RequestError: it may not.
         """
-        answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        granted = await self._answer_to(request)
+        assert isinstance(granted, Granted)
+        return granted.standing
+
+    async def _told(self, question: Ask) -> str:
+        told = await self._answer_to(question)
+        assert isinstance(told, Told)
+        return told.text
+
+    async def _answer_to(self, message: Admit | Ask) -> Granted | Told:
+        answer: asyncio.Future[Granted | Told] = asyncio.get_running_loop().create_future()
         self._asked[message.number] = answer
         self.line.say(message)
         try:
@@ -64,7 +76,7 @@ class Desk:
 
     async def beat(self) -> None:
         """Let the desk know that this worker lives."""
-        text = await self.answer_to(Ask(self.number(), "alive"))
+        text = await self._told(Ask(self.number(), "alive"))
         self.retry_after_s = msgspec.json.decode(text, type=dict[str, float])
 
     def record(self, journey: Journey, now: float) -> None:
@@ -86,19 +98,14 @@ class Desk:
     async def _ask(self, what: What) -> str:
         try:
             async with asyncio.timeout(_PATIENCE_S[what]):
-                return await self.answer_to(Ask(self.number(), what))
+                return await self._told(Ask(self.number(), what))
         except TimeoutError:
             raise RefusedHere(_SILENT) from None
 
     def _hear(self, message: FromDesk) -> None:
         match message:
-            case Granted():
-                self._settle(message.number, "")
-            case Told():
-                self._settle(message.number, message.text)
-            case Refused():
-                self.retry_after_s[message.model] = message.retry_after_s
-                self._settle(message.number, from_wire(message.line))
+            case Granted() | Told() | Refused():
+                self._settle(message)
             case Turned():
                 self._turn(message)
             case Drain():
@@ -108,13 +115,13 @@ class Desk:
             case _:
                 assert_never(message)
 
-    def _settle(self, number: int, answer: str | RequestError) -> None:
+    def _settle(self, answer: Granted | Told | Refused) -> None:
         """Hand an answer to who waits for it, if he still does."""
-        asked = self._asked.get(number)
+        asked = self._asked.get(answer.number)
         if asked is None or asked.done():
             return
-        if isinstance(answer, RequestError):
-            asked.set_exception(answer)
+        if isinstance(answer, Refused):
+            asked.set_exception(_error(answer))
         else:
             asked.set_result(answer)
 
@@ -131,17 +138,18 @@ class AskedAdmission:
         """As :meth:`gateway.admission.Admission.admit`."""
         number = self.desk.number()
         try:
-            await self.desk.answer_to(Admit(number, self.model, key, load.requests, load.tokens, deadline))
+            asked = Admit(number, self.model, key, load.requests, load.tokens, deadline)
+            standing = await self.desk.admitted(asked)
         except RequestError:
             raise
         except BaseException:
-            self.desk.line.say(Left(number))
+            self.desk.line.say(Left(number, 0))
             raise
-        return Ticket(key, load, number=number)
+        return Ticket(key, load, standing=standing, number=number)
 
-    def release(self, ticket: Ticket) -> None:
+    def release(self, ticket: Ticket, used: int | None) -> None:
         """Likewise."""
-        self.desk.line.say(Left(ticket.number))
+        self.desk.line.say(Left(ticket.number, used))
 
     def close(self) -> None:
         """The desk closes its own."""
@@ -151,8 +159,16 @@ class AskedAdmission:
         self.most_answers = own_admission(spec).most_answers
 
     def retry_after_s(self) -> float:
-        """As the desk last told: with its last refusal, or a second ago."""
+        """As the desk told a second ago."""
         return self.desk.retry_after_s.get(self.model, 1.0)
+
+
+def _error(refused: Refused) -> RequestError:
+    """As the desk raised it."""
+    error = from_wire(refused.line)
+    if refused.retry_after_s is None:
+        return error
+    return ComeBack(error.message, refused.retry_after_s, refused.standing, spent=refused.spent)
 
 
 def asked_admission(desk: Desk) -> Callable[[Deployment], AskedAdmission]:

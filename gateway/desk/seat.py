@@ -8,10 +8,12 @@ from typing import assert_never
 import msgspec
 
 from contract.errors import InternalError, RequestError
-from gateway.admission import Load, Ticket
+from gateway.admission import Ticket
 from gateway.backend import Admits
 from gateway.desk.wire import Admit, Ask, Ended, FromWorker, Granted, Idle, Left, Line, Refused, Told
+from gateway.load import Load
 from gateway.service import Service
+from gateway.standing import ComeBack
 
 log = logging.getLogger("gateway")
 
@@ -40,7 +42,7 @@ class Seat:
             case Admit():
                 self._waiting[message.number] = asyncio.create_task(self._admit(message))
             case Left():
-                self._give_back(message.number)
+                self._give_back(message.number, message.used)
             case Ended():
                 self._service.books.record(message.journey, message.now)
             case Ask():
@@ -58,18 +60,18 @@ class Seat:
             if not isinstance(error, RequestError):
                 log.exception("a request was not admitted")
                 error = InternalError("the gateway failed on this request")
-            self.line.say(Refused(asked.number, error.to_wire(), asked.model, admission.retry_after_s()))
+            self.line.say(_refused(asked.number, error))
         else:
             self._held[asked.number] = admission, ticket
-            self.line.say(Granted(asked.number))
+            self.line.say(Granted(asked.number, ticket.standing))
         finally:
             self._waiting.pop(asked.number, None)
 
-    def _give_back(self, number: int) -> None:
+    def _give_back(self, number: int, used: int | None) -> None:
         """What a request holds, or its place in the queue; a refused one has neither."""
         if number in self._held:
             admission, ticket = self._held.pop(number)
-            admission.release(ticket)
+            admission.release(ticket, used)
         elif number in self._waiting:
             self._waiting.pop(number).cancel()
 
@@ -95,4 +97,10 @@ class Seat:
         self.gone.set()
         self.idle.set()
         for number in (*self._waiting, *self._held):
-            self._give_back(number)
+            self._give_back(number, None)
+
+
+def _refused(number: int, error: RequestError) -> Refused:
+    if isinstance(error, ComeBack):
+        return Refused(number, error.to_wire(), error.retry_after_s, error.standing, error.spent)
+    return Refused(number, error.to_wire(), None, None, spent=False)

@@ -7,6 +7,7 @@ from typing import Any, Generic, Literal, TypeVar
 import msgspec
 
 from gateway.journey import Journey
+from gateway.standing import Standing
 
 Heard = TypeVar("Heard")
 What = Literal["alive", "page", "verdicts"]
@@ -27,6 +28,7 @@ class Left(msgspec.Struct, tag=True, array_like=True):
     """A request gives back what it holds, or waits no longer."""
 
     number: int
+    used: int | None  # as :meth:`gateway.admission.Admission.release`
 
 
 class Ended(msgspec.Struct, tag=True, array_like=True):
@@ -51,6 +53,7 @@ class Granted(msgspec.Struct, tag=True, array_like=True):
     """A request may start."""
 
     number: int
+    standing: Standing | None
 
 
 class Refused(msgspec.Struct, tag=True, array_like=True):
@@ -58,8 +61,9 @@ class Refused(msgspec.Struct, tag=True, array_like=True):
 
     number: int
     line: str  # as Triton would carry it (contract/errors.py)
-    model: str
-    retry_after_s: float
+    retry_after_s: float | None  # of :class:`gateway.standing.ComeBack`, as the next two
+    standing: Standing | None
+    spent: bool
 
 
 class Told(msgspec.Struct, tag=True, array_like=True):

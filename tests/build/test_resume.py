@@ -1,6 +1,7 @@
 """What an interruption leaves, and what the next run makes of it."""
 
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -8,8 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from build import chain
+from build.publish import published
 from contract.errors import BuildError, VerifyError
 from contract.manifest import MANIFEST, load_manifest
+from contract.spec import load_spec
 from tests import tiny
 from tests.build.conftest import CODE, LOOSE, Site, make_site
 
@@ -94,8 +98,9 @@ def test_what_fails_verify_is_kept_but_not_published(
 
 
 @pytest.mark.parametrize("damage", ["file cut short", "manifest of the future", "no manifest"])
-def test_a_damaged_engine_is_built_again(built: Site, damage: str) -> None:
-    engine = built.build()
+def test_a_damaged_engine_counts_for_none(built: Site, tmp_path: Path, damage: str) -> None:
+    whole = built.build()
+    engine = shutil.copytree(whole, tmp_path / whole.name)
     manifest, weights = engine / MANIFEST, engine / "openvino_model.bin"
     match damage:
         case "file cut short":
@@ -104,8 +109,9 @@ def test_a_damaged_engine_is_built_again(built: Site, damage: str) -> None:
             manifest.write_text(manifest.read_text().replace('"format": 1', '"format": 2'))
         case "no manifest":
             manifest.unlink()
-    assert built.build() == engine
-    assert weights.stat().st_size == load_manifest(engine).files[weights.name]
+    assert published(whole.parent, whole.name) == load_manifest(whole)
+    assert published(tmp_path, whole.name) is None
+    assert not engine.exists()  # and is built again
 
 
 def test_a_changed_checkpoint_is_another_version(tmp_path: Path) -> None:
@@ -123,7 +129,10 @@ def test_publishing_another_version_swaps_one_link(site: Site) -> None:
     link = site.home / "current"
     assert not link.readlink().is_absolute()  # the root can be moved
     site.change(verify=LOOSE, engine={"precision": "int8"})
+    apart = chain.build(site.config, load_spec(site.config), site.root, use=False)  # as a release has it
+    assert link.resolve() == first
     second = site.build()
+    assert second == apart
     assert link.resolve() == second != first
     assert site.engines() == sorted(["current", first.name, second.name])
     assert not list(site.home.glob(".current*"))

@@ -25,6 +25,8 @@ METRICS = {
     "conch_gateway_queue_seconds",
     "conch_gateway_prompt_tokens_total",
     "conch_gateway_generated_tokens_total",
+    "conch_gateway_key_requests_total",
+    "conch_gateway_key_tokens_total",
     "conch_gateway_requests_active",
     "conch_gateway_tokens_active",
     "conch_gateway_requests_waiting",

@@ -29,6 +29,8 @@ def spec(case: str) -> Deployment:
     return load_spec(CODE / R1) if case == "r1" else Deployment.model_validate(CASES[case])
 
 
+KEDA = {"by": "keda", "max_servers": 3, "tokens": 400_000, "prometheus": "http://prometheus.monitoring:9090"}
+HPA = {"by": "hpa", "min_servers": 2, "max_servers": 4, "waiting": 8}
 RAY = {"distributed_executor_backend": "ray"}
 CASES: dict[str, Any] = {
     "r1": None,  # the configuration that is shipped
@@ -41,6 +43,8 @@ CASES: dict[str, Any] = {
         {"gpus_per_node": 2, "fabric": None},
         sglang={"kt": {"weight_path": "/models/experts-amxint4", "num_gpu_experts": 8, "cpuinfer": 60}},
     ),
+    "vllm-scaled": over(2, "vllm", {"tensor": 16}, {"fabric": None, "scale": KEDA}),
+    "sglang-scaled": over(1, "sglang", {"tensor": 8}, {"fabric": None, "scale": HPA}),
     "trtllm-nodes": over(2, "trtllm", {"tensor": 16, "expert": 16}, trtllm={"backend": "pytorch", "gpu": "h100"}),
 }
 # By case, what is reviewed of each target.
@@ -53,6 +57,8 @@ REVIEWED: dict[str, dict[Target, tuple[str, ...]]] = {
     },
     "vllm-native": {"shell": ("node-0.sh", "node-1.sh"), "compose": ("node-1/compose.yaml",)},
     "vllm-ray": {"shell": ("node-0.sh", "node-1.sh"), "kubernetes": ("kubernetes.yaml",)},
+    "vllm-scaled": {"kubernetes": ("kubernetes.yaml",)},
+    "sglang-scaled": {"kubernetes": ("kubernetes.yaml",)},
     "ktransformers": {"shell": ("node-0.sh",)},
     "trtllm-nodes": {
         "shell": ("node-0.sh", "node-1.sh", "rank.sh", "requirements.txt"),

@@ -11,6 +11,7 @@ import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
+from pydantic import ValidationError
 
 from contract.engines.vllm.arguments import engine_args
 from contract.errors import SpecError
@@ -18,13 +19,15 @@ from contract.spec import Deployment
 from deploy.__main__ import ROOT
 from deploy.cluster import Target, render_cluster
 from tests.deploy.cases import CODE, GOLDEN, TORCH, cpu, site
-from tests.deploy.clusters import CASES, files, golden, over, spec
+from tests.deploy.clusters import CASES, HPA, files, golden, over, spec
 from tests.deploy.tools import COMPOSE, run, write
 
 SHELLCHECK = Path(sys.executable).with_name("shellcheck")
 KUBERNETES = "1.35"
 LWS = yaml.safe_load(Path(__file__).with_name("leaderworkerset.yaml").read_text())
-ON_KUBERNETES = ("r1", "vllm-native", "vllm-ray", "trtllm-nodes")
+KEDA = yaml.safe_load(Path(__file__).with_name("scaledobject.yaml").read_text())
+SCALED = {"vllm-scaled": "ScaledObject", "sglang-scaled": "HorizontalPodAutoscaler"}
+ON_KUBERNETES = ("r1", "vllm-native", "vllm-ray", "trtllm-nodes", *SCALED)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -148,6 +151,10 @@ def strict(schema: Any) -> Any:
 
 def check(document: dict[str, Any]) -> None:
     """A document by the schema of its kind."""
+    if document["kind"] == "ScaledObject":
+        assert document["apiVersion"] == "keda.sh/v1alpha1"
+        jsonschema.validate(document["spec"], strict(KEDA))
+        return
     if document["kind"] != "LeaderWorkerSet":
         kubernetes_validate.validate(document, KUBERNETES, strict=True)
         return
@@ -155,14 +162,15 @@ def check(document: dict[str, Any]) -> None:
     jsonschema.validate(document["spec"], strict(LWS))
     group = document["spec"]["leaderWorkerTemplate"]
     for template in (group["leaderTemplate"], group["workerTemplate"]):
-        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "one"}, "spec": template["spec"]}
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "one"}} | template
         kubernetes_validate.validate(pod, KUBERNETES, strict=True)
 
 
 @pytest.mark.parametrize("case", ON_KUBERNETES)
 def test_kubernetes_and_the_leader_worker_set_know_every_field(case: str) -> None:
     found = documents(case)
-    kinds = ["ConfigMap", "LeaderWorkerSet", "Service"]
+    kinds = ["ConfigMap", "LeaderWorkerSet", "Service", "PodDisruptionBudget"]
+    kinds += [SCALED[case]] if case in SCALED else []
     rights = ["ServiceAccount", "Role", "RoleBinding"] if case == "trtllm-nodes" else []
     assert [document["kind"] for document in found] == [kinds[0], *rights, *kinds[1:]]
     for document in found:
@@ -189,14 +197,31 @@ def test_a_field_that_they_do_not_know_is_found(path: str) -> None:
         check(document)
 
 
+@pytest.mark.parametrize("path", ["spec.maxReplicas", "spec.triggers.0.thresholds", "spec.advanced.behavior"])
+def test_a_field_that_keda_does_not_know_is_found(path: str) -> None:
+    *_, document = documents("vllm-scaled")
+    *way, last = path.split(".")
+    at: Any = document
+    for key in way:
+        at = at[int(key)] if key.isdigit() else at[key]
+    at[last] = True
+    with pytest.raises(jsonschema.ValidationError):
+        check(document)
+
+
 @pytest.mark.parametrize("case", ON_KUBERNETES)
 def test_what_the_pods_mount_is_there_and_names_are_the_sets(case: str) -> None:
-    config, *_, group, service = documents(case)
+    config = documents(case)[0]
+    group, service = (each for each in documents(case) if each["kind"] in ("LeaderWorkerSet", "Service"))
     name = group["metadata"]["name"]
-    told = Deployment.model_validate(yaml.safe_load(config["data"]["deployment.yaml"]))
-    assert told.cluster
-    pods = [f"{name}-0", *(f"{name}-0-{rank}" for rank in range(1, len(told.cluster.nodes)))]
-    assert [node.address for node in told.cluster.nodes] == [f"{pod}.{name}" for pod in pods]
+    scale = CASES[case] and CASES[case]["cluster"].get("scale")
+    for number in range(scale["max_servers"]) if scale else [0]:
+        told = Deployment.model_validate(
+            yaml.safe_load(config["data"][f"deployment-{number}.yaml" if scale else "deployment.yaml"])
+        )
+        assert told.cluster
+        pods = [f"{name}-{number}", *(f"{name}-{number}-{rank}" for rank in range(1, len(told.cluster.nodes)))]
+        assert [node.address for node in told.cluster.nodes] == [f"{pod}.{name}" for pod in pods]
     assert service["spec"]["selector"]["leaderworkerset.sigs.k8s.io/name"] == name
     for template in ("leaderTemplate", "workerTemplate"):
         pod = group["spec"]["leaderWorkerTemplate"][template]["spec"]
@@ -207,9 +232,80 @@ def test_what_the_pods_mount_is_there_and_names_are_the_sets(case: str) -> None:
                 if mount["name"] == "checkout":  # nothing of what is rendered comes from a node's disk
                     assert not mount["subPath"].startswith("deploy/")
                 if mount["name"] == "config":
-                    assert mount["subPath"] in config["data"]
+                    file = mount.get("subPath") or mount["subPathExpr"].replace("$(GROUP)", "0")
+                    assert file in config["data"]
+                if "subPathExpr" in mount:
+                    assert "GROUP" in {variable["name"] for variable in container["env"]}
             gpus = container.get("resources", {}).get("limits", {}).get("nvidia.com/gpu", 0)
             assert gpus == (8 if container["name"] in ("server", "node") else 0)
+
+
+def scaler(case: str) -> dict[str, Any]:
+    """A case's own, in the fields that KEDA's has too."""
+    *_, found = documents(case)
+    return {"target": found["spec"]["scaleTargetRef"], **found["spec"]}
+
+
+def test_one_scaler_looks_at_what_waits_and_what_is_held() -> None:
+    keda, hpa = scaler("vllm-scaled"), scaler("sglang-scaled")
+    assert keda["target"] == hpa["target"]
+    assert (keda["minReplicaCount"], keda["maxReplicaCount"]) == (1, 3)
+    assert (hpa["minReplicas"], hpa["maxReplicas"]) == (2, 4)
+    assert [trigger["metadata"]["query"] for trigger in keda["triggers"]] == [
+        'sum(conch_gateway_requests_waiting{model="large"})',
+        'sum(conch_gateway_tokens_active{model="large"})',
+    ]
+    (metric,) = hpa["metrics"]
+    assert metric["pods"]["metric"]["name"] == "conch_gateway_requests_waiting"
+    for case in SCALED:
+        (group,) = (each for each in documents(case) if each["kind"] == "LeaderWorkerSet")
+        assert "replicas" not in group["spec"]  # it is the scaler's
+
+
+@pytest.mark.parametrize("case", ON_KUBERNETES)
+def test_a_pod_ends_after_what_it_answers(case: str) -> None:
+    """The head when nobody is sent to it, the others when the head has drained; and both are given the time."""
+    (group,) = (each["spec"]["leaderWorkerTemplate"] for each in documents(case) if each["kind"] == "LeaderWorkerSet")
+    for template, held_s, stop_s in (("leaderTemplate", 5, 60), ("workerTemplate", 5 + 30, 10)):
+        pod = group[template]["spec"]
+        for container in pod["containers"]:
+            assert container["lifecycle"]["preStop"]["sleep"]["seconds"] == held_s
+        assert pod["terminationGracePeriodSeconds"] > held_s + stop_s
+
+
+@pytest.mark.parametrize(
+    ("scale", "said"),
+    [
+        ({"by": "keda", "max_servers": 3}, "prometheus is needed with by: keda"),
+        ({"by": "hpa", "max_servers": 3, "prometheus": "http://p"}, "prometheus is asked by: keda only"),
+        ({"by": "hpa", "min_servers": 4, "max_servers": 3}, r"min_servers \(4\) must not be above max_servers \(3\)"),
+        ({"by": "hpa", "max_servers": 1}, "scale.max_servers"),
+        ({"by": "both", "max_servers": 2}, "scale.by"),
+    ],
+)
+def test_a_scale_that_contradicts_itself(scale: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        Deployment.model_validate(over(2, "vllm", {"tensor": 16}, {"scale": scale}))
+
+
+def test_each_group_of_ranks_has_a_launcher_of_its_own_nodes() -> None:
+    deployment = Deployment.model_validate(
+        over(
+            2,
+            "trtllm",
+            {"tensor": 16, "expert": 16},
+            {"scale": HPA},
+            trtllm={"backend": "pytorch", "gpu": "h100"},
+        )
+    )
+    assert deployment.cluster
+    where = site("large", CODE)
+    found = render_cluster(deployment, deployment.cluster, where, "c", "kubernetes", engine="docker", torch=TORCH)
+    config, *_ = yaml.safe_load_all(found["kubernetes.yaml"])
+    for group in range(4):
+        launch = config["data"][f"launch-{group}.sh"]
+        assert f"conch-large-{group}-1 true" in launch
+        assert f"conch-large-{(group + 1) % 4}" not in launch
 
 
 @pytest.mark.parametrize("case", ["vllm-native", "vllm-ray"])

@@ -81,6 +81,21 @@ def test_each_alert_fires_and_no_other(tmp_path: Path) -> None:
     assert tested.returncode == 0, tested.stdout + tested.stderr
 
 
+def test_a_key_beyond_its_quota_is_no_overload(tmp_path: Path) -> None:
+    write(tmp_path, {"rules.yml": files("trtllm")["prometheus/rules.yml"]})
+    series, at = FIRES["ConchOverloaded"]
+    refused = {label.replace('"429"', '"429", finish_reason="over_quota"'): values for label, values in series.items()}
+    check = {
+        "interval": "1m",
+        "input_series": [{"series": label, "values": values} for label, values in refused.items()],
+        "alert_rule_test": [{"eval_time": f"{at}m", "alertname": name} for name in FIRES],
+    }
+    path = tmp_path / "stories.yml"
+    path.write_text(yaml.safe_dump({"rule_files": ["rules.yml"], "evaluation_interval": "15s", "tests": [check]}))
+    tested = run(PROMTOOL, "test", "rules", path)
+    assert tested.returncode == 0, tested.stdout + tested.stderr
+
+
 def story(name: str, series: dict[str, str], at: int) -> dict[str, Any]:
     """One alert as a unit test of promtool's: silent at first, there at its minute, and no other with it."""
     rule = next(it for group in rules()["groups"] for it in group["rules"] if it.get("alert") == name)

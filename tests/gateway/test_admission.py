@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from contract.errors import DeadlineExceeded, InvalidRequest, Overloaded, Unavailable
-from gateway.admission import Admission, Load, PromptSizes, Ticket
+from gateway.admission import Admission, Ticket
+from gateway.load import Load, PromptSizes
 
 ONE = Load(1, 10)
 
@@ -44,7 +45,7 @@ def test_what_fits_starts_and_the_rest_waits_in_order() -> None:
         first, _ = await door.admit("", Load(1, 10)), await door.admit("", Load(1, 10))
         third, fourth = await waiting(door), await waiting(door)
         assert door.in_flight == Load(2, 20)
-        door.release(first)
+        door.release(first, 0)
         await third
         assert not fourth.done()
         fourth.cancel()
@@ -59,7 +60,7 @@ def test_tokens_in_flight_are_limited() -> None:
         door = admission(requests=10, tokens=100)
         big = await door.admit("", Load(1, 80))
         waiter = await waiting(door, load=Load(1, 30))
-        door.release(big)
+        door.release(big, 0)
         assert (await waiter).load == Load(1, 30)
 
     run(test())
@@ -90,7 +91,7 @@ def test_a_key_at_its_limit_lets_others_pass() -> None:
         again = await waiting(door, "me")
         await asyncio.wait_for(door.admit("you", Load(1, 1)), 1)
         assert not again.done()
-        door.release(mine)
+        door.release(mine, 0)
         await again
 
     run(test())
@@ -131,8 +132,8 @@ def test_in_a_full_queue_the_key_with_the_most_gives_way() -> None:
         assert door.queued == 3
         with pytest.raises(Overloaded, match="3 requests wait already"):
             await door.admit("modest", ONE)
-        door.release(running)
-        door.release(await modest)
+        door.release(running, 0)
+        door.release(await modest, 0)
         await first
         assert not second.done()
 
@@ -145,10 +146,10 @@ def test_keys_take_turns() -> None:
         mine, also_mine = await door.admit("greedy", ONE), await door.admit("greedy", ONE)
         greedy = [await waiting(door, "greedy") for _ in range(3)]
         modest = await waiting(door, "modest")
-        door.release(mine)
+        door.release(mine, 0)
         await modest
         assert not any(each.done() for each in greedy)
-        door.release(also_mine)
+        door.release(also_mine, 0)
         await greedy[0]
 
     run(test())
@@ -162,7 +163,7 @@ def test_an_answer_that_cannot_end_in_time_is_refused_at_once() -> None:
             tickets = [await door.admit("", ONE), await door.admit("", ONE)]
             clock.now += 3
             for ticket in tickets:
-                door.release(ticket)
+                door.release(ticket, 0)
         tickets = [await door.admit("", ONE, deadline=clock.now + 1) for _ in range(2)]  # nobody waits: it may try
         with pytest.raises(Overloaded, match=r"is expected in 4\.\d s, the deadline is in 4\.0 s"):
             await door.admit("", ONE, deadline=clock.now + 4)
@@ -178,7 +179,7 @@ def test_patience_ends_and_leaves_nothing_behind() -> None:
         with pytest.raises(Overloaded, match=r"no room within 0\.05 s"):
             await door.admit("", Load(1, 1))
         assert door.queued == 0
-        door.release(ticket)
+        door.release(ticket, 0)
         assert door.in_flight == Load()
 
     run(test())
@@ -201,7 +202,7 @@ def test_the_drain_rate_says_when_to_come_back() -> None:
         for _ in range(5):  # one request every 4 s
             ticket = await door.admit("", Load(1, 1))
             clock.now += 4
-            door.release(ticket)
+            door.release(ticket, 0)
         await door.admit("", Load(1, 1))
         assert door.retry_after_s() == pytest.approx(16 / 5)
         for _ in range(3):
@@ -218,7 +219,7 @@ def test_who_would_wait_in_vain_is_refused_at_once() -> None:
         for _ in range(5):
             ticket = await door.admit("", Load(1, 1))
             clock.now += 4
-            door.release(ticket)
+            door.release(ticket, 0)
         await door.admit("", Load(1, 1))
         with pytest.raises(Overloaded, match="room is expected in"):
             await door.admit("", Load(1, 1), deadline=clock.now + 1)
@@ -232,7 +233,7 @@ def test_a_grant_that_comes_with_the_cancel_is_given_back() -> None:
         door = admission(requests=1)
         ticket = await door.admit("", Load(1, 1))
         waiter = await waiting(door)
-        door.release(ticket)
+        door.release(ticket, 0)
         waiter.cancel()
         await asyncio.gather(waiter, return_exceptions=True)
         assert door.in_flight == Load()

@@ -11,13 +11,15 @@ import pytest
 
 from contract.errors import InvalidRequest, Overloaded
 from contract.spec import Deployment
-from gateway.admission import Admission, Load
+from gateway.admission import Admission
 from gateway.backend import connect
 from gateway.books import OwnBooks
 from gateway.desk.reach import AskedAdmission, Desk, asked_admission
 from gateway.desk.seat import Seat
 from gateway.keys import Keys
+from gateway.load import Load
 from gateway.service import Service
+from gateway.standing import Allowance, ComeBack
 from gateway.versions import Versions
 
 ONE = Load(1, 10)
@@ -27,7 +29,8 @@ class Pair:
     """A desk of one place, and two workers of it."""
 
     async def begin(self, folder: Path) -> None:
-        section = {"max_requests": 1, "max_queue_s": 5}
+        quotas = {"ann": {"tokens_per_minute": 60}}
+        section = {"max_requests": 1, "max_queue_s": 5, "quotas": quotas}
         spec = Deployment.model_validate({"name": "x", "engine": {"runtime": "synthetic"}, "gateway": section})
         backend = connect(spec, folder)
         assert isinstance(backend.admission, Admission)
@@ -82,7 +85,7 @@ def test_a_cancelled_wait_is_told(tmp_path: Path) -> None:
             await task
         await pair.settled()
         assert pair.truth.queued == 0
-        one.release(ticket)
+        one.release(ticket, 0)
         await pair.settled()
         assert pair.truth.in_flight == Load()
 
@@ -94,12 +97,12 @@ def test_a_grant_that_crosses_a_cancel_comes_back(tmp_path: Path) -> None:
         one, other = pair.doors
         ticket = await one.admit("", ONE)
         task = await waiting(pair, other.admit("", ONE))
-        one.release(ticket)
+        one.release(ticket, 0)
         while pair.truth.queued:  # noqa: ASYNC110
             await asyncio.sleep(0)  # the grant is on its way
         task.cancel()
         with suppress(asyncio.CancelledError):
-            other.release(await task)
+            other.release(await task, 0)
         await pair.settled()
         await pair.settled()
         assert pair.truth.in_flight == Load()
@@ -120,7 +123,8 @@ def test_a_refusal_is_the_same_at_the_worker(tmp_path: Path) -> None:
             pair.truth.patience_s = 0.05
             await other.admit("", ONE, deadline=clock() + 60)
         assert str(late.value).endswith("Try again in 1 s")
-        assert other.retry_after_s() == pair.truth.retry_after_s()
+        assert isinstance(late.value, ComeBack)
+        assert (late.value.retry_after_s, late.value.standing, late.value.spent) == (1.0, None, False)
 
     run(tmp_path, test)
 
@@ -136,9 +140,34 @@ def test_all_of_a_dead_worker_comes_back(tmp_path: Path) -> None:
         line._transport.abort()
         ticket = await second
         assert (pair.truth.queued, pair.truth.in_flight.requests) == (0, 1)
-        other.release(ticket)
+        other.release(ticket, 0)
         await pair.desks[1].beat()
         assert pair.truth.in_flight == Load()
         first.cancel()
+
+    run(tmp_path, test)
+
+
+def test_a_quota_is_kept_at_the_desk_and_told_at_the_worker(tmp_path: Path) -> None:
+    async def test(pair: Pair) -> None:
+        pair.truth.quotas.clock = lambda: 100.0
+        one, other = pair.doors
+        ticket = await one.admit("ann", Load(1, 60))
+        assert ticket.standing
+        assert ticket.standing.tokens == Allowance(60, 0, 60.0)
+        with pytest.raises(ComeBack, match="the quota of key ann is 60 tokens a minute") as refused:
+            await other.admit("ann", Load(1, 15))
+        assert (refused.value.retry_after_s, refused.value.spent) == (15, True)
+        assert refused.value.standing == ticket.standing
+        one.release(ticket, 10)
+        await pair.settled()
+        ticket = await other.admit("ann", Load(1, 50))
+        line = pair.desks[1].line
+        assert line._transport
+        line._transport.abort()  # a worker that dies: what it used nobody knows
+        while pair.truth.in_flight.requests:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        with pytest.raises(ComeBack):
+            await one.admit("ann", Load(1, 1))
 
     run(tmp_path, test)

@@ -61,6 +61,12 @@ def test_the_next_server_is_told_what_there_is() -> None:
     assert told[3] == STREAM | {"resumed_ids": [1, 2, 3], "resumed_chars": 3}
 
 
+def test_what_others_had_begun_is_not_forgotten() -> None:
+    begin, asked = servers([Delta("c", (3,)), Unavailable("gone")], [LAST])
+    assert heard(begin, STREAM | {"resumed_ids": [1, 2], "resumed_chars": 2}) == ("cd", None)
+    assert asked[1][0] == STREAM | {"resumed_ids": [1, 2, 3], "resumed_chars": 3}
+
+
 def test_an_end_that_came_is_an_end() -> None:
     begin, asked = servers([LAST, Unavailable("gone")])
     assert heard(begin) == ("d", None)

@@ -103,9 +103,7 @@ def test_a_node_is_killed_under_load(tmp_path: Path) -> None:
         for stream in (*streams, late):
             stream.join(60)
         assert late.whole
-        assert [stream.whole and not stream.error for stream in streams].count(True) == 4
-        broken = [stream.error for stream in streams if stream.error]
-        assert broken == ["the server went in the middle of this answer. Try again: another one takes it"] * 4
+        assert all(stream.whole and not stream.error for stream in streams)
         until(lambda: places(client) == [HEAD, HEAD], 120)  # Ray made it again where a node lives
         again = [Stream(client, max_tokens=4) for _ in range(4)]
         for stream in again:
