@@ -5,6 +5,7 @@ releases it, however that ends: its supervisor's standard input is a pipe from h
 """
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from contract.state import Phase, read_state
 
 CODE = Path(__file__).resolve().parent.parent
 _HOME = "trial"  # short: the paths of sockets are
+_LOG = "server.log"  # as serving/rundir.py names it
 _STOP_S = 60.0
 _SOON_S = 0.1
 
@@ -94,6 +96,8 @@ class Candidate:
 def beside(spec: Deployment, engine: Path | None, live_root: Path, log: Path) -> Iterator[Candidate]:
     """Serve a version beside the current one for the length of a ``with`` block, in which it becomes ready.
 
+    Its folder goes with it, but for its server's log, which is then beside the supervisor's.
+
     Args:
         log: takes what its supervisor says.
 
@@ -128,6 +132,9 @@ def beside(spec: Deployment, engine: Path | None, live_root: Path, log: Path) ->
             process.wait(_STOP_S)
         process.kill()
         process.wait()
+        with suppress(OSError):
+            shutil.move(run_dir(root, spec.name) / _LOG, log.with_name(_LOG))
+        shutil.rmtree(root, ignore_errors=True)
 
 
 def apart(spec: Deployment) -> Deployment:

@@ -19,15 +19,20 @@ def check_room(spec: Deployment, server_pid: int) -> str:
         ServeError: too little.
     """
     taken, free = _resident(server_pid), psutil.virtual_memory().available
-    _check("memory", taken, free)
+    check_fits("memory", taken, free)
     said = f"{taken / 2**30:.1f} GiB of memory beside the {free / 2**30:.1f} that are free"
     if spec.engine.kind.on_gpus:
         for number, (used, left) in enumerate(_gpus()):
-            _check(f"GPU {number}", used * 2**20, left * 2**20)
+            check_fits(f"GPU {number}", used * 2**20, left * 2**20)
     return said
 
 
-def _check(where: str, taken: int, free: int) -> None:
+def check_fits(where: str, taken: int, free: int) -> None:
+    """Refuse a second of what takes so many bytes where so many are free.
+
+    Raises:
+        ServeError: with the way out.
+    """
     if taken > free:
         raise ServeError(
             f"{where}: the server that runs has {taken / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB are free: "

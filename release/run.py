@@ -3,7 +3,6 @@
 import asyncio
 import fcntl
 import os
-import shutil
 import signal
 import sys
 import time
@@ -17,7 +16,7 @@ import msgspec
 from clients.grpc import AsyncClient
 from contract.address import grpc_address
 from contract.errors import ConchError, ServeError
-from contract.rollout import Rollout, releasing_lock, tell_rollout
+from contract.rollout import Rollout, release_folder, releasing_lock, tell_rollout
 from contract.spec import Deployment
 from contract.state import read_state
 from release import proof
@@ -97,7 +96,7 @@ def _meanwhile(live: Live, restarts: int) -> str:
 
 
 def _begun(live: Live, order: Order, say: Callable[[str], None]) -> Course:
-    course = Course(live, Report(time.strftime("%Y%m%d-%H%M%S"), live.name, str(order.config)), say)
+    course = Course(live, Report(_fresh_name(live), live.name, str(order.config)), say)
     course.folder.mkdir(parents=True)
     serves = live.serves()
     course.report.engine_before = str(serves.engine or "")
@@ -105,6 +104,13 @@ def _begun(live: Live, order: Order, say: Callable[[str], None]) -> Course:
     write_spec(course.folder / BEFORE, serves.spec)
     write_spec(course.folder / WANTED, order.spec)
     return course
+
+
+def _fresh_name(live: Live) -> str:
+    """By the clock; two in one second are told apart by waiting."""
+    while release_folder(live.run_dir, name := time.strftime("%Y%m%d-%H%M%S")).exists():
+        time.sleep(0.1)
+    return name
 
 
 def _go(course: Course, order: Order) -> None:
@@ -131,7 +137,6 @@ def _beside(course: Course, order: Order, engine: Path | None) -> None:
         take_the_place(live, report.release, order.spec, engine, served)
         tell_rollout(live.run_dir, Rollout(report.release, 0.0, candidate.config, candidate.root, current=served))
         time.sleep(_LOOK_S)  # what the version on trial still streams, its own draining waits for
-    shutil.rmtree(candidate.root, ignore_errors=True)
 
 
 async def _proved(course: Course, order: Order, candidate: Candidate) -> None:

@@ -9,7 +9,7 @@ from contract.rollout import told_rollout, waiting_repository
 from contract.state import read_state
 from release.live import Live
 from tests.e2e.servers import CODE
-from tests.release.conftest import STEP_MS, Site, until
+from tests.release.conftest import STEP_MS, STREAMS, Site, until
 
 FEW = ("--shares", "30,50", "--pairs", "20", "--minutes", "1")
 FOR_LONG = ("--pairs", "100000", "--minutes", "3")
@@ -120,3 +120,22 @@ def test_one_that_does_not_start_in_its_place_gives_it_back(site: Site, tmp_path
     assert releasing.returncode == 1, said
     assert "it did not start in the current one's place" in site.last()["reason"]
     assert step_ms(site) == STEP_MS
+
+
+def test_where_two_do_not_fit_one_takes_the_place_at_once(site: Site, tmp_path: Path) -> None:
+    config = site.version(tmp_path, engine={"step_ms": STEP_MS - 1})
+    ended = site.run("start", "--swap", config=config)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert step_ms(site) == STEP_MS - 1
+    too_short = site.version(tmp_path, limits={"max_seq_len": 24, "max_input_len": 16})
+    ended = site.run("start", "--swap", config=too_short)
+    assert ended.returncode == 1, ended.stdout + ended.stderr
+    assert "Traceback" not in ended.stdout + ended.stderr
+    assert site.last()["verdict"] == "rolled back"
+    assert step_ms(site) == STEP_MS - 1
+    back = site.run("rollback", "--swap", config=config)
+    assert back.returncode == 0, back.stdout + back.stderr
+    assert step_ms(site) == STEP_MS
+    crowd = site.crowd()
+    with crowd.at_work():
+        until(lambda: len(crowd.answers) > STREAMS)
