@@ -14,6 +14,7 @@ import triton_python_backend_utils as pb_utils
 
 from contract.errors import RequestError
 from contract.stage import StageConfig
+from contract.tensors import ENGINE_DELTA
 from contract.wire import EngineDelta, EngineRequest
 from python_backend.metrics import Metrics
 from python_backend.outbox import Outbox, Send
@@ -64,7 +65,9 @@ class Direct:
 
     def answering(self, request: Any, sender: Any) -> Send:
         """What makes responses to this request of a stream's deltas; the last one closes it."""
-        client = _Client(request.requested_output_names(), sender)
+        # Who names no outputs is given all that the stage has; its message to the other stages is not for clients.
+        wanted = [name for name in request.requested_output_names() if name != ENGINE_DELTA.name]
+        client = _Client(wanted, sender)
 
         def send(delta: EngineDelta) -> None:
             response = guarded(self._streams.respond, client, delta)

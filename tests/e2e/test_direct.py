@@ -1,8 +1,12 @@
 """The engine's stage asked itself, where it fails; its answers test_smollm2.py and test_cancellation.py compare."""
 
 from collections.abc import Iterator
+from queue import Queue
+from typing import Any
 
+import numpy as np
 import pytest
+import tritonclient.grpc as grpcclient
 
 from build.repository import write_repository
 from clients.grpc import Client
@@ -54,3 +58,17 @@ def test_it_refuses_as_the_ensemble_does(server: Running, direct: Client) -> Non
             with pytest.raises(InvalidRequest) as refused:
                 client.generate(max_tokens=4)
             assert refused.value.field == "text_input"
+
+
+def test_who_names_no_outputs_is_answered(server: Running) -> None:
+    text = grpcclient.InferInput("text_input", [1, 1], "BYTES")
+    text.set_data_from_numpy(np.array([[b"abc"]], dtype=np.object_))
+    length = grpcclient.InferInput("max_tokens", [1, 1], "INT32")
+    length.set_data_from_numpy(np.array([[6]], dtype=np.int32))
+    answers: Queue[tuple[Any, Any]] = Queue()
+    with grpcclient.InferenceServerClient(f"127.0.0.1:{server.spec.ports.grpc}") as client:
+        client.start_stream(lambda result, error: answers.put((result, error)))
+        client.async_stream_infer(stage_names(server.spec.name)[1], [text, length])
+        result, error = answers.get(timeout=30)
+    assert error is None
+    assert result.as_numpy("text_output").item() == b"abcabc"
