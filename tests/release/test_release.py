@@ -5,6 +5,8 @@ import signal
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from contract.rollout import told_rollout, waiting_repository
 from contract.state import read_state
 from release.live import Live
@@ -61,6 +63,7 @@ def test_a_version_that_dies_is_rolled_back_and_its_answers_go_on(site: Site, tm
     assert "its server ended: the server was killed by SIGKILL" in site.last()["reason"]
 
 
+@pytest.mark.long
 def test_one_that_is_asked_back_is_ended_at_once(site: Site, tmp_path: Path) -> None:
     config = site.version(tmp_path, engine={"step_ms": STEP_MS - 1})
     with site.crowd().at_work():
@@ -78,6 +81,7 @@ def test_one_that_is_asked_back_is_ended_at_once(site: Site, tmp_path: Path) -> 
     assert site.last()["reason"].startswith("it was asked for")
 
 
+@pytest.mark.long
 def test_one_whose_releaser_is_killed_leaves_the_version_before(site: Site, tmp_path: Path) -> None:
     config = site.version(tmp_path, engine={"step_ms": STEP_MS - 1})
     with site.crowd().at_work():
@@ -105,6 +109,7 @@ def test_one_that_does_not_start_is_rolled_back(site: Site, tmp_path: Path) -> N
     assert site.last()["verdict"] == "rolled back"
 
 
+@pytest.mark.long
 def test_one_that_does_not_start_in_its_place_gives_it_back(site: Site, tmp_path: Path) -> None:
     """Its repository is spoiled between its trial and its promotion."""
     config = site.version(tmp_path, engine={"step_ms": STEP_MS - 1})
@@ -122,6 +127,7 @@ def test_one_that_does_not_start_in_its_place_gives_it_back(site: Site, tmp_path
     assert step_ms(site) == STEP_MS
 
 
+@pytest.mark.long
 def test_where_two_do_not_fit_one_takes_the_place_at_once(site: Site, tmp_path: Path) -> None:
     config = site.version(tmp_path, engine={"step_ms": STEP_MS - 1})
     ended = site.run("start", "--swap", config=config)
