@@ -164,9 +164,10 @@ def test_what_waits_for_its_guide_is_in_flight(worker: EngineWorker, heard: Hear
 
 def test_what_a_step_waits_for_its_stage_is_known(spec: Deployment, heard: Heard, tmp_path: Path) -> None:
     """A stage that is slower than its engine has a queue before it that nobody else sees."""
-    release = threading.Event()
+    waits, release = threading.Event(), threading.Event()
 
     def sink(outputs: Sequence[Output]) -> None:
+        waits.set()
         release.wait(HANG_S)
         heard.sink(outputs)
 
@@ -174,6 +175,7 @@ def test_what_a_step_waits_for_its_stage_is_known(spec: Deployment, heard: Heard
     engine.start(sink)
     try:
         engine.submit(1, PROMPT, greedy(8))
+        assert waits.wait(HANG_S)
         time.sleep(1)
         release.set()
         heard.wait(ended={1})
