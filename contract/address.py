@@ -33,6 +33,18 @@ def is_loopback(host: str) -> bool:
     return all(str(sockaddr[0]).startswith("127.") or sockaddr[0] == "::1" for *_, sockaddr in found)
 
 
+def free_ports(count: int) -> list[int]:
+    """Ports of this machine that nothing listens on now."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
 def refuse_keyless(host: str, *, fix: str) -> None:
     """What is asked of a gateway without keys.
 

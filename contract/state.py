@@ -8,6 +8,7 @@ import msgspec
 import psutil
 
 STATE = "state.json"
+LOG = "server.log"  # of the supervisor and its server, beside it
 
 
 class Phase(StrEnum):

@@ -1,17 +1,20 @@
 """Two servers of one deployment as one client: the second answers what the first cannot, or goes on where it went."""
 
 import time
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TypeVar
 
 from clients.request import Delta, Inputs, Tokens
 from clients.wire import OUTPUTS
-from contract.errors import DeadlineExceeded, EngineFailed, InternalError, Unavailable
+from contract.errors import EngineFailed, InternalError, Unavailable
 from gateway.prefix import Affinity
 from gateway.replicas import Client, Replicas
-from gateway.resume import resumed
+from gateway.resume import resumed, seconds_left
+
+T = TypeVar("T")
 
 _ITS_OWN_FAULT = (EngineFailed, InternalError)
 _OF_THE_SERVER = (*_ITS_OWN_FAULT, Unavailable)  # what another one may do better
@@ -52,9 +55,7 @@ class InTurn:
             if not left or (begun and not self.alike):
                 raise Unavailable("no version of this deployment could take this request", fix="Try again later")
             client = left.pop()
-            left_s = None if deadline is None else deadline - time.monotonic()
-            if left_s is not None and left_s <= 0:
-                raise DeadlineExceeded("the deadline passed while servers went", field="timeout_ms")
+            left_s = seconds_left(deadline)
             ask = partial(client.deltas, affinity=affinity) if isinstance(client, Replicas) else client.deltas
             deltas = ask(rest, timeout_s=left_s, request_id=request_id, outputs=wanted)
             return _faults_as_absence(deltas) if left else deltas
@@ -70,19 +71,21 @@ class InTurn:
 
     async def count(self, inputs: Inputs, *, timeout_s: float | None = None) -> int:
         """Likewise."""
-        try:
-            return await self.first.count(inputs, timeout_s=timeout_s)
-        except _OF_THE_SERVER:
-            return await self.second.count(inputs, timeout_s=timeout_s)
+        return await self._either(lambda client: client.count(inputs, timeout_s=timeout_s))
 
     async def tokenize(
         self, inputs: Inputs, *, add_special_tokens: bool = True, timeout_s: float | None = None
     ) -> Tokens:
         """Likewise."""
+        return await self._either(
+            lambda client: client.tokenize(inputs, add_special_tokens=add_special_tokens, timeout_s=timeout_s)
+        )
+
+    async def _either(self, ask: Callable[[Client], Awaitable[T]]) -> T:
         try:
-            return await self.first.tokenize(inputs, add_special_tokens=add_special_tokens, timeout_s=timeout_s)
+            return await ask(self.first)
         except _OF_THE_SERVER:
-            return await self.second.tokenize(inputs, add_special_tokens=add_special_tokens, timeout_s=timeout_s)
+            return await ask(self.second)
 
     async def close(self) -> None:
         """Close both."""

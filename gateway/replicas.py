@@ -14,9 +14,9 @@ from typing import Protocol, TypeVar
 from clients.grpc import AsyncClient
 from clients.request import Delta, Inputs, Tokens
 from clients.wire import OUTPUTS, Unreachable
-from contract.errors import Cancelled, DeadlineExceeded, Unavailable
+from contract.errors import Cancelled, Unavailable
 from gateway.prefix import Affinity, Memory, beginning, choose, fewest
-from gateway.resume import resumed
+from gateway.resume import resumed, seconds_left
 
 log = logging.getLogger("gateway")
 
@@ -159,9 +159,7 @@ class Replicas:
             able = self._able(tried)
             replica = choose(able, begins) if self._by_prefix else fewest(able)
             tried.add(replica.address)
-            left_s = None if deadline is None else deadline - time.monotonic()
-            if left_s is not None and left_s <= 0:
-                raise DeadlineExceeded("the deadline passed while servers went", field="timeout_ms")
+            left_s = seconds_left(deadline)
             affinity.server, affinity.known = replica.address, replica.memory.share(begins)
             replica.memory.note(begins)
             return _of(replica, rest, timeout_s=left_s, request_id=request_id, outputs=wanted)

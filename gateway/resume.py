@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing
 
 from clients.request import Delta, Inputs
-from contract.errors import InvalidRequest, Unavailable
+from contract.errors import DeadlineExceeded, InvalidRequest, Unavailable
 from contract.sampling import bar_to_resuming
 
 Begin = Callable[[Inputs, Iterable[str]], AsyncGenerator[Delta, None]]
@@ -53,6 +53,18 @@ async def resumed(begin: Begin, inputs: Inputs, outputs: Iterable[str]) -> Async
             if broken:
                 raise _gone() from None
             raise
+
+
+def seconds_left(deadline: float | None) -> float | None:
+    """Until a deadline on time.monotonic(); None where there is none.
+
+    Raises:
+        DeadlineExceeded: it has passed.
+    """
+    left_s = None if deadline is None else deadline - time.monotonic()
+    if left_s is not None and left_s <= 0:
+        raise DeadlineExceeded("the deadline passed while servers went", field="timeout_ms")
+    return left_s
 
 
 def _rest(inputs: Inputs, ids: list[int], characters: int, since_s: float) -> Inputs:

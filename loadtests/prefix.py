@@ -23,6 +23,7 @@ from statistics import mean, median
 from typing import Any
 
 from contract import programs
+from contract.address import free_ports
 from contract.errors import ServeError
 from contract.spec import Deployment, load_spec
 from loadtests.chats import Chat, Manner, Turn
@@ -30,7 +31,7 @@ from loadtests.command import ended, head, kept
 from loadtests.family import GUARD, family_of
 from loadtests.load.get import get
 from loadtests.load.scrape import samples
-from loadtests.served import ROOT, free_ports, served, state_of, write_config
+from loadtests.served import ROOT, served, state_of, write_config
 from loadtests.timelines import quantiles
 
 CHATS = 8  # at a time

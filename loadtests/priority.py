@@ -19,12 +19,13 @@ from typing import Any
 
 import yaml
 
+from contract.address import free_ports
 from contract.sections import Gateway
 from contract.spec import Deployment, load_spec
 from loadtests.command import ended, head, kept
 from loadtests.fleet import Fleet, Requests, fresh
 from loadtests.lean import Order, Timeline, run
-from loadtests.served import ROOT, free_ports, served
+from loadtests.served import ROOT, served
 from loadtests.timelines import in_window, quantiles, ttft, whole
 
 INTERACTIVE, BATCH = "interactive", "batch"

@@ -22,12 +22,13 @@ from typing import Any
 import yaml
 
 from contract import programs
+from contract.address import free_ports
 from contract.spec import Deployment, load_spec
 from contract.stage import run_dir
 from contract.state import read_state
 from loadtests.command import ended, head, kept
 from loadtests.lean import Order, Timeline, one
-from loadtests.served import ROOT, free_ports, served
+from loadtests.served import ROOT, served
 
 CONFIG = ROOT / "configs" / "smollm2-135m.yaml"
 FOLDER = ROOT / ".conch" / "bench-releases"

@@ -1,7 +1,6 @@
 """A deployment's server for the length of a measurement, started and stopped through a user's own buttons."""
 
 import json
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -63,18 +62,6 @@ def state_of(spec: Deployment, root: Path = ROOT) -> dict[str, Any]:
         state: dict[str, Any] = json.loads((run_dir(root, spec.name) / "state.json").read_text())
         return state
     return {}
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of this machine that nothing listens on now."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
 
 
 def _press(program: programs.Program, *arguments: str) -> None:

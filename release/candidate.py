@@ -6,7 +6,6 @@ releases it, however that ends: its supervisor's standard input is a pipe from h
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -14,20 +13,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from contract import programs
+from contract.address import free_ports
 from contract.errors import BuildError, ServeError
 from contract.manifest import engines_root
 from contract.spec import Deployment
 from contract.stage import run_dir
-from contract.state import Phase, read_state
+from contract.state import LOG, Phase, read_state
 
 CODE = Path(__file__).resolve().parent.parent
 _HOME = "trial"  # short: the paths of sockets are
-_LOG = "server.log"  # as serving/rundir.py names it
 _STOP_S = 60.0
 _SOON_S = 0.1
 
@@ -133,13 +131,13 @@ def beside(spec: Deployment, engine: Path | None, live_root: Path, log: Path) ->
         process.kill()
         process.wait()
         with suppress(OSError):
-            shutil.move(run_dir(root, spec.name) / _LOG, log.with_name(_LOG))
+            shutil.move(run_dir(root, spec.name) / LOG, log.with_name(LOG))
         shutil.rmtree(root, ignore_errors=True)
 
 
 def apart(spec: Deployment) -> Deployment:
     """A version's spec on ports of its own, without a gateway."""
-    ports = dict(zip(("http", "grpc", "metrics"), _free_ports(3), strict=True))
+    ports = dict(zip(("http", "grpc", "metrics"), free_ports(3), strict=True))
     changed = {
         "ports": spec.ports.model_copy(update={"host": "127.0.0.1", **ports}),
         "gateway": spec.gateway.model_copy(update={"enabled": False, "replicas": ()}),
@@ -169,14 +167,3 @@ def write_repository(config: Path, root: Path, *words: str) -> None:
     run = subprocess.run(command, cwd=CODE, capture_output=True, text=True, check=False)
     if run.returncode:
         raise ServeError((run.stderr or run.stdout).strip())
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets: list[Any] = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()

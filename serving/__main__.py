@@ -13,11 +13,10 @@ import typer
 from contract.errors import ConchError, ServeError
 from contract.spec import Deployment, load_spec
 from contract.stage import run_dir
-from contract.state import Phase, read_state
+from contract.state import LOG, Phase, read_state
 from serving import journal, supervisor
 from serving.checks import CHECKS, warnings
 from serving.endpoints import endpoints, read_metrics
-from serving.rundir import LOG
 from serving.screen import Screen, refuse
 
 NOT_RUNNING = 3

@@ -12,13 +12,13 @@ from contract.errors import ServeError
 from contract.launcher import launched
 from contract.spec import Deployment
 from contract.stage import run_dir
-from contract.state import Phase, State, created_at
+from contract.state import LOG, Phase, State, created_at
 from serving import checks, process
 from serving.beside import FilterProcess, GatewayProcess, prefix_beside
 from serving.journal import RotatingLog
 from serving.life import Ending, Policy, Supervision, live, policy_of
 from serving.reload import Launcher, go_back, take
-from serving.rundir import LOG, locked
+from serving.rundir import locked
 from serving.screen import Screen
 from serving.triton import launch, shm_prefix
 

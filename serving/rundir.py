@@ -18,7 +18,6 @@ from contract.errors import ServeError
 from contract.stage import ADMIN, CANARY, DRAINING, LOCK
 from contract.state import STATE, State, read_state
 
-LOG = "server.log"
 OPEN = "open"  # becomes DRAINING
 _LOCK_TRIES = 10
 

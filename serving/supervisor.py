@@ -21,8 +21,7 @@ from contract import programs
 from contract.errors import ServeError
 from contract.spec import Deployment
 from contract.stage import DRAINING, run_dir
-from contract.state import Phase, State, read_state
-from serving.rundir import LOG
+from contract.state import LOG, Phase, State, read_state
 from serving.screen import REFUSAL
 
 _CODE = Path(__file__).resolve().parent.parent

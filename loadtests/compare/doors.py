@@ -12,6 +12,7 @@ from typing import Any
 import psutil
 
 from clients.grpc import Client
+from contract.address import free_ports
 from contract.errors import ConchError, ServeError
 from contract.tensors import stage_names
 from loadtests import own_server
@@ -25,7 +26,7 @@ from loadtests.load.streams.openai import OpenAI
 from loadtests.load.streams.target import Target, clock_from
 from loadtests.load.workload import Ask
 from loadtests.raw_engine import RawEngine
-from loadtests.served import free_ports, served
+from loadtests.served import served
 from loadtests.timelines import whole
 
 _CHAT_S = 120.0  # that a chat may take

@@ -13,12 +13,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from contract.address import reachable
+from contract.address import free_ports, reachable
 from contract.spec import Deployment, load_spec
 from loadtests.command import ended
 from loadtests.load.fault import LoadError
 from loadtests.load.options import NAMES, add_arguments, flag, plan_of
-from loadtests.served import ROOT, free_ports, served
+from loadtests.served import ROOT, served
 
 LOCUSTFILE = Path(__file__).with_name("locustfile.py")
 _DCGM_PORT = 9400  # dcgm-exporter's own default

@@ -16,11 +16,12 @@ from typing import Any
 
 import yaml
 
+from contract.address import free_ports
 from contract.errors import ConchError
 from contract.spec import Deployment, load_spec
 from contract.tracing import Tracing
 from loadtests.command import ended, head, kept
-from loadtests.served import ROOT, free_ports, served
+from loadtests.served import ROOT, served
 from loadtests.traces.page import page
 from loadtests.traces.read import Span, TraceError, read
 

@@ -16,8 +16,8 @@ from clients import http
 from clients.grpc import AsyncClient, Client
 from clients.request import Delta, inputs_of, joined
 from clients.wire import to_delta, to_message
+from contract.address import free_ports
 from contract.errors import ContextTooLong, DeadlineExceeded, InvalidRequest, Unavailable
-from loadtests.served import free_ports
 from serving.supervisor import Running
 from tests.e2e.servers import metric, synthetic
 

@@ -10,8 +10,8 @@ import pytest
 
 from clients.channel import Channel
 from clients.wire import Unreachable
+from contract.address import free_ports
 from contract.errors import Cancelled, DeadlineExceeded, InternalError
-from loadtests.served import free_ports
 
 REPEAT, FAIL, HANG = b"/test.Test/Repeat", b"/test.Test/Fail", b"/test.Test/Hang"
 LARGE = 5 * 2**20  # several windows

@@ -13,10 +13,10 @@ import pytest
 import yaml
 
 from clients.grpc import Client
+from contract.address import free_ports
 from contract.spec import Deployment
 from deploy.render import render
 from deploy.site import Site
-from loadtests.served import free_ports
 from tests.deploy.cases import CODE, TORCH
 from tests.deploy.tools import PROMETHEUS, needs_prometheus, write
 from tests.e2e.servers import synthetic

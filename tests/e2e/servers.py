@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from build.repository import write_repository
+from contract.address import free_ports
 from contract.sections import Streaming
 from contract.spec import Deployment, load_spec
 from loadtests.load import scrape
 from loadtests.load.get import get
-from loadtests.served import free_ports
 from serving.supervisor import PROGRAM, Running, running
 
 CODE = Path(__file__).resolve().parents[2]

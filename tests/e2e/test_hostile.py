@@ -11,7 +11,7 @@ from tritonclient.utils import InferenceServerException
 
 from contract.errors import InvalidRequest, from_wire
 from contract.stage import ADMIN, CANARY, admin_key, canary_id
-from serving.rundir import LOG
+from contract.state import LOG
 from serving.supervisor import Running
 from serving.triton import ADMIN_HEADER, ADMIN_METADATA
 from tests.e2e.hostile import HANG_S, HOSTILE, HOSTILE_HTTP, MIB, PROMPT, REFUSED_BY_TRITON, Hostile, ask, post, tensor

@@ -12,9 +12,9 @@ import yaml
 
 from clients.grpc import Client
 from clients.request import joined
+from contract.address import free_ports
 from contract.errors import UnsupportedByEngine
 from contract.tensors import FinishReason
-from loadtests.served import free_ports
 from tests.e2e.servers import CODE
 
 ROOMS = ("build", "contract", "python_backend", "serving")

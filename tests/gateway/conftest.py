@@ -13,8 +13,8 @@ import psutil
 import pytest
 import yaml
 
+from contract.address import free_ports
 from contract.tracing import Tracing
-from loadtests.served import free_ports
 from serving.supervisor import Running
 from tests.e2e.servers import CODE, metric, samples, smollm2, synthetic
 

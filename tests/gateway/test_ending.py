@@ -13,9 +13,9 @@ import psutil
 import pytest
 import yaml
 
+from contract.address import free_ports
 from contract.spec import Deployment
 from contract.state import Phase
-from loadtests.served import free_ports
 from serving.process import stubs
 from serving.supervisor import Running
 from tests.e2e.servers import CODE, synthetic

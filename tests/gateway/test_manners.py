@@ -14,8 +14,8 @@ import pytest
 import yaml
 from backports import zstd
 
+from contract.address import free_ports
 from contract.sections import Gateway
-from loadtests.served import free_ports
 from serving.supervisor import Running
 from tests.e2e.servers import CODE
 from tests.gateway.conftest import CHAT, TEXT, lives, until, user

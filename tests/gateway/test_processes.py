@@ -14,10 +14,10 @@ import httpx
 import psutil
 import pytest
 
+from contract.address import free_ports
 from contract.sections import Gateway
 from contract.spec import Deployment
 from gateway import processes
-from loadtests.served import free_ports
 from serving.supervisor import Running
 from tests.gateway.conftest import CHAT, TEXT, active, gateway, gauge, streaming, until, user
 from tests.gateway.test_ending import LONG

@@ -18,9 +18,9 @@ import psutil
 import pytest
 import yaml
 
+from contract.address import free_ports
 from contract.errors import Unavailable
 from gateway.replicas import Replicas
-from loadtests.served import free_ports
 from serving.supervisor import Running
 from tests.e2e.servers import CODE, samples, synthetic
 from tests.gateway import conftest

@@ -17,10 +17,10 @@ import psutil
 import pytest
 
 from clients.request import Timings
+from contract.address import free_ports
 from contract.errors import SpecError
 from contract.spec import load_spec
 from gateway.tracing.spans import phases
-from loadtests.served import free_ports
 from loadtests.traces.read import read
 from serving.supervisor import Running
 from tests.e2e.servers import CODE

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from contract.address import free_ports
 from contract.spec import Deployment
 from gateway.webui import environment
-from loadtests.served import free_ports
 from serving.supervisor import Running
 from tests.e2e.servers import CODE, synthetic
 

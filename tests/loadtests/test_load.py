@@ -18,13 +18,13 @@ import psutil
 import pytest
 import yaml
 
+from contract.address import free_ports
 from contract.spec import Deployment
 from loadtests.load import metrics
 from loadtests.load.lengths import lengths
 from loadtests.load.rows import Row, read_rows
 from loadtests.load.search import Tried, next_rate
 from loadtests.load.workload import QUESTIONS, Workload, read_prompts
-from loadtests.served import free_ports
 from tests.e2e.servers import on_free_ports
 from tests.loadtests.known import Timings
 from tests.loadtests.known_server import ROOT, Running, known_server

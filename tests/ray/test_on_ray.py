@@ -14,7 +14,7 @@ import psutil
 import pytest
 import yaml
 
-from loadtests.served import free_ports
+from contract.address import free_ports
 from tests.e2e.servers import CODE
 from tests.gateway.conftest import until
 from tests.gateway.test_replicas import Stream, up

@@ -15,7 +15,7 @@ import psutil
 import pytest
 import yaml
 
-from loadtests.served import free_ports
+from contract.address import free_ports
 from serving.endpoints import parse_metrics
 from serving.supervisor import Running
 from tests.e2e.servers import CODE, smollm2
