@@ -12,11 +12,12 @@ from tests.e2e.servers import smollm2
 from tests.gateway.conftest import TEXT, active
 from tests.gateway.test_replicas import Stream, door, kill, until
 
+# Of sure answers: with int8 activations a close choice depends on what is prefilled together (in fp32 it does not).
 PROMPTS = (
-    "🙂🚀👩‍👩‍👧‍👦 Emoji, emoji: 🎉🎉🎉",
-    "日本語の文章：今日は天気がいいですね。我喜欢喝茶。한국어",
-    "The capital of France is",
-    "def fibonacci(n):\n\tif n < 2:\n\t\treturn n\n",
+    "🙂🚀👩‍👩‍👧‍👦 Emoji, emoji: 🎉🎉🎉🎉🎉🎉🎉🎉",
+    4 * "日本語の文章：今日は天気がいいですね。",
+    8 * "Привет, 世界! 🌊 ",
+    4 * "def add(a, b):\n\treturn a + b\n\n",
 )
 ASKED: dict[str, Any] = {
     "model": "smollm2-135m",
@@ -46,9 +47,13 @@ def test_a_killed_server_is_not_seen_in_any_answer(two: tuple[Running, Running],
     with door(tmp_path, first, second, routing="fewest") as client:
         alone = [whole(client, prompt) for prompt in PROMPTS]
         streams = [Stream(client, **ASKED, prompt=prompt) for prompt in PROMPTS]
-        barred = [Stream(client, **ASKED, **BARRED, prompt=prompt) for prompt in PROMPTS[:2]]
+        until(lambda: (active(first), active(second)) == (2, 2))
+        barred: list[Stream] = []
+        for prompt in PROMPTS[:2]:  # one after the other: one on each server
+            barred.append(Stream(client, **ASKED, **BARRED, prompt=prompt))
+            until(lambda: active(first) + active(second) == 4 + len(barred))
         until(lambda: all(stream.text for stream in (*streams, *barred)))
-        until(lambda: (active(first), active(second)) == (3, 3))
+        assert (active(first), active(second)) == (3, 3)
         kill(second)
         for stream in (*streams, *barred):
             stream.join(120)
