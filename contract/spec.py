@@ -57,3 +57,8 @@ def load_spec(path: Path) -> Deployment:
         return Deployment.model_validate(data)
     except ValidationError as error:
         raise SpecError("\n".join(explain(path, tree, fault, Deployment) for fault in error.errors())) from None
+
+
+def write_spec(path: Path, spec: Deployment) -> None:
+    """A deployment as the YAML that :func:`load_spec` reads, of what its user set."""
+    path.write_text(yaml.safe_dump(spec.model_dump(mode="json", exclude_unset=True), sort_keys=False))

@@ -25,13 +25,13 @@ from typing import Any
 from contract import programs
 from contract.address import free_ports
 from contract.errors import ServeError
-from contract.spec import Deployment, load_spec
+from contract.metrics_page import samples
+from contract.spec import Deployment, load_spec, write_spec
 from loadtests.chats import Chat, Manner, Turn
 from loadtests.command import ended, head, kept
 from loadtests.family import GUARD, family_of
 from loadtests.load.get import get
-from loadtests.load.scrape import samples
-from loadtests.served import ROOT, served, state_of, write_config
+from loadtests.served import ROOT, served, state_of
 from loadtests.timelines import quantiles
 
 CHATS = 8  # at a time
@@ -122,7 +122,7 @@ def gateway_of(spec: Deployment, config: Path) -> Iterator[None]:
     Raises:
         ServeError: it does not find the servers.
     """
-    write_config(config, spec)
+    write_spec(config, spec)
     process = subprocess.Popen([sys.executable, *programs.GATEWAY, str(config)], cwd=ROOT)
     try:
         deadline = time.monotonic() + _START_S
@@ -185,7 +185,7 @@ def main(arguments: Sequence[str]) -> int:
             root.mkdir()
             (root / "engines").symlink_to(ROOT / "engines")
             server = _placed(spec, enabled=False)
-            write_config(root / "server.yaml", server)
+            write_spec(root / "server.yaml", server)
             running.enter_context(served(root / "server.yaml", root))
             servers.append(f"{server.ports.host}:{server.ports.grpc}")
         gateways = {routing: _placed(spec, replicas=tuple(servers), routing=routing) for routing in ROUTINGS}

@@ -17,11 +17,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from contract.address import free_ports
+from contract.quota import Quota
 from contract.sections import Gateway
-from contract.spec import Deployment, load_spec
+from contract.spec import Deployment, load_spec, write_spec
 from loadtests.command import ended, head, kept
 from loadtests.fleet import Fleet, Requests, fresh
 from loadtests.lean import Order, Timeline, run
@@ -90,13 +89,13 @@ def measure(spec: Deployment, rounds: int, seconds: float) -> dict[str, Any]:
 
 def config_of(base: Path, share: float) -> Path:
     """The deployment with a batch key, on ports of its own."""
-    data = yaml.safe_load(base.read_text())
-    section = {"quotas": {BATCH: {"priority": "batch"}}, "batch_share": share}
-    data |= {"gateway": {**data.get("gateway", {}), **section}}
-    data |= {"ports": dict(zip(_PORTS, free_ports(len(_PORTS)), strict=True))}
+    spec = load_spec(base)
+    section = {"quotas": {BATCH: Quota(priority="batch")}, "batch_share": share}
+    ports = dict(zip(_PORTS, free_ports(len(_PORTS)), strict=True))
+    changed = {"gateway": spec.gateway.model_copy(update=section), "ports": spec.ports.model_copy(update=ports)}
     config = ROOT / ".conch" / "bench-priority.yaml"
     config.parent.mkdir(exist_ok=True)
-    config.write_text(yaml.safe_dump(data))
+    write_spec(config, spec.model_copy(update=changed))
     return config
 
 

@@ -8,8 +8,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from contract import programs
 from contract.errors import ServeError
 from contract.spec import Deployment, load_spec
@@ -49,11 +47,6 @@ def up(config: Path, root: Path = ROOT) -> None:
         ServeError: as :func:`served`.
     """
     _press(programs.SERVING, "up", str(config), "--root", str(root))
-
-
-def write_config(path: Path, spec: Deployment) -> None:
-    """A deployment as the YAML that its programs read."""
-    path.write_text(yaml.safe_dump(spec.model_dump(mode="json", exclude_unset=True)))
 
 
 def state_of(spec: Deployment, root: Path = ROOT) -> dict[str, Any]:

@@ -14,13 +14,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from contract import programs
 from contract.address import free_ports
-from contract.errors import BuildError, ServeError
+from contract.errors import ServeError
 from contract.manifest import engines_root
-from contract.spec import Deployment
+from contract.spec import Deployment, write_spec
 from contract.stage import run_dir
 from contract.state import LOG, Phase, read_state
 
@@ -39,12 +37,7 @@ def built(config: Path, root: Path, builder: Path) -> Path | None:
     Raises:
         BuildError: it cannot be built, or does not agree with its reference.
     """
-    command = [str(builder), *programs.BUILD, str(config), "--root", str(root), "--apart"]
-    run = subprocess.run(command, cwd=CODE, capture_output=True, text=True, check=False)
-    if run.returncode:
-        said = [line for line in run.stderr.splitlines() if line.strip()] or [f"exit code {run.returncode}"]
-        raise BuildError(said[-1].removeprefix("✗ "))
-    engine = run.stdout.strip()
+    engine = programs.built(builder, config, "--root", str(root), "--apart")
     return Path(engine) if engine else None
 
 
@@ -150,11 +143,6 @@ def point(link: Path, target: Path) -> None:
     fresh = link.with_name(f".{link.name}.{os.getpid()}")
     fresh.symlink_to(target)
     fresh.replace(link)
-
-
-def write_spec(path: Path, spec: Deployment) -> None:
-    """A spec as a file that :func:`contract.spec.load_spec` reads."""
-    path.write_text(yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False))
 
 
 def write_repository(config: Path, root: Path, *words: str) -> None:

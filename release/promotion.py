@@ -15,9 +15,9 @@ from pathlib import Path
 from contract.errors import ConchError, ServeError
 from contract.manifest import engines_root
 from contract.rollout import Reload, tell_reload, waiting_repository
-from contract.spec import Deployment
+from contract.spec import Deployment, write_spec
 from contract.state import Phase
-from release.candidate import point, write_repository, write_spec
+from release.candidate import point, write_repository
 from release.live import Live
 
 _SOON_S = 0.1

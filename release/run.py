@@ -17,10 +17,10 @@ from clients.grpc import AsyncClient
 from contract.address import grpc_address
 from contract.errors import ConchError, ServeError
 from contract.rollout import Rollout, release_folder, releasing_lock, tell_rollout
-from contract.spec import Deployment
+from contract.spec import Deployment, write_spec
 from contract.state import read_state
 from release import proof
-from release.candidate import Candidate, beside, built, write_spec
+from release.candidate import Candidate, beside, built
 from release.course import Course
 from release.history import BEFORE, SERVED, WANTED, Report
 from release.live import Live

@@ -12,11 +12,12 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import grpc
+from prometheus_client.samples import Sample
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from contract.spec import Deployment
 from contract.tensors import stage_names
-from serving.endpoints import Sample, read_metrics
+from serving.endpoints import read_metrics
 
 # A fresh connection each time: a shared one would sit out gRPC's own back-off after a refusal.
 _CHANNEL = (("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0))
@@ -163,12 +164,12 @@ _COUNTERS = {
 
 def _counts(deployment: str, samples: list[Sample], counters: dict[str, str] = _COUNTERS) -> dict[str, float]:
     """The value of each stage's counter."""
-    models = {stage: f'model="{name}"' for stage, name in zip(_COUNTERS, stage_names(deployment), strict=True)}
+    models = dict(zip(_COUNTERS, stage_names(deployment), strict=True))
     return {
         stage: sample.value
         for stage, name in counters.items()
         for sample in samples
-        if sample.name == name and (name.startswith("conch_") or models[stage] in sample.labels)
+        if sample.name == name and (name.startswith("conch_") or sample.labels.get("model") == models[stage])
     }
 
 

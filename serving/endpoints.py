@@ -1,23 +1,12 @@
 """Where a deployment's server answers, and what its metrics page says."""
 
 import http.client
-import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+
+from prometheus_client.samples import Sample
 
 from contract.address import address, grpc_address, reachable
+from contract.metrics_page import samples
 from contract.spec import Deployment
-
-_SAMPLE = re.compile(r"^(?P<name>[a-zA-Z_:]\w*)(?P<labels>\{[^}]*\})? (?P<value>\S+)", re.MULTILINE)
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One line of a metrics page."""
-
-    name: str
-    labels: str  # as written, braces included; '' without any
-    value: float
 
 
 def endpoints(spec: Deployment) -> dict[str, str]:
@@ -37,14 +26,8 @@ def read_metrics(spec: Deployment, timeout_s: float = 1.0) -> list[Sample]:
     connection = http.client.HTTPConnection(reachable(spec.ports.host), spec.ports.metrics, timeout=timeout_s)
     try:
         connection.request("GET", "/metrics")
-        return list(parse_metrics(connection.getresponse().read().decode()))
-    except (OSError, http.client.HTTPException):
+        return list(samples(connection.getresponse().read().decode()))
+    except (OSError, http.client.HTTPException, ValueError):
         return []
     finally:
         connection.close()
-
-
-def parse_metrics(page: str) -> Iterator[Sample]:
-    """The samples of a page in Prometheus' text format."""
-    for found in _SAMPLE.finditer(page):
-        yield Sample(found["name"], found["labels"] or "", float(found["value"]))

@@ -15,11 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-import yaml
 
 from contract import programs
 from contract.errors import ServeError
-from contract.spec import Deployment
+from contract.spec import Deployment, write_spec
 from contract.stage import DRAINING, run_dir
 from contract.state import LOG, Phase, State, read_state
 from serving.screen import REFUSAL
@@ -163,7 +162,7 @@ def running(spec: Deployment, root: Path, program: Sequence[str] = PROGRAM) -> I
     folder = run_dir(root, spec.name)
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "config.yaml"
-    config.write_text(yaml.safe_dump(spec.model_dump(mode="json")))
+    write_spec(config, spec)
     server = start(spec, root, str(config), show=lambda line: None, program=program)
     try:
         yield server

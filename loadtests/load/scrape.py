@@ -5,9 +5,8 @@ from dataclasses import dataclass
 
 import gevent
 import msgspec
-from prometheus_client.parser import text_string_to_metric_families
-from prometheus_client.samples import Sample
 
+from contract.metrics_page import samples
 from loadtests.load.get import get
 from loadtests.load.streams.target import Clock
 
@@ -70,12 +69,6 @@ def page(text: str) -> dict[str, float]:
         if sample.name.startswith(PREFIXES) and not sample.name.endswith("_bucket"):
             values[sample.name] = values.get(sample.name, 0.0) + sample.value
     return values
-
-
-def samples(text: str) -> Iterator[Sample]:
-    """A page's samples by the names that they have there: the parser adds ``_total`` to a counter without it."""
-    for family in text_string_to_metric_families(text.replace(" counter\n", " untyped\n")):
-        yield from family.samples
 
 
 def watch(urls: tuple[str, ...], until: Callable[[], bool], clock: Clock, seen: Callable[[Reading], None]) -> None:

@@ -14,11 +14,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from contract.address import free_ports
 from contract.errors import ConchError
-from contract.spec import Deployment, load_spec
+from contract.spec import Deployment, load_spec, write_spec
 from contract.tracing import Tracing
 from loadtests.command import ended, head, kept
 from loadtests.served import ROOT, served
@@ -129,7 +127,7 @@ def main(arguments: Sequence[str]) -> int:
     with tempfile.TemporaryDirectory() as folder:
         file, config = Path(folder) / "traces.jsonl", Path(folder) / "config.yaml"
         spec = _traced(load_spec(options.config), file)
-        config.write_text(yaml.safe_dump(spec.model_dump(mode="json")))
+        write_spec(config, spec)
         report = {**head(), "config": str(options.config), "allowed_ms": ALLOWED_MS, "rows": rows}
         with served(config), kept(options.out, report, rows):
             for number in range(_WARM):

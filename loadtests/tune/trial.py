@@ -2,7 +2,6 @@
 
 import argparse
 import random
-import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ from contract import programs
 from contract.engines.knobs import Settings, Value
 from contract.errors import BuildError, ConchError
 from loadtests.load.__main__ import reported
-from loadtests.served import ROOT, served
+from loadtests.served import served
 from loadtests.tune.climb import Ask, Offer, climbed, found, hopeless, offer_of
 from loadtests.tune.document import written
 from loadtests.tune.space import Space
@@ -37,7 +36,7 @@ class Bench:
         options: of the load test; ``seconds`` is the length of one that is not short.
         rest: for Locust.
         original: the deployment that is tuned.
-        builder: the Python that make engine runs in; None where there is none.
+        builder: the Python that make engine runs in.
     """
 
     options: argparse.Namespace
@@ -45,7 +44,7 @@ class Bench:
     original: Path
     folder: Path
     space: Space
-    builder: Path | None
+    builder: Path
     _engine: tuple[Value, ...] | None = None  # that make engine made current; None: not known
     _refused: dict[tuple[Value, ...], str] = field(default_factory=dict)
 
@@ -81,13 +80,11 @@ class Bench:
         if why := self._refused.get(wanted):
             raise BuildError(why)
         self._engine = None
-        run = subprocess.run(
-            [str(self.builder), *programs.BUILD, str(config)], cwd=ROOT, capture_output=True, text=True, check=False
-        )
-        if run.returncode:
-            said = [line for line in run.stderr.splitlines() if line.strip()] or [f"exit code {run.returncode}"]
-            self._refused[wanted] = f"{_MAKE_ENGINE}{said[-1].removeprefix('✗ ')}"
-            raise BuildError(self._refused[wanted])
+        try:
+            programs.built(self.builder, config)
+        except BuildError as error:
+            self._refused[wanted] = f"{_MAKE_ENGINE}{error}"
+            raise BuildError(self._refused[wanted]) from error
         self._engine = wanted
 
     def remember(self, records: Sequence[Record]) -> None:

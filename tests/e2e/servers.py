@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from build.repository import write_repository
+from contract import metrics_page
 from contract.address import free_ports
 from contract.sections import Streaming
 from contract.spec import Deployment, load_spec
-from loadtests.load import scrape
 from loadtests.load.get import get
 from serving.supervisor import PROGRAM, Running, running
 
@@ -77,7 +77,7 @@ def smollm2(
 
 def samples(page: str, name: str) -> dict[str, float]:
     """A metric's samples on a page of Prometheus', by their labels."""
-    found = (each for each in scrape.samples(page) if each.name == name)
+    found = (each for each in metrics_page.samples(page) if each.name == name)
     return {" ".join(f'{label}="{value}"' for label, value in each.labels.items()): each.value for each in found}
 
 

@@ -205,7 +205,7 @@ def search(
         [str(DEFAULT), "--seconds=12", "--host=http://127.0.0.1:1", f"--deployment={DEFAULT}"]
     )
     folder.mkdir(exist_ok=True)
-    bench = Pretended(options, [], DEFAULT, folder, space, None, fails=fails)
+    bench = Pretended(options, [], DEFAULT, folder, space, Path(), fails=fails)
     study = Study(folder, space, {"config": "the default"}, seed=1, wait_s=0.25)
 
     class Limited(Search):
@@ -356,7 +356,7 @@ def test_a_server_that_does_not_start_is_a_failed_trial(tmp_path: Path) -> None:
     config = tmp_path / "absent.yaml"
     config.write_text(DEFAULT.read_text().replace("name: smollm2-135m", "name: tune-absent"))
     space = whole_space(load_spec(config), builds=False)
-    bench = Bench(argparse.Namespace(seconds=1), [], config, tmp_path, space, None)
+    bench = Bench(argparse.Namespace(seconds=1), [], config, tmp_path, space, Path())
     try:
         record = tried(bench, 1, space.default, None, print)
     finally:

@@ -1,14 +1,15 @@
 """Which stage hangs, told from the counters on the metrics page."""
 
 import pytest
+from prometheus_client.samples import Sample
 
+from contract.metrics_page import samples
 from serving.canary import Progress, at_work
-from serving.endpoints import Sample, parse_metrics
 
 
 def page(preprocess: int, engine: int, postprocess: int, waiting: int = 0, deltas: int = 0) -> list[Sample]:
     return list(
-        parse_metrics(
+        samples(
             "# TYPE nv_inference_request_success counter\n"
             f'nv_inference_request_success{{model="a_preprocess",version="1"}} {preprocess}\n'
             'nv_inference_request_success{model="b_preprocess",version="1"} 7\n'

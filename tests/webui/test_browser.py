@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from contract.address import free_ports
-from serving.endpoints import parse_metrics
+from contract.metrics_page import samples
 from serving.supervisor import Running
 from tests.e2e.servers import CODE, smollm2
 from tests.gateway.conftest import CHAT, origin, until
@@ -92,7 +92,7 @@ def _answers(url: str) -> bool:
 def _chats(http: httpx.Client, server: Running) -> Counter[str]:
     """How many requests for a chat have ended at the gateway, by status."""
     ended: Counter[str] = Counter()
-    for sample in parse_metrics(http.get(f"{origin(server)}/metrics").text):
-        if sample.name == "conch_gateway_requests_total" and f'route="{CHAT}"' in sample.labels:
-            ended[sample.labels.split('status="')[1][:3]] += int(sample.value)
+    for sample in samples(http.get(f"{origin(server)}/metrics").text):
+        if sample.name == "conch_gateway_requests_total" and sample.labels["route"] == CHAT:
+            ended[sample.labels["status"]] += int(sample.value)
     return ended
