@@ -268,7 +268,7 @@ bench-pipeline: $(SERVE)  ## What the ensemble carries and costs, over an engine
 bench-gateway: $(SERVE) $(if $(PEERS),$(LITELLM_ENV) $(PORTKEY_ENV))  ## What a request and a chunk cost the gateway; PEERS=1: beside litellm's and Portkey's
 	@$(PY) -m $(if $(PEERS),loadtests.gateway_peers,loadtests.gateway_cost) $(ARGS)
 
-bench-priority: engine $(SERVE)  ## An interactive key's first token, alone and under a flood of a batch key's requests
+bench-priority: $(SERVE)  ## An interactive key's first token, alone and under a flood of a batch key's requests
 	@$(PY) -m loadtests.priority $(ARGS)
 
 bench-trace: $(SERVE)  ## Streamed chats with CONFIG: what each client waited beside the sum of its trace's spans
