@@ -16,7 +16,7 @@ from deploy.site import Site
 from deploy.text import to_yaml
 from deploy.watching import DASHBOARDS, DCGM, PROMETHEUS, scrape_targets, watching
 
-_STATES = ("install", "install-gateway", "engine", "ledger")
+_STATES = ("install", "install-gateway", "engine", "gateway")
 _WITHOUT_A_NAME = 10001  # a user that no machine has: who renders as root gets no containers of root's
 
 

@@ -18,12 +18,12 @@ from deploy.nodes import Place, engine, model_path, node_environment, place, ray
 from deploy.service import SECRETS, Health, Mount, Service
 from deploy.site import (
     CODE,
-    LEDGER,
+    KEPT,
     SPEC,
     Site,
     checkpoint,
     engine_folder,
-    ledger,
+    kept,
     linked,
     on_host,
     own_environment,
@@ -34,6 +34,7 @@ from deploy.site import (
 
 _REQUIREMENTS = "/etc/conch/requirements.txt"
 
+_KEYS, _HEADERS = "api_keys", "otlp_headers"
 _STATE = "/state"
 VENV = f"{_STATE}/venv"
 _PYTHON = f"{VENV}/bin/python"
@@ -66,11 +67,15 @@ def check(spec: Deployment, image: Image) -> None:
 
 
 def inside(spec: Deployment) -> dict[str, Any]:
-    """The spec as the containers read it: the gateway is a container of its own, its keys are a secret, its
-    ledger is among what is kept."""
-    own = {"keys": Path(SECRETS, "api_keys")} if spec.gateway.keys else {}
-    own |= {"ledger": Path(LEDGER, spec.gateway.ledger.name)} if spec.gateway.ledger else {}
+    """The spec as the containers read it: the gateway is a container of its own, its keys and its collector's headers
+    are secrets, its ledger and its traces are among what is kept."""
+    own = {"keys": Path(SECRETS, _KEYS)} if spec.gateway.keys else {}
+    own |= {"ledger": Path(KEPT, spec.gateway.ledger.name)} if spec.gateway.ledger else {}
+    traces = {"headers": Path(SECRETS, _HEADERS)} if spec.tracing.headers else {}
+    traces |= {"file": Path(KEPT, spec.tracing.file.name)} if spec.tracing.file else {}
     found: dict[str, Any] = {"gateway": spec.gateway.model_copy(update={"enabled": False, **own})}
+    if traces:
+        found["tracing"] = spec.tracing.model_copy(update=traces)
     if isinstance(spec.source, PathSource):
         found["source"] = spec.source.model_copy(update={"path": on_host(spec.source)})
     return spec.model_copy(update=found).model_dump(mode="json", exclude_unset=True)
@@ -252,15 +257,16 @@ def _rdma(spec: Deployment) -> dict[str, Any]:
 
 def _gateway(spec: Deployment, site: Site, install: Service) -> Service:
     url = f"http://{address(spec.gateway.host, spec.ports.gateway)}/health/ready"
+    told = {_KEYS: spec.gateway.keys, _HEADERS: spec.tracing.headers}
     ready = (_PYTHON, "-c", f"from urllib.request import urlopen; urlopen({json.dumps(url)}, timeout=8)")
     return Service(
         name="gateway",
         image=install.image,
         command=(_PYTHON, *programs.GATEWAY, SPEC),
         environment=_ENVIRONMENT,
-        mounts=(*parts(site, _GATEWAY_ROOMS), *_read(spec, site, install), *ledger(spec, site)),
+        mounts=(*parts(site, _GATEWAY_ROOMS), *_read(spec, site, install), *kept(spec, site)),
         scratch=(_SCRATCH,),
-        secrets={"api_keys": (site.root / spec.gateway.keys).resolve()} if spec.gateway.keys else {},
+        secrets={name: (site.root / path).resolve() for name, path in told.items() if path},
         user=site.user,
         health=Health(ready, start_s=_start_s(spec)),  # ready when the server is
         stop_s=45,  # 30 s for what runs

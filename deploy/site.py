@@ -10,7 +10,7 @@ from deploy.service import Mount
 
 CODE = "/conch"  # what a container needs of the project, and no more: no environment or key of the host's
 SPEC = "/etc/conch/deployment.yaml"
-LEDGER = "/ledger"
+KEPT = "/kept"  # what the gateway writes down: its ledger, its traces
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,11 @@ def state_folder(site: Site, name: str) -> Path:
     return site.folder / "state" / name
 
 
-def ledger(spec: Deployment, site: Site) -> tuple[Mount, ...]:
-    """The folder of the gateway's ledger: a file alone could not be rotated."""
-    return (Mount(state_folder(site, "ledger"), LEDGER, writable=True),) if spec.gateway.ledger else ()
+def kept(spec: Deployment, site: Site) -> tuple[Mount, ...]:
+    """The folder of what the gateway writes down: a file alone could not be rotated."""
+    return (
+        (Mount(state_folder(site, "gateway"), KEPT, writable=True),) if spec.gateway.ledger or spec.tracing.file else ()
+    )
 
 
 def checkpoint(spec: Deployment) -> tuple[Mount, ...]:

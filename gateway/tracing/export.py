@@ -5,6 +5,7 @@ What finds no room on its way is lost, and no request ever waits for it.
 
 import logging
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -20,6 +21,7 @@ _TIMEOUT_S = 10.0  # of a batch, its further tries included
 _PERIOD_MS = 1000
 _BATCH = 512  # spans
 _MOST_WAITING = 8192
+_HEADER = re.compile(r"[\w!#$%&'*+.^`|~-]+: *[!-~][ -~]*", re.ASCII)
 _LINE_BYTES = 2**24  # a line leaves in one write, as several processes may share the file
 
 log = logging.getLogger("gateway")
@@ -66,7 +68,7 @@ def processors(tracing: Tracing) -> Iterator[BatchSpanProcessor]:
     """What takes spans that have ended.
 
     Raises:
-        ServeError: the file cannot be written.
+        ServeError: the file cannot be written, or that of the headers not read.
     """
     words, theirs = _LastWords(), logging.getLogger("opentelemetry")
     theirs.addHandler(words)
@@ -75,11 +77,26 @@ def processors(tracing: Tracing) -> Iterator[BatchSpanProcessor]:
         yield _batched(Told(_to_file(tracing.file), str(tracing.file), words))
     if tracing.endpoint:
         url = f"{tracing.endpoint.rstrip('/')}/v1/traces"
-        yield _batched(Told(OTLPSpanExporter(url, timeout=_TIMEOUT_S), url, words))
+        headers = _headers(tracing.headers) if tracing.headers else None
+        yield _batched(Told(OTLPSpanExporter(url, headers=headers, timeout=_TIMEOUT_S), url, words))
 
 
 def _batched(exporter: SpanExporter) -> BatchSpanProcessor:
     return BatchSpanProcessor(exporter, _MOST_WAITING, _PERIOD_MS, _BATCH)
+
+
+def _headers(path: Path) -> dict[str, str]:
+    """Those of a collector; no error says what is in the file."""
+    fix = "Name a file with a line for each header, such as authorization: Bearer …"
+    try:
+        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8"
+        raise ServeError(f"tracing.headers: {path} cannot be read: {reason}", fix=fix) from None
+    for number, line in enumerate(lines, 1):
+        if not _HEADER.fullmatch(line):
+            raise ServeError(f"tracing.headers: {path}: header {number} is no NAME: VALUE", fix=fix)
+    return {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
 
 
 def _to_file(path: Path) -> FileSpanExporter:

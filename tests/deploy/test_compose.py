@@ -149,6 +149,21 @@ def test_secrets_are_files_of_those_who_need_them(readings: dict[str, dict[str, 
     assert '"$$(cat /run/secrets/webui_key)"' in file["services"]["open-webui"]["command"][2]
 
 
+def test_a_gateway_keeps_what_it_writes_and_sees_what_its_collector_wants(tmp_path: Path) -> None:
+    tracing = {"endpoint": "http://127.0.0.1:4318", "headers": "collector", "file": "somewhere/traces.jsonl"}
+    spec = cpu(gateway={"ledger": "ledger.jsonl"}, tracing=tracing)
+    rendered = render(spec, site("small", tmp_path), "configs/small.yaml", engine="docker", torch=TORCH)
+    own = yaml.safe_load(rendered["deployment.yaml"])
+    assert own["tracing"] == tracing | {"headers": "/run/secrets/otlp_headers", "file": "/kept/traces.jsonl"}
+    assert own["gateway"]["ledger"] == "/kept/ledger.jsonl"
+    file = read(write(tmp_path / "deploy" / "rendered" / "small", rendered) / "compose.yaml")
+    assert file["secrets"]["otlp_headers"]["file"] == str(tmp_path / "collector")
+    gateway = file["services"]["gateway"]
+    assert [each["source"] for each in gateway["secrets"]] == ["otlp_headers"]
+    kept = next(each for each in gateway["volumes"] if each["target"] == "/kept")
+    assert kept["source"].endswith("state/gateway") and not kept.get("read_only")
+
+
 def test_an_engine_sees_what_it_links_to(tmp_path: Path) -> None:
     """A hub's cache of this host, at its own place; what a container has built links within the engine's folder."""
     spec, root = gpu("vllm"), tmp_path / "conch"

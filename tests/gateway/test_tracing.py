@@ -18,8 +18,10 @@ import pytest
 
 from clients.request import Timings
 from contract.address import free_ports
-from contract.errors import SpecError
+from contract.errors import ServeError, SpecError
 from contract.spec import load_spec
+from contract.tracing import Tracing
+from gateway.tracing.export import processors
 from gateway.tracing.spans import phases
 from loadtests.traces.read import read
 from serving.supervisor import Running
@@ -147,7 +149,10 @@ def test_texts_and_secrets_stay_out(http: httpx.Client, collector: Collector) ->
 
 
 def test_texts_are_told_where_that_is_wanted(behind: Running, tmp_path: Path) -> None:
-    with collecting() as own, gateway(behind, tmp_path, tracing={"endpoint": own.url, "content": True}) as (_, http):
+    wanted = tmp_path / "headers"
+    wanted.write_text("Authorization: Bearer sesame\n\nX-Scope-OrgID:sea\n")
+    told = {"headers": str(wanted), "content": True}
+    with collecting() as own, gateway(behind, tmp_path, tracing={"endpoint": own.url} | told) as (_, http):
         call = {"id": "c1", "type": "function", "function": {"name": "tide", "arguments": "{}"}}
         messages = [
             *user(SECRET),
@@ -166,6 +171,26 @@ def test_texts_are_told_where_that_is_wanted(behind: Running, tmp_path: Path) ->
         prompt = http.post(TEXT, json={"model": "synthetic", "prompt": [1, 2, 3], "max_tokens": 2})
         text = own.whole(prompt.headers["x-request-id"]).part("text_completion synthetic").attributes
         assert json.loads(text["gen_ai.input.messages"])[0]["parts"] == [{"type": "text", "content": "[1, 2, 3]"}]
+    assert {(each["authorization"], each["x-scope-orgid"]) for each in own.headers} == {("Bearer sesame", "sea")}
+
+
+@pytest.mark.parametrize(
+    ("bytes_there", "told"),
+    [
+        (None, "cannot be read: No such file or directory"),
+        (b"\xff", "cannot be read: it is no UTF-8"),
+        (b"a: b\nsesame\n", "header 2 is no NAME: VALUE"),
+        (b"authorization: Bearer sesame\x07", "header 1 is no NAME: VALUE"),
+    ],
+)
+def test_headers_that_are_none(tmp_path: Path, bytes_there: bytes | None, told: str) -> None:
+    file = tmp_path / "headers"
+    if bytes_there is not None:
+        file.write_bytes(bytes_there)
+    with pytest.raises(ServeError) as refused:
+        list(processors(Tracing(endpoint="http://127.0.0.1:9", headers=file)))
+    assert str(refused.value).startswith(f"tracing.headers: {file}") and told in str(refused.value)
+    assert "sesame" not in str(refused.value)
 
 
 def test_a_clients_own_trace_goes_on(http: httpx.Client, collector: Collector) -> None:
