@@ -30,14 +30,14 @@ def write(path: Path, report: dict[str, Any]) -> None:
 
 @contextmanager
 def kept(path: Path, report: dict[str, Any], filled: Sized) -> Iterator[None]:
-    """Write a report once it is filled. One that Ctrl-C cuts keeps what it has, and says that it was cut.
+    """Write a report once it is filled. One that Ctrl-C or a failure cuts keeps what it has, and says that it was cut.
 
     Args:
         filled: the part of it that is filled; where it is empty, an earlier report stays.
     """
     try:
         yield
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, ConchError):
         if filled:
             write(path, report | {"cut": True})
             print(f"cut: what was measured by then is in {path}", flush=True)

@@ -13,7 +13,7 @@ from release.live import Live
 from tests.e2e.servers import CODE
 from tests.release.conftest import STEP_MS, STREAMS, Site, until
 
-FEW = ("--shares", "30,50", "--pairs", "20", "--minutes", "1")
+FEW = ("--shares", "30,50", "--pairs", "8", "--minutes", "1")
 FOR_LONG = ("--pairs", "100000", "--minutes", "3")
 
 
@@ -40,7 +40,7 @@ def test_a_good_version_takes_the_place_and_gives_it_back(site: Site, tmp_path: 
 def test_a_slower_version_is_rolled_back(site: Site, tmp_path: Path) -> None:
     config = site.version(tmp_path, engine={"step_ms": STEP_MS * 1.3})
     with site.crowd().at_work():
-        ended = site.run("start", *FOR_LONG, config=config)
+        ended = site.run("start", *FOR_LONG, "--shares", "50", config=config)
     assert ended.returncode == 1, ended.stdout + ended.stderr
     assert "each token takes more than 1.1 × the current one's" in site.last()["reason"]
     assert step_ms(site) == STEP_MS
