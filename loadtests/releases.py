@@ -110,7 +110,7 @@ def spoiled(spec: Deployment) -> None:
     link = run_dir(ROOT, spec.name) / "trial" / "engines" / spec.name / "current"
     while not link.exists():
         time.sleep(0.01)
-    network = link / "openvino_model.xml"
+    network = (link / "openvino_model.xml").resolve()  # the link goes with the trial
     whole = network.read_bytes()
     network.write_bytes(b" " * len(whole))
     try:
