@@ -3,7 +3,8 @@
 A request weighs what it may come to hold: its answers in flight, and its tokens (prompt and max_tokens).
 What does not fit waits in one bounded queue: interactive keys come before batch keys, the keys of a class take turns,
 the requests of a key their order, and when the queue is full the key with the most in it gives way, a batch key first.
-Batch keys together hold no more than their share, so that an interactive request waits for no batch answer to end.
+Batch keys together hold no more than their share, so that an interactive request waits for no batch answer to end, and
+begin while none awaits its first token (gateway/first_tokens.py).
 A request that would wait too long, or that cannot end before its own deadline, is refused at once, with the time that
 the measured drain rate says it should stay away; one beyond its key's quota, with the time until that has room.
 Pure asyncio: one event loop, no threads.
@@ -18,6 +19,7 @@ from dataclasses import dataclass, field, replace
 
 from contract.errors import DeadlineExceeded, InvalidRequest, Unavailable
 from contract.spec import Deployment
+from gateway.first_tokens import FirstTokens
 from gateway.load import Load, most_in_flight
 from gateway.pace import LONGEST_RETRY_S, Pace
 from gateway.quota import Quotas
@@ -34,7 +36,7 @@ class Ticket:
     charged: int = 0  # tokens, to its key's quota
     standing: Standing | None = None  # of that, since
     began: float = 0.0  # on the admission's clock
-    number: int = 0  # where another process admits: by which it knows this one
+    number: int = 0  # by which who admitted it knows it
 
 
 @dataclass(eq=False)
@@ -70,6 +72,7 @@ class Admission:
     def __post_init__(self) -> None:
         self._pace = Pace(self.clock)
         self._batch_pace = Pace(self.clock)
+        self._first_tokens = FirstTokens(self._grant)
 
     @property
     def queued(self) -> int:
@@ -108,7 +111,7 @@ class Admission:
         return replace(ticket, standing=self.quotas.standing(key))
 
     async def _room(self, ticket: Ticket, deadline: float | None) -> Ticket:
-        if self._fits(ticket) and not any(self._has_room(each.ticket) for each in self._before(ticket)):
+        if self._begins(ticket) and not any(self._has_room(each.ticket) for each in self._before(ticket)):
             return self._take(ticket)
         patience_s = self._patience(ticket, deadline)
         waiter = _Waiter(ticket, asyncio.get_running_loop().create_future())
@@ -126,6 +129,11 @@ class Admission:
             self._leave(waiter)
             raise
         return ticket
+
+    def first_token(self, ticket: Ticket) -> None:
+        """A request has its first token, or will say nothing before it ends; needed where there are batch keys."""
+        if self._first_tokens.came(ticket.number):
+            self._grant()
 
     def release(self, ticket: Ticket, used: int | None) -> None:
         """Give back what a request held.
@@ -159,6 +167,11 @@ class Admission:
     def _fits(self, ticket: Ticket) -> bool:
         return (self.in_flight + ticket.load).fits(self.limit) and self._has_room(ticket)
 
+    def _begins(self, ticket: Ticket) -> bool:
+        """Whether a request fits, and has not to let an interactive one have its first token first."""
+        waits = ticket.batch and self.queue_size
+        return self._fits(ticket) and not (waits and self._first_tokens.hold())
+
     def _has_room(self, ticket: Ticket) -> bool:
         """Whether its key has room, and its class."""
         if ticket.batch and not (self._of_batch + ticket.load).fits(self.batch):
@@ -167,12 +180,15 @@ class Admission:
 
     def _take(self, ticket: Ticket) -> Ticket:
         self.in_flight += ticket.load
+        self._admitted += 1
         if ticket.batch:
             self._of_batch += ticket.load
+            self._first_tokens.let_one_in()
+        elif self.quotas.has_classes:
+            self._first_tokens.await_one(self._admitted)
         self._of_key[ticket.key] = self._of_key.get(ticket.key, Load()) + ticket.load
-        self._admitted += 1
         self._let_in[ticket.key] = self._admitted
-        return replace(ticket, began=self.clock())
+        return replace(ticket, began=self.clock(), number=self._admitted)
 
     def _give_back(self, ticket: Ticket) -> None:
         self.in_flight -= ticket.load
@@ -181,6 +197,7 @@ class Admission:
             self._of_key[ticket.key] = left
         else:
             del self._of_key[ticket.key]
+        self._first_tokens.came(ticket.number)
         self._pace.ended(ticket.load, ticket.began)
         if ticket.batch:
             self._of_batch -= ticket.load
@@ -197,7 +214,7 @@ class Admission:
         """The waiter whose turn it is; None when that one does not fit."""
         able = [each for each in self._queue if not each.granted.done() and self._has_room(each.ticket)]
         turn = min(able, key=lambda each: self._turn_of(each.ticket), default=None)
-        return turn if turn and self._fits(turn.ticket) else None
+        return turn if turn and self._begins(turn.ticket) else None
 
     def _turn_of(self, ticket: Ticket) -> tuple[bool, int, int]:
         """Interactive keys first, then the fewest in flight, then who was let in longest ago."""

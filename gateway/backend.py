@@ -32,6 +32,9 @@ class Admits(Protocol):
     async def admit(self, key: str, load: Load, deadline: float | None = None) -> Ticket:
         """Wait for room; the ticket must go back through :meth:`release`."""
 
+    def first_token(self, ticket: Ticket) -> None:
+        """A request has its first token, or will say nothing before it ends."""
+
     def release(self, ticket: Ticket, used: int | None) -> None:
         """Give back what a request held, and settle what it was charged by the tokens that it used."""
 

@@ -56,12 +56,18 @@ async def generate(
         raise
     journey.standing = ticket.standing
     journey.admitted = time.monotonic()
+    silent = any(ask.inputs["stream"] for ask in asks)
+    if not silent:
+        backend.admission.first_token(ticket)
     said: dict[int, int] = {}  # characters of the answers that have begun and not ended
     try:
         deltas = _ended(backend, asks[0], deadline) if len(asks) == 1 else _several(backend, asks, deadline)
         async with aclosing(deltas):
             async for number, delta in deltas:
                 backend.outage.answered()
+                if silent:
+                    silent = False
+                    backend.admission.first_token(ticket)
                 if not journey.first_token and delta.text and asks[number].inputs["stream"]:
                     journey.first_token = time.monotonic()
                 said[number] = said.get(number, 0) + len(delta.text)

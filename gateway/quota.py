@@ -83,6 +83,11 @@ class Quotas:
     clock: Callable[[], float] = time.monotonic
     _buckets: dict[str, _Buckets] = field(default_factory=dict)
 
+    @property
+    def has_classes(self) -> bool:
+        """Whether there are batch keys at all."""
+        return any(quota.priority == "batch" for quota in self.given.values())
+
     def is_batch(self, key: str) -> bool:
         """Whether a key yields to the others."""
         return self._of(key).priority == "batch"

@@ -12,7 +12,22 @@ from contract.errors import RequestError, from_wire
 from contract.spec import Deployment
 from gateway.admission import Ticket
 from gateway.backend import own_admission
-from gateway.desk.wire import Admit, Ask, Drain, End, Ended, FromDesk, Granted, Left, Line, Refused, Told, Turned, What
+from gateway.desk.wire import (
+    Admit,
+    Ask,
+    Drain,
+    End,
+    Ended,
+    FromDesk,
+    Granted,
+    Left,
+    Line,
+    Refused,
+    Spoke,
+    Told,
+    Turned,
+    What,
+)
 from gateway.errors import ApiError
 from gateway.errors import Refused as RefusedHere
 from gateway.journey import Journey
@@ -133,6 +148,7 @@ class AskedAdmission:
     desk: Desk
     model: str
     most_answers: int
+    has_classes: bool  # of keys: the desk wants to know when the first token is there
 
     async def admit(self, key: str, load: Load, deadline: float | None = None) -> Ticket:
         """As :meth:`gateway.admission.Admission.admit`."""
@@ -146,6 +162,11 @@ class AskedAdmission:
             self.desk.line.say(Left(number, 0))
             raise
         return Ticket(key, load, standing=standing, number=number)
+
+    def first_token(self, ticket: Ticket) -> None:
+        """Likewise."""
+        if self.has_classes:
+            self.desk.line.say(Spoke(ticket.number))
 
     def release(self, ticket: Ticket, used: int | None) -> None:
         """Likewise."""
@@ -173,4 +194,9 @@ def _error(refused: Refused) -> RequestError:
 
 def asked_admission(desk: Desk) -> Callable[[Deployment], AskedAdmission]:
     """What makes a deployment's."""
-    return lambda spec: AskedAdmission(desk, spec.name, own_admission(spec).most_answers)
+
+    def of(spec: Deployment) -> AskedAdmission:
+        own = own_admission(spec)
+        return AskedAdmission(desk, spec.name, own.most_answers, own.quotas.has_classes)
+
+    return of

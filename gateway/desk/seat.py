@@ -10,7 +10,7 @@ import msgspec
 from contract.errors import InternalError, RequestError
 from gateway.admission import Ticket
 from gateway.backend import Admits
-from gateway.desk.wire import Admit, Ask, Ended, FromWorker, Granted, Idle, Left, Line, Refused, Told
+from gateway.desk.wire import Admit, Ask, Ended, FromWorker, Granted, Idle, Left, Line, Refused, Spoke, Told
 from gateway.load import Load
 from gateway.service import Service
 from gateway.standing import ComeBack
@@ -41,6 +41,10 @@ class Seat:
         match message:
             case Admit():
                 self._waiting[message.number] = asyncio.create_task(self._admit(message))
+            case Spoke():
+                if held := self._held.get(message.number):
+                    admission, ticket = held
+                    admission.first_token(ticket)
             case Left():
                 self._give_back(message.number, message.used)
             case Ended():

@@ -24,6 +24,12 @@ class Admit(msgspec.Struct, tag=True, array_like=True):
     deadline: float | None  # on time.monotonic(), which is one clock for all processes of a machine
 
 
+class Spoke(msgspec.Struct, tag=True, array_like=True):
+    """A request has its first token, as :meth:`gateway.admission.Admission.first_token`."""
+
+    number: int
+
+
 class Left(msgspec.Struct, tag=True, array_like=True):
     """A request gives back what it holds, or waits no longer."""
 
@@ -89,7 +95,7 @@ class End(msgspec.Struct, tag=True, array_like=True):
     """Exit."""
 
 
-FromWorker = Admit | Left | Ended | Ask | Idle
+FromWorker = Admit | Spoke | Left | Ended | Ask | Idle
 FromDesk = Granted | Refused | Told | Turned | Drain | End
 
 _encode = msgspec.json.Encoder().encode

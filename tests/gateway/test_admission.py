@@ -7,8 +7,11 @@ from typing import Any
 import pytest
 
 from contract.errors import DeadlineExceeded, InvalidRequest, Overloaded, Unavailable
+from contract.quota import Quota
+from gateway import first_tokens
 from gateway.admission import Admission, Ticket
 from gateway.load import Load, PromptSizes
+from gateway.quota import Quotas
 
 ONE = Load(1, 10)
 
@@ -261,3 +264,50 @@ def test_prompt_sizes_are_learnt() -> None:
     for _ in range(50):
         sizes.learn(1000, 900)
     assert sizes.estimate(100) == pytest.approx(90, abs=2)
+
+
+CLASSES = Quotas({"nightly": Quota(priority="batch")})
+
+
+def test_batch_requests_begin_while_no_first_token_is_awaited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(first_tokens, "LONGEST_S", 60.0)
+
+    async def test() -> None:
+        door = admission(requests=8, quotas=CLASSES)
+        ann, bob = await door.admit("ann", ONE), await door.admit("bob", ONE)
+        batch = await waiting(door, "nightly")
+        door.first_token(ann)
+        door.first_token(ann)
+        await asyncio.sleep(0)
+        assert not batch.done()
+        door.release(bob, 0)  # cancelled before it had one
+        await batch
+        assert not (await door.admit("nightly", ONE)).standing
+        assert door.in_flight.requests == 3
+
+    run(test())
+
+
+def test_batch_requests_are_let_in_one_by_one_however_many_first_tokens_are_awaited(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(first_tokens, "LONGEST_S", 0.05)
+
+    async def test() -> None:
+        door = admission(requests=8, quotas=CLASSES)
+        await door.admit("ann", ONE)
+        first, second = await waiting(door, "nightly"), await waiting(door, "nightly")
+        await first
+        assert not second.done()
+        await second
+
+    run(test())
+
+
+def test_where_nobody_may_wait_batch_requests_begin() -> None:
+    async def test() -> None:
+        door = admission(requests=8, quotas=CLASSES, queue_size=0)
+        await door.admit("ann", ONE)
+        await door.admit("nightly", ONE)
+
+    run(test())
