@@ -4,7 +4,7 @@ A request weighs what it may come to hold: its answers in flight, and its tokens
 What does not fit waits in one bounded queue: interactive keys come before batch keys, the keys of a class take turns,
 the requests of a key their order, and when the queue is full the key with the most in it gives way, a batch key first.
 Batch keys together hold no more than their share, so that an interactive request waits for no batch answer to end, and
-begin while none awaits its first token (gateway/first_tokens.py).
+begin while nobody awaits a first token (gateway/first_tokens.py).
 A request that would wait too long, or that cannot end before its own deadline, is refused at once, with the time that
 the measured drain rate says it should stay away; one beyond its key's quota, with the time until that has room.
 Pure asyncio: one event loop, no threads.
@@ -168,7 +168,7 @@ class Admission:
         return (self.in_flight + ticket.load).fits(self.limit) and self._has_room(ticket)
 
     def _begins(self, ticket: Ticket) -> bool:
-        """Whether a request fits, and has not to let an interactive one have its first token first."""
+        """Whether a request fits, and has not to let another have its first token first."""
         waits = ticket.batch and self.queue_size
         return self._fits(ticket) and not (waits and self._first_tokens.hold())
 
@@ -184,7 +184,7 @@ class Admission:
         if ticket.batch:
             self._of_batch += ticket.load
             self._first_tokens.let_one_in()
-        elif self.quotas.has_classes:
+        if self.quotas.has_classes:
             self._first_tokens.await_one(self._admitted)
         self._of_key[ticket.key] = self._of_key.get(ticket.key, Load()) + ticket.load
         self._let_in[ticket.key] = self._admitted

@@ -1,8 +1,8 @@
-"""No batch request begins while an interactive one awaits its first token: its prompt would lengthen that very step.
+"""No batch request begins while another request awaits its first token: its prompt would lengthen that very step.
 
-What an interactive request meets of a flood is, most of the time, the prompt of a batch request that was let in behind
-it (docs/performance.md). Batch requests that wait so are let in one by one after ``LONGEST_S`` each, that interactive
-requests without an end may not keep them out.
+What an interactive request meets of a flood is, most of the time, the prompts of batch requests: of one that was let
+in behind it, or of several that were let in together before it (docs/performance.md). Those that wait are let in one by
+one after ``LONGEST_S`` each, that interactive requests without an end may not keep them out.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ LONGEST_S = 1.0
 
 @dataclass
 class FirstTokens:
-    """Those that are awaited, of one deployment's interactive requests.
+    """Those that are awaited, of one deployment's requests.
 
     Args:
         again: is called when a batch request has waited for them long enough.
@@ -26,7 +26,7 @@ class FirstTokens:
     _long_enough: bool = False
 
     def await_one(self, number: int) -> None:
-        """An interactive request was let in."""
+        """A request was let in."""
         self._awaited.add(number)
 
     def came(self, number: int) -> bool:
