@@ -210,7 +210,7 @@ class Gateway(Frozen):
     max_requests_per_key: int = Field(default=0, ge=0)  # 0: no limit but the deployment's
     max_tokens_per_key: int = Field(default=0, ge=0)
     quotas: dict[KeyName, Quota] = Field(default_factory=dict)  # by the key's name; default: of all others
-    batch_share: float = Field(default=0.0625, gt=0, le=1)  # of max_requests and max_tokens, for batch keys together
+    batch_share: float = Field(default=0.125, gt=0, le=1)  # of max_requests and max_tokens, for batch keys together
     ledger: Path | None = None  # a file with a line of JSON for each request that ended; none: there is none
     max_queue_size: int = Field(default=64, ge=0)  # requests waiting for admission
     max_queue_s: float = Field(default=10.0, ge=0)  # a request that would wait longer is refused at once
