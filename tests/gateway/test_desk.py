@@ -11,6 +11,7 @@ import pytest
 
 from contract.errors import InvalidRequest, Overloaded
 from contract.spec import Deployment
+from gateway import first_tokens
 from gateway.admission import Admission
 from gateway.backend import connect
 from gateway.books import OwnBooks
@@ -29,7 +30,7 @@ class Pair:
     """A desk of one place, and two workers of it."""
 
     async def begin(self, folder: Path) -> None:
-        quotas = {"ann": {"tokens_per_minute": 60}}
+        quotas = {"ann": {"tokens_per_minute": 60}, "nightly": {"priority": "batch"}}
         section = {"max_requests": 1, "max_queue_s": 5, "quotas": quotas}
         spec = Deployment.model_validate({"name": "x", "engine": {"runtime": "synthetic"}, "gateway": section})
         backend = connect(spec, folder)
@@ -106,6 +107,24 @@ def test_a_grant_that_crosses_a_cancel_comes_back(tmp_path: Path) -> None:
         await pair.settled()
         await pair.settled()
         assert pair.truth.in_flight == Load()
+
+    run(tmp_path, test)
+
+
+def test_a_first_token_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(first_tokens, "LONGEST_S", 60.0)
+
+    async def test(pair: Pair) -> None:
+        one, other = pair.doors
+        pair.truth.limit = Load(2)
+        ticket = await one.admit("bob", ONE)
+        batch = await waiting(pair, other.admit("nightly", ONE))
+        one.first_token(ticket)
+        await batch
+        one.release(ticket, 0)
+        one.first_token(ticket)  # which is gone
+        await pair.settled()
+        assert pair.truth.in_flight == ONE
 
     run(tmp_path, test)
 
