@@ -9,9 +9,9 @@ from pathlib import Path
 
 from contract.engines.trtllm.images import LACKS
 
-SERVER = ("msgspec", "psutil", "pydantic", "pyyaml", "rich", "tritonclient", "typer")
+SERVER = ("msgspec", "prometheus-client", "psutil", "pydantic", "pyyaml", "rich", "tritonclient", "typer")
 GATEWAY = (
-    *("backports.zstd", "httptools", "jinja2", "prometheus-client", "starlette", "uvicorn", "uvloop"),
+    *("backports.zstd", "httptools", "jinja2", "starlette", "uvicorn", "uvloop"),
     *("opentelemetry-exporter-otlp-json-file", "opentelemetry-exporter-otlp-proto-http", "opentelemetry-sdk"),
 )
 # Where the image has no Triton: the wheel's, and its filter.
