@@ -131,7 +131,7 @@ class Admission:
         return ticket
 
     def first_token(self, ticket: Ticket) -> None:
-        """A request has its first token, or will say nothing before it ends; needed where there are batch keys."""
+        """A request has its first token, or will say nothing before it ends; batch requests wait for that."""
         if self._first_tokens.came(ticket.number):
             self._grant()
 
@@ -184,8 +184,7 @@ class Admission:
         if ticket.batch:
             self._of_batch += ticket.load
             self._first_tokens.let_one_in()
-        if self.quotas.has_classes:
-            self._first_tokens.await_one(self._admitted)
+        self._first_tokens.await_one(self._admitted)
         self._of_key[ticket.key] = self._of_key.get(ticket.key, Load()) + ticket.load
         self._let_in[ticket.key] = self._admitted
         return replace(ticket, began=self.clock(), number=self._admitted)

@@ -30,13 +30,12 @@ class FirstTokens:
         self._awaited.add(number)
 
     def came(self, number: int) -> bool:
-        """It has its first token, or ends without; whether batch requests need not wait any longer."""
-        if number not in self._awaited:
+        """It has its first token, or ends without; whether a batch request that waited need not any longer."""
+        self._awaited.discard(number)
+        if self._awaited or not self._timer:
             return False
-        self._awaited.remove(number)
-        if not self._awaited:
-            self.let_one_in()
-        return not self._awaited
+        self.let_one_in()
+        return True
 
     def hold(self) -> bool:
         """Whether a batch request that could be let in waits for them."""

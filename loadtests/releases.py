@@ -19,11 +19,10 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-import yaml
-
 from contract import programs
 from contract.address import free_ports
-from contract.spec import Deployment, load_spec
+from contract.errors import BuildError
+from contract.spec import Deployment, load_spec, write_spec
 from contract.stage import run_dir
 from contract.state import read_state
 from loadtests.command import ended, head, kept
@@ -163,8 +162,8 @@ def main(words: Sequence[str]) -> int:
 def _tried(spec: Deployment, name: str, case: Case, asked: argparse.Namespace) -> dict[str, Any]:
     config = _written(spec, case.changes, FOLDER / f"{name.replace(' ', '-').replace(',', '')}.yaml")
     if spec.source:  # a build that fails is the release's to tell
-        build = [str(asked.builder), *programs.BUILD, str(config), "--apart"]
-        subprocess.run(build, cwd=ROOT, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        with suppress(BuildError):
+            programs.built(asked.builder, config, "--apart")
     command = [sys.executable, *programs.RELEASE, "start", str(config), "--builder", str(asked.builder), *case.words]
     crowd = Crowd(spec, asked.streams)
     began = time.monotonic()
@@ -182,8 +181,7 @@ def _written(spec: Deployment, changes: dict[str, dict[str, Any]], path: Path) -
     data = spec.model_dump(mode="json", exclude_unset=True)
     for section, values in changes.items():
         data[section] = {**data.get(section, {}), **values}
-    path.write_text(yaml.safe_dump(data))
-    load_spec(path)
+    write_spec(path, Deployment.model_validate(data))
     return path
 
 
