@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from contract.errors import ServeError
 from contract.spec import Deployment
 from contract.stage import run_dir
 from loadtests import prefix, priority
+from loadtests.command import kept
 from loadtests.lean import sent_away_s
 from loadtests.load.rows import Outcome, Row
 from loadtests.overload import phase
@@ -64,6 +66,13 @@ def test_ctrl_c_ends_a_run_and_its_server(tmp_path: Path) -> None:
     assert report["cut"]
     assert [each["streams"] for each in report["results"]] == [1]
     assert not (run_dir(ROOT, spec.name) / "state.json").exists()
+
+
+def test_a_failure_keeps_what_was_measured(tmp_path: Path) -> None:
+    out, results = tmp_path / "out.json", [{"streams": 1}]
+    with pytest.raises(ServeError), kept(out, {"results": results}, results):
+        raise ServeError("the server is gone")
+    assert json.loads(out.read_text()) == {"results": results, "cut": True}
 
 
 def test_what_counts_of_an_overload() -> None:
