@@ -1,5 +1,6 @@
 """Real servers for the tests: a deployment of its own, in a root of its own, on ports of its own."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -63,16 +64,41 @@ def synthetic(
 
 @contextmanager
 def smollm2(
-    root: Path, *, gateway: bool = False, canaries: bool = False, keys: Path | None = None
+    root: Path, *, gateway: bool = False, canaries: bool = False, keys: Path | None = None, exact: bool = False
 ) -> Iterator[Running]:
-    """The default deployment's engine, as make engine left it; without canaries its batches are the test's alone."""
+    """The default deployment's engine, as make engine left it; without canaries its batches are the test's alone.
+
+    Where it is exact, its activations and its cache are fp32: what is computed beside a request changes none of its
+    choices, as they do where int8 rounds a batch together.
+    """
     spec = on_free_ports(load_spec(DEFAULT))
     spec = spec.model_copy(update={"gateway": spec.gateway.model_copy(update={"enabled": gateway, "keys": keys})})
     (root / "engines").mkdir(exist_ok=True)
-    (root / "engines" / spec.name).symlink_to(CODE / "engines" / spec.name)
+    built = CODE / "engines" / spec.name
+    if exact:
+        spec = spec.model_copy(update={"engine": spec.engine.model_copy(update={"precision": "fp32"})})
+        _in_fp32(built / "current", root / "engines" / spec.name / "current")
+    else:
+        (root / "engines" / spec.name).symlink_to(built)
     write_repository(root, spec, root / "engines" / spec.name / "current")
     with running(spec, root, program=PROGRAM if canaries else QUIET) as server:
         yield server
+
+
+def _in_fp32(built: Path, engine: Path) -> None:
+    """The same weights, with OpenVINO's runtime options in the model's own file."""
+    engine.mkdir(parents=True)
+    for each in built.iterdir():
+        (engine / each.name).symlink_to(each.resolve())
+    network = engine / "openvino_model.xml"
+    option = '<DYNAMIC_QUANTIZATION_GROUP_SIZE value="0" />'
+    text = network.read_text().replace("<runtime_options>", f"<runtime_options>{option}")
+    assert option in text
+    manifest = json.loads((engine / "manifest.json").read_text())
+    manifest |= {"precision": "fp32", "files": manifest["files"] | {network.name: len(text.encode())}}
+    for name, content in ((network.name, text), ("manifest.json", json.dumps(manifest))):
+        (engine / name).unlink()
+        (engine / name).write_text(content)
 
 
 def samples(page: str, name: str) -> dict[str, float]:

@@ -12,7 +12,6 @@ from tests.e2e.servers import smollm2
 from tests.gateway.conftest import TEXT, active
 from tests.gateway.test_replicas import Stream, door, kill, until
 
-# Of sure answers: with int8 activations a close choice depends on what is prefilled together (in fp32 it does not).
 PROMPTS = (
     "🙂🚀👩‍👩‍👧‍👦 Emoji, emoji: 🎉🎉🎉🎉🎉🎉🎉🎉",
     4 * "日本語の文章：今日は天気がいいですね。",
@@ -32,7 +31,8 @@ BARRED = {"presence_penalty": 0.5}
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Running, Running]]:
-    with smollm2(tmp_path_factory.mktemp("a")) as first, smollm2(tmp_path_factory.mktemp("b")) as second:
+    a, b = tmp_path_factory.mktemp("a"), tmp_path_factory.mktemp("b")
+    with smollm2(a, exact=True) as first, smollm2(b, exact=True) as second:
         yield first, second
 
 
