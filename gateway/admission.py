@@ -20,23 +20,11 @@ from dataclasses import dataclass, field, replace
 from contract.errors import DeadlineExceeded, InvalidRequest, Unavailable
 from contract.spec import Deployment
 from gateway.first_tokens import FirstTokens
+from gateway.held import Held, Ticket
 from gateway.load import Load, most_in_flight
 from gateway.pace import LONGEST_RETRY_S, Pace
 from gateway.quota import Quotas
-from gateway.standing import ComeBack, Standing, seconds_told
-
-
-@dataclass(frozen=True, eq=False)
-class Ticket:
-    """What was admitted; to be given back once."""
-
-    key: str
-    load: Load
-    batch: bool = False
-    charged: int = 0  # tokens, to its key's quota
-    standing: Standing | None = None  # of that, since
-    began: float = 0.0  # on the admission's clock
-    number: int = 0  # by which who admitted it knows it
+from gateway.standing import ComeBack, seconds_told
 
 
 @dataclass(eq=False)
@@ -50,29 +38,27 @@ class Admission:
     """The requests in flight of one deployment, and those that wait.
 
     Args:
-        limit: what may be in flight; per_key: what may be of one API key; batch: what may be of all batch keys.
+        held: those in flight, and how many may be.
         queue_size: how many requests may wait, and ``patience_s`` how long.
     """
 
-    limit: Load
-    per_key: Load
+    held: Held
     queue_size: int
     patience_s: float
-    batch: Load = field(default_factory=Load)
     quotas: Quotas = field(default_factory=Quotas)
     clock: Callable[[], float] = time.monotonic
-    in_flight: Load = field(default_factory=Load)
     closed: bool = False
-    _of_batch: Load = field(default_factory=Load)
-    _of_key: dict[str, Load] = field(default_factory=dict)
     _queue: deque[_Waiter] = field(default_factory=deque)
-    _admitted: int = 0
-    _let_in: dict[str, int] = field(default_factory=dict)  # key -> which of the admitted its last one was
 
     def __post_init__(self) -> None:
         self._pace = Pace(self.clock)
         self._batch_pace = Pace(self.clock)
         self._first_tokens = FirstTokens(self._grant)
+
+    @property
+    def in_flight(self) -> Load:
+        """What is, in requests and tokens."""
+        return self.held.all
 
     @property
     def queued(self) -> int:
@@ -82,7 +68,7 @@ class Admission:
     @property
     def most_answers(self) -> int:
         """How many answers one request may ask for."""
-        return min(limit.requests or sys.maxsize for limit in (self.limit, self.per_key))
+        return min(limit.requests or sys.maxsize for limit in (self.held.limit, self.held.per_key))
 
     async def admit(self, key: str, load: Load, deadline: float | None = None) -> Ticket:
         """Wait for room; the ticket must go back through :meth:`release`.
@@ -111,7 +97,7 @@ class Admission:
         return replace(ticket, standing=self.quotas.standing(key))
 
     async def _room(self, ticket: Ticket, deadline: float | None) -> Ticket:
-        if self._begins(ticket) and not any(self._has_room(each.ticket) for each in self._before(ticket)):
+        if self._begins(ticket) and not any(self.held.has_room(each.ticket) for each in self._before(ticket)):
             return self._take(ticket)
         patience_s = self._patience(ticket, deadline)
         waiter = _Waiter(ticket, asyncio.get_running_loop().create_future())
@@ -154,7 +140,7 @@ class Admission:
 
     def follow(self, spec: Deployment) -> None:
         """Keep the limits of another version from now on; what a release may change of them is the engine's batch."""
-        self.limit, self.batch = most_in_flight(spec)
+        self.held.limit, self.held.batch = most_in_flight(spec)
         self._grant()
 
     def retry_after_s(self) -> float:
@@ -164,43 +150,23 @@ class Admission:
     def _come_back_s(self, ticket: Ticket) -> float:
         return min(LONGEST_RETRY_S, max(1.0, self._wait_s(ticket) or 1.0))
 
-    def _fits(self, ticket: Ticket) -> bool:
-        return (self.in_flight + ticket.load).fits(self.limit) and self._has_room(ticket)
-
     def _begins(self, ticket: Ticket) -> bool:
         """Whether a request fits, and has not to let another have its first token first."""
         waits = ticket.batch and self.queue_size
-        return self._fits(ticket) and not (waits and self._first_tokens.hold())
-
-    def _has_room(self, ticket: Ticket) -> bool:
-        """Whether its key has room, and its class."""
-        if ticket.batch and not (self._of_batch + ticket.load).fits(self.batch):
-            return False
-        return (self._of_key.get(ticket.key, Load()) + ticket.load).fits(self.per_key)
+        return self.held.fits(ticket) and not (waits and self._first_tokens.hold())
 
     def _take(self, ticket: Ticket) -> Ticket:
-        self.in_flight += ticket.load
-        self._admitted += 1
         if ticket.batch:
-            self._of_batch += ticket.load
             self._first_tokens.let_one_in()
-        self._first_tokens.await_one(self._admitted)
-        self._of_key[ticket.key] = self._of_key.get(ticket.key, Load()) + ticket.load
-        self._let_in[ticket.key] = self._admitted
-        return replace(ticket, began=self.clock(), number=self._admitted)
+        taken = self.held.take(ticket, self.clock())
+        self._first_tokens.await_one(taken.number)
+        return taken
 
     def _give_back(self, ticket: Ticket) -> None:
-        self.in_flight -= ticket.load
-        left = self._of_key[ticket.key] - ticket.load
-        if left.requests:
-            self._of_key[ticket.key] = left
-        else:
-            del self._of_key[ticket.key]
+        self.held.give_back(ticket)
         self._first_tokens.came(ticket.number)
-        self._pace.ended(ticket.load, ticket.began)
-        if ticket.batch:
-            self._of_batch -= ticket.load
-            self._batch_pace.ended(ticket.load, ticket.began)
+        for pace in (self._pace, self._batch_pace) if ticket.batch else (self._pace,):
+            pace.ended(ticket.load, ticket.began)
         self._grant()
 
     def _grant(self) -> None:
@@ -211,13 +177,9 @@ class Admission:
 
     def _next(self) -> _Waiter | None:
         """The waiter whose turn it is; None when that one does not fit."""
-        able = [each for each in self._queue if not each.granted.done() and self._has_room(each.ticket)]
-        turn = min(able, key=lambda each: self._turn_of(each.ticket), default=None)
+        able = [each for each in self._queue if not each.granted.done() and self.held.has_room(each.ticket)]
+        turn = min(able, key=lambda each: self.held.turn_of(each.ticket), default=None)
         return turn if turn and self._begins(turn.ticket) else None
-
-    def _turn_of(self, ticket: Ticket) -> tuple[bool, int, int]:
-        """Interactive keys first, then the fewest in flight, then who was let in longest ago."""
-        return ticket.batch, self._of_key.get(ticket.key, Load()).requests, self._let_in.get(ticket.key, 0)
 
     def _leave(self, waiter: _Waiter) -> None:
         if waiter in self._queue:
@@ -252,7 +214,8 @@ class Admission:
 
     def _possible(self, load: Load, *, batch: bool) -> Load:
         """The load, unless there is never room for it; tokens are an estimate, so they are capped instead."""
-        for limit in (self.limit, self.per_key, *((self.batch,) if batch else ())):
+        held = self.held
+        for limit in (held.limit, held.per_key, *((held.batch,) if batch else ())):
             if limit.requests and load.requests > limit.requests:
                 raise InvalidRequest(
                     f"asks for {load.requests} answers at once; the limit is {limit.requests}", field="n"
@@ -293,10 +256,10 @@ class Admission:
     def _wait_s(self, ticket: Ticket) -> float | None:
         """How long until there is room for one more, behind who goes before; None: not known yet."""
         before = [each.ticket for each in self._before(ticket)]
-        waits = [self._pace.wait_s(self.in_flight + _all(ticket, *before), self.limit)]
+        waits = [self._pace.wait_s(self.held.all + _all(ticket, *before), self.held.limit)]
         if ticket.batch:
             of_class = [each for each in before if each.batch]
-            waits.append(self._batch_pace.wait_s(self._of_batch + _all(ticket, *of_class), self.batch))
+            waits.append(self._batch_pace.wait_s(self.held.of_batch + _all(ticket, *of_class), self.held.batch))
         return max((each for each in waits if each is not None), default=None)
 
     def _overloaded(self, why: str, ticket: Ticket) -> ComeBack:

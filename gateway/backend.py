@@ -12,7 +12,8 @@ from contract.errors import ServeError
 from contract.manifest import engines_root, load_manifest
 from contract.spec import Deployment
 from contract.stage import run_dir
-from gateway.admission import Admission, Ticket
+from gateway.admission import Admission
+from gateway.held import Held, Ticket
 from gateway.load import Load, PromptSizes, most_in_flight
 from gateway.outage import Outage
 from gateway.parsers import family_of, writes_reasoning
@@ -75,9 +76,7 @@ def own_admission(spec: Deployment) -> Admission:
     """The limits of a deployment, kept by this process."""
     limit, batch = most_in_flight(spec)
     return Admission(
-        limit=limit,
-        per_key=Load(spec.gateway.max_requests_per_key, spec.gateway.max_tokens_per_key),
-        batch=batch,
+        held=Held(limit, Load(spec.gateway.max_requests_per_key, spec.gateway.max_tokens_per_key), batch),
         quotas=Quotas(spec.gateway.quotas),
         queue_size=spec.gateway.max_queue_size,
         patience_s=spec.gateway.max_queue_s,

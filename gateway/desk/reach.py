@@ -10,7 +10,6 @@ import msgspec
 
 from contract.errors import RequestError, from_wire
 from contract.spec import Deployment
-from gateway.admission import Ticket
 from gateway.backend import own_admission
 from gateway.desk.wire import (
     Admit,
@@ -30,6 +29,7 @@ from gateway.desk.wire import (
 )
 from gateway.errors import ApiError
 from gateway.errors import Refused as RefusedHere
+from gateway.held import Ticket
 from gateway.journey import Journey
 from gateway.load import Load
 from gateway.standing import ComeBack, Standing

@@ -8,9 +8,9 @@ from typing import assert_never
 import msgspec
 
 from contract.errors import InternalError, RequestError
-from gateway.admission import Ticket
 from gateway.backend import Admits
 from gateway.desk.wire import Admit, Ask, Ended, FromWorker, Granted, Idle, Left, Line, Refused, Spoke, Told
+from gateway.held import Ticket
 from gateway.load import Load
 from gateway.service import Service
 from gateway.standing import ComeBack

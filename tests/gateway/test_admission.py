@@ -9,11 +9,13 @@ import pytest
 from contract.errors import DeadlineExceeded, InvalidRequest, Overloaded, Unavailable
 from contract.quota import Quota
 from gateway import first_tokens
-from gateway.admission import Admission, Ticket
+from gateway.admission import Admission
+from gateway.held import Held, Ticket
 from gateway.load import Load, PromptSizes
 from gateway.quota import Quotas
 
 ONE = Load(1, 10)
+UNLIMITED = Load()
 
 
 class Clock:
@@ -24,9 +26,9 @@ class Clock:
         return self.now
 
 
-def admission(requests: int = 2, tokens: int = 0, **more: Any) -> Admission:
-    settings: dict[str, Any] = {"per_key": Load(), "queue_size": 4, "patience_s": 5.0}
-    return Admission(Load(requests, tokens), **(settings | more))
+def admission(requests: int = 2, tokens: int = 0, per_key: Load = UNLIMITED, **more: Any) -> Admission:
+    settings: dict[str, Any] = {"queue_size": 4, "patience_s": 5.0}
+    return Admission(Held(Load(requests, tokens), per_key), **(settings | more))
 
 
 def run(test: Coroutine[Any, Any, None]) -> None:

@@ -116,7 +116,7 @@ def test_a_first_token_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
     async def test(pair: Pair) -> None:
         one, other = pair.doors
-        pair.truth.limit = Load(2)
+        pair.truth.held.limit = Load(2)
         ticket = await one.admit("bob", ONE)
         batch = await waiting(pair, other.admit("nightly", ONE))
         one.first_token(ticket)

@@ -8,6 +8,7 @@ import pytest
 from contract.errors import InvalidRequest
 from contract.quota import Quota
 from gateway.admission import Admission
+from gateway.held import Held
 from gateway.load import Load
 from gateway.quota import Quotas
 from gateway.standing import ComeBack
@@ -17,8 +18,8 @@ BATCH = {"nightly": Quota(priority="batch"), "weekly": Quota(priority="batch")}
 
 
 def admission(requests: int = 4, batch: int = 1, **more: Any) -> Admission:
-    settings: dict[str, Any] = {"per_key": Load(), "queue_size": 4, "patience_s": 5.0, "quotas": Quotas(BATCH)}
-    return Admission(Load(requests), batch=Load(batch), **(settings | more))
+    settings: dict[str, Any] = {"queue_size": 4, "patience_s": 5.0, "quotas": Quotas(BATCH)}
+    return Admission(Held(Load(requests), batch=Load(batch)), **(settings | more))
 
 
 def test_batch_keys_together_hold_their_share_only() -> None:
