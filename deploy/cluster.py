@@ -9,11 +9,12 @@ from contract.errors import SpecError
 from contract.spec import Deployment
 from deploy import kubernetes, shell, slurm
 from deploy.images import Image, server_image
+from deploy.installing import laid_over
 from deploy.nodes import engine as engine_on
 from deploy.nodes import model_path, node_environment, place, reasons
 from deploy.render import render
 from deploy.service import ContainerEngine, compose
-from deploy.services import check, further_node, laid_over
+from deploy.services import check, further_node
 from deploy.site import CODE, Site
 from deploy.text import annotated, to_yaml
 

@@ -12,12 +12,13 @@ from contract.cluster import Cluster, Node
 from contract.errors import SpecError
 from contract.spec import Deployment
 from deploy.images import Image
+from deploy.installing import VENV
 from deploy.nodes import Option, Place, engine, model_path, mpi, node_environment, reasons
 from deploy.pods import OWN_IP, Made, of_group, pod
 from deploy.scaling import LWS, OF_SET, budget, scaler
 from deploy.scaling import WHYS as _OF_SCALING
 from deploy.service import Mount, Service
-from deploy.services import VENV, further_node, inside, serving
+from deploy.services import further_node, inside, serving
 from deploy.shell import array
 from deploy.site import CODE, Site
 from deploy.text import annotated, to_yaml

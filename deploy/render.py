@@ -10,8 +10,9 @@ from contract.manifest import engines_root
 from contract.spec import Deployment
 from deploy import grafana, prometheus
 from deploy.images import server_image
+from deploy.installing import laid_over
 from deploy.service import ContainerEngine, compose, run_command
-from deploy.services import building, check, inside, laid_over, on_gpus, serving
+from deploy.services import building, check, inside, on_gpus, serving
 from deploy.site import Site
 from deploy.text import to_yaml
 from deploy.watching import DASHBOARDS, DCGM, PROMETHEUS, scrape_targets, watching

@@ -1,19 +1,19 @@
-"""The containers that serve a deployment: what installs their environments, the server, the gateway, the build."""
+"""The containers that serve a deployment: the server, the gateway, a further node, the build."""
 
 import json
-import shlex
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from contract import programs
 from contract.address import address, refuse_keyless, refuse_strangers
 from contract.cluster import Cluster
-from contract.laid_over import BUILD, GATEWAY, SERVER, WHEEL, requirements
+from contract.laid_over import BUILD, requirements
 from contract.manifest import engines_root
 from contract.sections import HUB_CACHE, HubSource, PathSource
 from contract.spec import Deployment
 from deploy import images
 from deploy.images import Image
+from deploy.installing import ENVIRONMENT, PYTHON, SCRATCH, STATE, UV, installer, into_venv, of_install, shell
 from deploy.nodes import Place, engine, model_path, node_environment, place, ray_head, uses_ray
 from deploy.service import SECRETS, Health, Mount, Service
 from deploy.site import (
@@ -32,26 +32,11 @@ from deploy.site import (
     state_folder,
 )
 
-_REQUIREMENTS = "/etc/conch/requirements.txt"
-
 _KEYS, _HEADERS = "api_keys", "otlp_headers"
-_STATE = "/state"
-VENV = f"{_STATE}/venv"
-_PYTHON = f"{VENV}/bin/python"
-_SCRATCH = "/tmp"  # noqa: S108
-_ENVIRONMENT = {"HOME": _SCRATCH, "USER": "conch", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1"}
-_UV = {
-    "UV_PROJECT_ENVIRONMENT": VENV,
-    "UV_CACHE_DIR": f"{_STATE}/cache",
-    "UV_PYTHON_DOWNLOADS": "never",
-}
-# What the worker needs beside its engine, and an engine may not bring: pip leaves alone what the image has.
-_IN_THE_WORKER = ("msgspec", "psutil", "pydantic", "pyyaml")
 _SERVER_ROOMS = ("build", "contract", "python_backend", "serving")
 _GATEWAY_ROOMS = ("clients", "contract", "gateway")
-_LOCK = ("pyproject.toml", "uv.lock")
 # Made anew with each start: Triton's backend, the log, the model repository.
-_MADE_ANEW = (_SCRATCH, f"{CODE}/.conch", f"{CODE}/model_repository")
+_MADE_ANEW = (SCRATCH, f"{CODE}/.conch", f"{CODE}/model_repository")
 
 
 def check(spec: Deployment, image: Image) -> None:
@@ -92,11 +77,11 @@ def serving(spec: Deployment, site: Site, image: Image, head: Place | None = Non
     Args:
         head: of a cluster, where its address is not the spec's.
     """
-    install = _install("install", image, site)
+    install = installer("install", image, site)
     services = [install, _server(spec, site, image, install, head)]
     if spec.gateway.enabled:
         if image is not images.PYTHON:
-            install = _install("install-gateway", images.PYTHON, site)
+            install = installer("install-gateway", images.PYTHON, site)
             services.append(install)
         services.append(_gateway(spec, site, install))
     return services
@@ -113,22 +98,22 @@ def building(spec: Deployment, site: Site, image: Image, torch: str) -> list[Ser
     if spec.source is None or spec.engine.image:
         return []
     name = "engine"
-    install = _into_venv(image, "--inexact", "--group", "build")
+    install = into_venv(image, "--inexact", "--group", "build")
     if image.packages:
         install[-1] = (*install[-1], *requirements(site.root / "pyproject.toml", BUILD))
     else:
-        install.append(("uv", "pip", "install", "--no-deps", "--python", _PYTHON, "--torch-backend", "cpu", torch))
+        install.append(("uv", "pip", "install", "--no-deps", "--python", PYTHON, "--torch-backend", "cpu", torch))
     hub = isinstance(spec.source, HubSource) and spec.source.kind == "huggingface"
     rooms = (*parts(site, _SERVER_ROOMS), spec_file(site), engine_folder(spec, site, True))
-    mounts = dict.fromkeys((*_for_install(image, site, name), *rooms))  # the rooms of both once
+    mounts = dict.fromkeys((*of_install(image, site, name), *rooms))  # the rooms of both once
     return [
         Service(
             name=name,
             image=image.reference,
-            command=_shell(*install, (_PYTHON, *programs.BUILD, SPEC)),
+            command=shell(*install, (PYTHON, *programs.BUILD, SPEC)),
             instead=image.starts,
-            environment=_ENVIRONMENT
-            | ({} if image.packages else _UV)
+            environment=ENVIRONMENT
+            | ({} if image.packages else UV)
             | hub_cache(spec)
             | ({"HF_TOKEN_PATH": f"{SECRETS}/hf_token"} if hub else {}),
             mounts=(*mounts, *checkpoint(spec)),
@@ -151,56 +136,19 @@ def hub_cache(spec: Deployment) -> dict[str, str]:
     return {HUB_CACHE[spec.source.kind]: str(engines_root(Path(CODE), spec.name) / ".work" / "hub")}
 
 
-def _install(name: str, image: Image, site: Site) -> Service:
-    """Installs the Python environment of an image, once; later starts find it done."""
-    return Service(
-        name=name,
-        image=image.reference,
-        command=_shell(*_into_venv(image)),
-        instead=image.starts,
-        environment=_ENVIRONMENT | ({} if image.packages else _UV),
-        mounts=_for_install(image, site, name),
-        scratch=(_SCRATCH,),
-        user=site.user,
-        once=True,
-        workdir=CODE,
-    )
-
-
-def laid_over(image: Image, pyproject: Path, gateway: bool = False) -> str:
-    """requirements.txt of what goes over an image's own environment; '' where all is installed from the lock.
-
-    Args:
-        gateway: whether it runs there too.
-    """
-    if not image.packages:
-        return ""
-    names = (*SERVER, *(() if image.triton else WHEEL), *(GATEWAY if gateway else ()))
-    return "".join(f"{line}\n" for line in (*requirements(pyproject, names), *image.lacks))
-
-
-def _into_venv(image: Image, *lock: str) -> list[tuple[str, ...]]:
-    """The commands that make the environment: from the lock, or over the image's own."""
-    if not image.packages:
-        return [("uv", "sync", "--frozen", "--no-default-groups", "--python", "python3", *lock)]
-    over = ("python3", *programs.LAID_OVER)
-    worker = [] if image.triton else [(*over, f"{_STATE}/worker", *_IN_THE_WORKER)]
-    return [*worker, (*over, VENV, "--requirement", _REQUIREMENTS)]
-
-
 def _server(spec: Deployment, site: Site, image: Image, install: Service, head: Place | None) -> Service:
     cluster = spec.cluster
     head = head or (place(cluster, 0) if cluster else None)
     return Service(
         name="server",
         image=image.reference,
-        command=_shell(
+        command=shell(
             *([ray_head(cluster, head).command] if cluster and head and uses_ray(spec) else []),
-            (_PYTHON, *programs.REPOSITORY, SPEC),
-            (_PYTHON, *programs.SERVING, "serve", SPEC),
+            (PYTHON, *programs.REPOSITORY, SPEC),
+            (PYTHON, *programs.SERVING, "serve", SPEC),
         ),
         instead=image.starts,
-        environment=_ENVIRONMENT | (_variables(spec, cluster, head) if cluster and head else {}),
+        environment=ENVIRONMENT | (_variables(spec, cluster, head) if cluster and head else {}),
         mounts=(
             *parts(site, _SERVER_ROOMS),
             *_read(spec, site, install),
@@ -217,7 +165,7 @@ def _server(spec: Deployment, site: Site, image: Image, install: Service, head: 
         gpus=_gpus(spec),
         cpus=0 if on_gpus(spec) else spec.engine.threads,
         shm=_shm(spec),
-        health=Health((_PYTHON, *programs.SERVING, "status", SPEC), start_s=_start_s(spec)),
+        health=Health((PYTHON, *programs.SERVING, "status", SPEC), start_s=_start_s(spec)),
         stop_s=60,  # 30 s for what runs, then Triton's own exit
         after={install.name: "service_completed_successfully"},
         workdir=CODE,
@@ -233,9 +181,9 @@ def further_node(spec: Deployment, cluster: Cluster, site: Site, image: Image, a
         image=image.reference,
         command=("python3", *programs.FOLLOW, head, *program.command),
         instead=image.starts,
-        environment=_ENVIRONMENT | _variables(spec, cluster, at),
+        environment=ENVIRONMENT | _variables(spec, cluster, at),
         mounts=(*parts(site, ("serving",)), engine_folder(spec, site), *linked(spec, site)),
-        scratch=(_SCRATCH,),
+        scratch=(SCRATCH,),
         user=site.user,
         **_rdma(spec),
         gpus=_gpus(spec),
@@ -258,14 +206,14 @@ def _rdma(spec: Deployment) -> dict[str, Any]:
 def _gateway(spec: Deployment, site: Site, install: Service) -> Service:
     url = f"http://{address(spec.gateway.host, spec.ports.gateway)}/health/ready"
     told = {_KEYS: spec.gateway.keys, _HEADERS: spec.tracing.headers}
-    ready = (_PYTHON, "-c", f"from urllib.request import urlopen; urlopen({json.dumps(url)}, timeout=8)")
+    ready = (PYTHON, "-c", f"from urllib.request import urlopen; urlopen({json.dumps(url)}, timeout=8)")
     return Service(
         name="gateway",
         image=install.image,
-        command=(_PYTHON, *programs.GATEWAY, SPEC),
-        environment=_ENVIRONMENT,
+        command=(PYTHON, *programs.GATEWAY, SPEC),
+        environment=ENVIRONMENT,
         mounts=(*parts(site, _GATEWAY_ROOMS), *_read(spec, site, install), *kept(spec, site)),
-        scratch=(_SCRATCH,),
+        scratch=(SCRATCH,),
         secrets={name: (site.root / path).resolve() for name, path in told.items() if path},
         user=site.user,
         health=Health(ready, start_s=_start_s(spec)),  # ready when the server is
@@ -275,18 +223,10 @@ def _gateway(spec: Deployment, site: Site, install: Service) -> Service:
     )
 
 
-def _for_install(image: Image, site: Site, state: str) -> tuple[Mount, ...]:
-    """What says what to install, and where it goes."""
-    wanted = parts(site, _LOCK)
-    if image.packages:
-        wanted = (Mount(site.folder / "requirements.txt", _REQUIREMENTS), *parts(site, ("build",)))
-    return (*wanted, Mount(state_folder(site, state), _STATE, writable=True))
-
-
 def _read(spec: Deployment, site: Site, install: Service) -> tuple[Mount, ...]:
     """The spec, the environment, and the engine where there is one."""
     engine = (engine_folder(spec, site),) if spec.source else ()
-    return (spec_file(site), Mount(state_folder(site, install.name), _STATE), *engine)
+    return (spec_file(site), Mount(state_folder(site, install.name), STATE), *engine)
 
 
 def _gpus(spec: Deployment) -> int:
@@ -303,11 +243,3 @@ def _start_s(spec: Deployment) -> int:
 def _shm(spec: Deployment) -> str:
     """A limit and no reservation: Triton hands tensors to its stages here, and NCCL to its ranks."""
     return "16gb" if on_gpus(spec) else "1gb"
-
-
-def _shell(*steps: tuple[str, ...]) -> tuple[str, ...]:
-    """One command after the other, the last in the shell's place, so that it gets the signals."""
-    if len(steps) == 1:
-        return steps[0]
-    *first, last = (shlex.join(step) for step in steps)
-    return ("sh", "-c", " && ".join([*first, f"exec {last}"]))

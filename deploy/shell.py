@@ -8,8 +8,8 @@ from contract.cluster import Cluster
 from contract.spec import Deployment
 from deploy.fabric import Setting
 from deploy.images import server_image
+from deploy.installing import laid_over
 from deploy.nodes import Option, engine, model_path, mpi, node_environment, place, ray_head, uses_ray
-from deploy.services import laid_over
 from deploy.site import Site
 
 ALONE = "engine"  # the head's argument

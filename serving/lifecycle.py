@@ -16,10 +16,11 @@ from contract.state import LOG, Phase, State, created_at
 from serving import checks, process
 from serving.beside import FilterProcess, GatewayProcess, prefix_beside
 from serving.journal import RotatingLog
-from serving.life import Ending, Policy, Supervision, live, policy_of
+from serving.life import Ending, live
 from serving.reload import Launcher, go_back, take
 from serving.rundir import locked
 from serving.screen import Screen
+from serving.supervision import Policy, Supervision, policy_of
 from serving.triton import launch, shm_prefix
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from contract.errors import ConchError, ServeError
 from contract.rollout import told_reload, waiting_repository
 from contract.spec import Deployment, load_spec
-from serving.life import Supervision
 from serving.rundir import take_requests_again
+from serving.supervision import Supervision
 from serving.triton import Launch
 
 Launcher = Callable[[Deployment, Path, int], Launch]

@@ -11,8 +11,9 @@ import pytest
 import yaml
 
 from deploy.images import SERVERS, Image, server_image
+from deploy.installing import laid_over
 from deploy.render import render
-from deploy.services import building, laid_over, serving
+from deploy.services import building, serving
 from tests.deploy.cases import CASES, CODE, TORCH, cpu, files, gpu, site
 from tests.deploy.tools import COMPOSE, run, write
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from contract.spec import load_spec
 from serving.canary import Pace
-from serving.life import Policy
 from serving.lifecycle import supervise
 from serving.screen import Screen
+from serving.supervision import Policy
 
 if __name__ == "__main__":
     _, _, config, _, root = sys.argv  # serve CONFIG --root ROOT

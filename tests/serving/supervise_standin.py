@@ -10,9 +10,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from contract.errors import ServeError
 from contract.spec import Deployment, load_spec
 from serving.canary import Pace
-from serving.life import Policy
 from serving.lifecycle import supervise
 from serving.screen import Screen, refuse
+from serving.supervision import Policy
 from serving.triton import Launch
 
 DIES = """print('E1124 04:17:55.000000 1 standin.cc:2] "something broke in here"'); raise SystemExit(9)"""

@@ -14,7 +14,7 @@ import pytest
 from contract.spec import Deployment
 from contract.state import Phase, State, read_state
 from serving import process
-from serving.life import policy_of
+from serving.supervision import policy_of
 from serving.triton import Launch
 from tests.serving.conftest import Site, Start, make_site, state_when
 from tests.serving.stream import until
