@@ -7,8 +7,7 @@ from typing import Annotated
 import typer
 
 from build.interrupt import exit_on_interrupt
-
-ROOT = Path(__file__).resolve().parent.parent
+from contract.checkout import ROOT
 
 Config = Annotated[Path, typer.Argument(help="a deployment spec, such as configs/smollm2-135m.yaml")]
 Root = Annotated[Path, typer.Option(help="the folder of engines/ and model_repository/")]

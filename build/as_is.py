@@ -13,13 +13,12 @@ from build.drafts import draft_fault, draft_key, place_draft
 from build.replay import Replay, Script, replay_by_prefixes
 from build.tokenizer import load_fast_tokenizer
 from contract import programs
+from contract.checkout import ROOT
 from contract.engines.kinds import KINDS, Runtime
 from contract.engines.sglang.ktransformers import check_model
 from contract.errors import BuildError
 from contract.manifest import this_machine
 from contract.spec import Deployment
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,7 @@ from typing import Annotated
 import typer
 
 from build.interrupt import exit_on_interrupt
-
-ROOT = Path(__file__).resolve().parent.parent
+from contract.checkout import ROOT
 
 Config = Annotated[Path | None, typer.Argument(help="a deployment spec, whose source is fetched")]
 Model = Annotated[str, typer.Option(help="a repository of a hub, such as Qwen/Qwen3-0.6B; no spec is needed")]

@@ -30,11 +30,10 @@ from build.inflight_batcher_table import (
     No,
     To,
 )
+from contract.checkout import ROOT
 from contract.errors import BuildError, ConchError, SpecError
 from contract.spec import load_spec
 from contract.tensors import INPUT_BY_NAME, OUTPUT_BY_NAME, Decision
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 @dataclass

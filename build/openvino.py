@@ -11,6 +11,7 @@ from build.replay import Replay, Script
 from build.steps import quiet, reason
 from build.tokenizer import load_fast_tokenizer
 from contract import programs
+from contract.checkout import ROOT
 from contract.errors import BuildError
 from contract.manifest import this_machine
 from contract.spec import Deployment
@@ -194,7 +195,7 @@ def greedy(config: Path, engine: Path, prompts: list[list[int]], max_tokens: int
         capture_output=True,
         text=True,
         check=False,
-        cwd=Path(__file__).resolve().parent.parent,
+        cwd=ROOT,
     )
     if run.returncode:
         said = run.stderr.strip().splitlines()

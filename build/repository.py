@@ -17,6 +17,7 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
 from contract import programs
+from contract.checkout import ROOT
 from contract.errors import ConchError
 from contract.manifest import engines_root
 from contract.nvidia import (
@@ -52,7 +53,6 @@ sys.path.insert(0, str((Path(__file__).resolve().parent / "{code}").resolve()))
 from {module} import TritonPythonModel as TritonPythonModel
 '''
 
-_CODE = Path(__file__).resolve().parent.parent
 
 _OPTIONAL = {*ALL_INPUTS, ENGINE_REQUEST}  # the engine's stage is asked by preprocess, or by a client itself
 _DTYPES = {"BYTES": pb.TYPE_STRING}
@@ -79,7 +79,7 @@ def write_repository(root: Path, spec: Deployment, engine: Path | None, target: 
         assert text_format.Parse(text, pb.ModelConfig()) == model
         (folder / "config.pbtxt").write_text(text)
         if module:
-            code = os.path.relpath(_CODE, (target / model.name / "1").resolve())
+            code = os.path.relpath(ROOT, (target / model.name / "1").resolve())
             (folder / "1" / "model.py").write_text(_MODEL_PY.format(code=code, module=module))
     shutil.rmtree(target, ignore_errors=True)
     unfinished.rename(target)
@@ -180,7 +180,7 @@ def _dtype(tensor: Tensor) -> int:
 
 def main(
     config: Annotated[Path, typer.Argument(help="The deployment's YAML.")],
-    root: Annotated[Path, typer.Argument(help="The folder of engines/ and model_repository/.")] = _CODE,
+    root: Annotated[Path, typer.Argument(help="The folder of engines/ and model_repository/.")] = ROOT,
     engine: Annotated[str, typer.Option(help="Of the version that waits; 'none' where it needs none.")] = "",
 ) -> None:
     """Write the model repository of CONFIG."""

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from build.as_is import ROOT, AsIs
+from build.as_is import AsIs
 from build.replay import Replay, Script
 from contract import programs
+from contract.checkout import ROOT
 from contract.spec import Deployment
 
 

@@ -1,12 +1,12 @@
 """docs/inputs.md from the contract's own decisions: ``python -m contract.inputs_page`` (make inputs-page)."""
 
 from collections.abc import Iterable
-from pathlib import Path
 
+from contract.checkout import ROOT
 from contract.nvidia import NOT_SERVED, PARAMETERS, TEXT_UNARY, TOKEN_INPUTS, TOKENS, TOKENS_STREAMING, TOKENS_UNARY
 from contract.tensors import ENSEMBLE_ALIAS, INPUTS, OUTPUTS, Decision, Tensor
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "inputs.md"
+PAGE = ROOT / "docs" / "inputs.md"
 
 _HEAD = f"""# What becomes of every input
 `make inputs-page` writes this page from the contract; tests fail where it differs, where an input has no decision, and

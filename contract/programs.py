@@ -3,11 +3,11 @@
 import subprocess
 from pathlib import Path
 
+from contract.checkout import ROOT
 from contract.errors import BuildError
 
 Program = tuple[str, str]
 
-_CODE = Path(__file__).resolve().parent.parent
 
 BUILD: Program = ("-m", "build")
 REPOSITORY: Program = ("-m", "build.repository")
@@ -40,7 +40,7 @@ def built(builder: Path, config: Path, *words: str) -> str:
         BuildError: it cannot be built, or does not agree with its reference; in the words that make engine ends with.
     """
     command = [str(builder), *BUILD, str(config), *words]
-    run = subprocess.run(command, cwd=_CODE, capture_output=True, text=True, check=False)
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if run.returncode:
         said = [line for line in run.stderr.splitlines() if line.strip()] or [f"exit code {run.returncode}"]
         raise BuildError(said[-1].removeprefix("✗ "))

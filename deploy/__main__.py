@@ -6,13 +6,13 @@ from typing import Annotated
 
 import typer
 
+from contract.checkout import ROOT
 from contract.errors import ConchError, SpecError
 from contract.spec import load_spec
 from deploy.cluster import Target, head_site, render_cluster
 from deploy.render import prepare, render, site, write
 from deploy.service import ContainerEngine
 
-ROOT = Path(__file__).resolve().parent.parent
 # What to do first with what was rendered.
 _NEXT = {
     "compose.yaml": "{engine} compose --file {path} up --detach --wait",

@@ -3,12 +3,12 @@
 import json
 from collections import defaultdict
 from collections.abc import Iterator
-from pathlib import Path
 
+from contract.checkout import ROOT
 from gateway.openapi import BODIES
 from gateway.schema.decisions import Accepted, Decision, Entry, Honoured, Refused, entries
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "fields.md"
+PAGE = ROOT / "docs" / "fields.md"
 
 _HEAD = """# Every field that a client may send
 `make fields-page` writes this page from the code that checks the requests; a test sends every field to a gateway.

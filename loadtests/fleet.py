@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from contract.checkout import ROOT
 from contract.errors import ServeError
 from loadtests.lean import Order, Timeline, run
-from loadtests.served import ROOT
 
 START_S = 2.0  # for every process to be at its mark
 

@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from contract import programs
+from contract.checkout import ROOT
 from contract.spec import Deployment, load_spec
 from contract.tensors import stage_names
 from loadtests.command import ended, head, kept
@@ -23,7 +24,7 @@ from loadtests.family import cpu_s, with_words
 from loadtests.first_token import alone
 from loadtests.fleet import Fleet, fresh
 from loadtests.lean import Order, Timeline
-from loadtests.served import ROOT, served
+from loadtests.served import served
 from loadtests.timelines import ttft, whole
 
 STREAMS, PROMPT_TOKENS, LONG = 64, 512, 256

@@ -14,12 +14,12 @@ from typing import Any
 
 import yaml
 
+from contract.checkout import ROOT
 from contract.errors import ServeError
 from contract.manifest import MANIFEST, Manifest, engines_root, now, this_machine
 from contract.spec import load_spec
 from loadtests.command import ended
 from loadtests.own_server import SERVERS
-from loadtests.served import ROOT
 from loadtests.shapes import SHAPES, write_shape, write_weights
 
 

@@ -16,11 +16,12 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from contract.checkout import ROOT
 from contract.spec import Deployment, load_spec
 from loadtests.command import ended, head, kept
 from loadtests.family import GUARD, SUPERVISOR, family_of, is_gateway, replaced
 from loadtests.left import Left, left_by, look
-from loadtests.served import ROOT, served, state_of, up
+from loadtests.served import served, state_of, up
 from loadtests.soak.ask import Doors, End, Story, Way
 from loadtests.soak.gauges import settled
 from loadtests.soak.kills import refused

@@ -13,12 +13,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from contract.checkout import ROOT
 from contract.spec import load_spec
 from loadtests.command import ended, head, kept
 from loadtests.family import memory_mib, with_words
 from loadtests.load.__main__ import aimed, parser, reported
 from loadtests.load.rows import Row, read_rows
-from loadtests.served import ROOT, served
+from loadtests.served import served
 
 ANSWER_TOKENS = 200
 TIMES = 4

@@ -14,12 +14,12 @@ from typing import Any
 
 import psutil
 
+from contract.checkout import ROOT
 from contract.engines.sglang.arguments import server_args
 from contract.engines.vllm.arguments import engine_args
 from contract.errors import ServeError
 from contract.gpu_machine import find_gpus
 from contract.spec import Deployment
-from loadtests.served import ROOT
 
 MODEL = "peer"  # what every one of them is told to call the model
 START_S = 1200.0

@@ -15,13 +15,14 @@ from typing import Any
 
 import psutil
 
+from contract.checkout import ROOT
 from contract.spec import Deployment, load_spec
 from contract.tensors import stage_names
 from loadtests.command import ended, head, kept
 from loadtests.family import GUARD, cpu_s, family_of
 from loadtests.fleet import Fleet, fresh
 from loadtests.lean import Order
-from loadtests.served import ROOT, served, state_of
+from loadtests.served import served, state_of
 from loadtests.timelines import in_window, itl_and_gaps, quantiles, tokens, ttft, whole
 
 PROMPT_TOKENS = 32

@@ -24,6 +24,7 @@ from typing import Any
 
 from contract import programs
 from contract.address import free_ports
+from contract.checkout import ROOT
 from contract.errors import ServeError
 from contract.metrics_page import samples
 from contract.spec import Deployment, load_spec, write_spec
@@ -31,7 +32,7 @@ from loadtests.chats import Chat, Manner, Turn
 from loadtests.command import ended, head, kept
 from loadtests.family import GUARD, family_of
 from loadtests.load.get import get
-from loadtests.served import ROOT, served, state_of
+from loadtests.served import served, state_of
 from loadtests.timelines import quantiles
 
 CHATS = 8  # at a time

@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from contract.address import free_ports
+from contract.checkout import ROOT
 from contract.quota import Quota
 from contract.sections import Gateway
 from contract.spec import Deployment, load_spec, write_spec
 from loadtests.command import ended, head, kept
 from loadtests.fleet import Fleet, Requests, fresh
 from loadtests.lean import Order, Timeline, run
-from loadtests.served import ROOT, served
+from loadtests.served import served
 from loadtests.timelines import in_window, quantiles, ttft, whole
 
 INTERACTIVE, BATCH = "interactive", "batch"

@@ -10,10 +10,10 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from contract import programs
+from contract.checkout import ROOT
 from contract.errors import ServeError
 from loadtests.fleet import Requests
 from loadtests.lean import Timeline
-from loadtests.served import ROOT
 
 
 class RawEngine:

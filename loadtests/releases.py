@@ -21,13 +21,14 @@ from typing import Any
 
 from contract import programs
 from contract.address import free_ports
+from contract.checkout import ROOT
 from contract.errors import BuildError
 from contract.spec import Deployment, load_spec, write_spec
 from contract.stage import run_dir
 from contract.state import read_state
 from loadtests.command import ended, head, kept
 from loadtests.lean import Order, Timeline, one
-from loadtests.served import ROOT, served
+from loadtests.served import served
 
 CONFIG = ROOT / "configs" / "smollm2-135m.yaml"
 FOLDER = ROOT / ".conch" / "bench-releases"

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from contract import programs
+from contract.checkout import ROOT
 from contract.errors import ServeError
 from contract.spec import Deployment, load_spec
 from contract.stage import run_dir
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 @contextmanager

@@ -6,18 +6,18 @@ each cell is a small spec that is accepted or refused.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import ValidationError
 
+from contract.checkout import ROOT
 from contract.engines.kinds import KINDS, Precision, Runtime
 from contract.sampling import feature_names
 from contract.sections import EngineSpec
 from contract.spec import Deployment
 from python_backend.engines import features_of
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "engines.md"
+PAGE = ROOT / "docs" / "engines.md"
 
 _HEAD = """# What each engine can do
 `make engines-page` writes this page from the code that serves; a test fails where the two differ.

@@ -22,6 +22,7 @@ from pathlib import Path
 import msgspec
 import psutil
 
+from contract.checkout import ROOT
 from contract.engines.kinds import Runtime
 from contract.errors import Unavailable
 from contract.sampling import SamplingParams
@@ -122,7 +123,7 @@ class GuideProcess:
             self._process = subprocess.Popen(
                 [_PYTHON, "-m", __spec__.name, str(theirs.fileno()), str(self._engine), self._runtime],
                 pass_fds=[theirs.fileno()],
-                cwd=Path(__file__).parents[1],
+                cwd=ROOT,
             )
             self._connection = Connection(os.dup(ours.fileno()))
         if self._connection.poll(_START_S):

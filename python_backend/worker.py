@@ -19,6 +19,7 @@ from pathlib import Path
 import msgspec
 import psutil
 
+from contract.checkout import ROOT
 from contract.errors import ConchError, Unavailable
 from contract.sampling import SamplingParams
 from contract.stage import StageConfig
@@ -62,8 +63,6 @@ class Step(msgspec.Struct, tag=True, frozen=True):
     sent_at: float  # time.monotonic(), which all processes of a machine share
 
 
-_ROOT = Path(__file__).resolve().parent.parent
-
 _encode = msgspec.msgpack.Encoder().encode
 _decode_order = msgspec.msgpack.Decoder(Submit | Abort).decode
 _decode_report = msgspec.msgpack.Decoder(Ready | Failed | Step).decode
@@ -71,7 +70,7 @@ _decode_report = msgspec.msgpack.Decoder(Ready | Failed | Step).decode
 
 def interpreter(config: StageConfig) -> Path:
     """The Python that an engine runs in: its own environment where the Makefile made one, else the stage's."""
-    own = _ROOT / f".venv-{config.spec.engine.runtime}" / "bin" / "python"
+    own = ROOT / f".venv-{config.spec.engine.runtime}" / "bin" / "python"
     return own if own.exists() else Path(sys.prefix) / "bin" / "python3"  # sys.executable is Triton's stub here
 
 
@@ -107,7 +106,7 @@ class EngineWorker:
             self._process = subprocess.Popen(
                 [interpreter(self._config), "-m", __spec__.name, str(theirs.fileno()), self._config.to_json()],
                 pass_fds=[theirs.fileno()],
-                cwd=_ROOT,
+                cwd=ROOT,
                 env=_environment(),
             )
         self._socket, self._frames = ours, Frames(ours)

@@ -16,13 +16,13 @@ from pathlib import Path
 
 from contract import programs
 from contract.address import free_ports
+from contract.checkout import ROOT
 from contract.errors import ServeError
 from contract.manifest import engines_root
 from contract.spec import Deployment, write_spec
 from contract.stage import run_dir
 from contract.state import LOG, Phase, read_state
 
-CODE = Path(__file__).resolve().parent.parent
 _HOME = "trial"  # short: the paths of sockets are
 _STOP_S = 60.0
 _SOON_S = 0.1
@@ -108,7 +108,7 @@ def beside(spec: Deployment, engine: Path | None, live_root: Path, log: Path) ->
     with log.open("wb") as said:
         process = subprocess.Popen(
             (sys.executable, *words),
-            cwd=CODE,
+            cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=said,
             stderr=subprocess.STDOUT,
@@ -152,6 +152,6 @@ def write_repository(config: Path, root: Path, *words: str) -> None:
         ServeError: it cannot be.
     """
     command = [sys.executable, *programs.REPOSITORY, str(config), str(root), *words]
-    run = subprocess.run(command, cwd=CODE, capture_output=True, text=True, check=False)
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if run.returncode:
         raise ServeError((run.stderr or run.stdout).strip())

@@ -22,12 +22,12 @@ import yaml
 
 from contract import programs
 from contract.address import refuse_strangers
+from contract.checkout import ROOT
 from contract.errors import ConchError, ServeError
 from contract.spec import Deployment, load_spec
 from serving.triton import is_container
 
-_ROOT = Path(__file__).resolve().parent.parent
-_PYTHON = _ROOT / ".venv" / "bin" / "python"
+_PYTHON = ROOT / ".venv" / "bin" / "python"
 _AGAIN_S = 1.0
 
 
@@ -74,14 +74,14 @@ def at(spec: dict[str, Any], place: str) -> dict[str, Any]:
 def start(spec: dict[str, Any], root: Path) -> "subprocess.Popen[bytes]":
     """A supervised server in a root of its own, which shares the engines."""
     if not (root / "engines").exists():
-        (root / "engines").symlink_to(_ROOT / "engines")
+        (root / "engines").symlink_to(ROOT / "engines")
     config = root / "deployment.yaml"
     config.write_text(yaml.safe_dump(spec))
     write, serve = (*programs.REPOSITORY, str(config), str(root)), (*programs.SERVING, "serve", str(config))
     python = shlex.quote(str(_PYTHON))
     command = f"{python} {shlex.join(write)} && exec {python} {shlex.join(serve)} --root {shlex.quote(str(root))}"
     ends_with_us = ("setpriv", "--pdeathsig", "TERM")
-    return subprocess.Popen([*ends_with_us, "sh", "-c", command], cwd=_ROOT, env=_environment())
+    return subprocess.Popen([*ends_with_us, "sh", "-c", command], cwd=ROOT, env=_environment())
 
 
 def _environment() -> dict[str, str]:
@@ -106,7 +106,7 @@ def run(spec: Deployment, count: int) -> None:
     for place in () if is_container() else places:
         refuse_strangers(Deployment.model_validate(at(told, place)))
     ray.init(address="auto", log_to_driver=True, logging_level="warning")
-    root = str(_ROOT / ".conch" / "replicas" / spec.name)
+    root = str(ROOT / ".conch" / "replicas" / spec.name)
     actor = ray.remote(num_cpus=1, max_restarts=-1, max_task_retries=-1, scheduling_strategy="SPREAD")(Replica)
     servers = [actor.remote() for _ in range(count)]
     ray.get([server.serve.remote(told, places, root) for server in servers])

@@ -17,13 +17,13 @@ from pathlib import Path
 import psutil
 
 from contract import programs
+from contract.checkout import ROOT
 from contract.errors import ServeError
 from contract.spec import Deployment, write_spec
 from contract.stage import DRAINING, run_dir
 from contract.state import LOG, Phase, State, read_state
 from serving.screen import REFUSAL
 
-_CODE = Path(__file__).resolve().parent.parent
 PROGRAM = (sys.executable, *programs.SERVING)
 STOP_TIMEOUT_S = 60.0  # more than the supervisor itself takes to drain and to kill
 
@@ -90,11 +90,11 @@ def start(
         ServeError: the server did not become ready; nothing is left running.
     """
     path = Path(config).resolve()
-    shown = path.relative_to(_CODE) if path.is_relative_to(_CODE) else path
+    shown = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
     command = (*program, "serve", str(shown), "--root", str(root.resolve()))
     child = subprocess.Popen(
         command,
-        cwd=_CODE,
+        cwd=ROOT,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

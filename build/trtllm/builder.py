@@ -16,11 +16,12 @@ from build.replay import Replay, Script, replay_by_prefixes
 from build.steps import console, key_of, quiet
 from build.tokenizer import load_tokenizer
 from build.trtllm.causes import cause
-from build.trtllm.container import CODE, Mounts, check_running, find_program, in_place, targets
+from build.trtllm.container import Mounts, check_running, find_program, in_place, targets
 from build.trtllm.container import command as container_command
 from build.trtllm.fit import check_model
 from build.trtllm.inside import STAGE
 from build.trtllm.over import lay_over
+from contract.checkout import ROOT
 from contract.engines.trtllm.api import version
 from contract.engines.trtllm.arguments import WEIGHTS, build_call, serve_call
 from contract.engines.trtllm.calls import to_json
@@ -173,7 +174,7 @@ def _run(job: dict[str, Any], checkpoint: Path, spec: Deployment, folder: Path) 
         with (
             log.open("w") as kept,
             subprocess.Popen(
-                argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", cwd=CODE
+                argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", cwd=ROOT
             ) as process,
         ):
             assert process.stdout is not None

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from build.trtllm.over import laid_over
+from contract.checkout import ROOT
 from contract.engines.trtllm.options import Container
 from contract.errors import BuildError
 
-CODE = Path(__file__).resolve().parents[2]
 PROGRAMS = ("docker", "podman", "nerdctl")
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
 _HUB = ("HF_ENDPOINT", "HF_TOKEN")  # by name only: a token is never part of a command line
@@ -86,7 +86,7 @@ def command(script: list[str], name: str, container: Container, mounts: Mounts, 
         "HOME": str(cache / "home"),
         "USER": "conch",  # the image knows no name of the user's id, and PyTorch asks for one
         "HF_HOME": str(cache / "huggingface"),
-        "PYTHONPATH": f"{laid_over(cache)}:{CODE}",
+        "PYTHONPATH": f"{laid_over(cache)}:{ROOT}",
         "PYTHONDONTWRITEBYTECODE": "1",
         "OMPI_ALLOW_RUN_AS_ROOT": "1",  # podman's root is the user
         "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
@@ -108,9 +108,9 @@ def command(script: list[str], name: str, container: Container, mounts: Mounts, 
         *([] if container.network else ["--network=none"]),
         *(f"--env={key}={value}" for key, value in environment.items()),
         *(f"--env={key}" for key in handed_on if os.environ.get(key)),
-        *(f"--volume={path}:{path}:ro" for path in _distinct([CODE, *mounts.read])),
+        *(f"--volume={path}:{path}:ro" for path in _distinct([ROOT, *mounts.read])),
         *(f"--volume={path}:{path}" for path in _distinct([cache, *mounts.write])),
-        f"--workdir={CODE}",
+        f"--workdir={ROOT}",
         container.image,
         "python3",
         *script,

@@ -9,6 +9,7 @@ import typer
 import yaml
 from rich.console import Console
 
+from contract.checkout import ROOT
 from contract.errors import ConchError
 from contract.manifest import engines_root
 from contract.spec import load_spec
@@ -17,8 +18,6 @@ from deploy.doctor.compare import compare, read
 from deploy.doctor.node import Report, examine
 from deploy.doctor.result import failed, show
 from deploy.fabric import environment
-
-ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 def main(

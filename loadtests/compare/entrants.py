@@ -9,13 +9,13 @@ from pathlib import Path
 import yaml
 
 from contract.address import free_ports
+from contract.checkout import ROOT
 from contract.engines.kinds import KINDS, Runtime
 from contract.errors import ConchError, ServeError
 from contract.gpu_machine import find_gpus
 from contract.manifest import Manifest, check_engine, engines_root, load_manifest, this_machine
 from contract.spec import Deployment, load_spec
 from loadtests.own_server import SERVERS, interpreter
-from loadtests.served import ROOT
 
 # What a figure may depend on, of the engine's own environment.
 _PACKAGES = (

@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from contract.checkout import ROOT
 from contract.errors import ServeError
 from loadtests.compare.doors import Absent, Door
 from loadtests.compare.effort import WAYS, Effort
-from loadtests.served import ROOT
 
 _PRECISION = 0.12
 _SEEDS = 1000  # between two ways: they may ask one server, whose prefix cache knows what the other asked

@@ -11,6 +11,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from contract import programs
+from contract.checkout import ROOT
 from contract.errors import ServeError
 from contract.manifest import digest, engines_root
 from loadtests.compare.doors import Absent
@@ -18,7 +19,6 @@ from loadtests.compare.effort import Effort
 from loadtests.compare.entrants import Entrant
 from loadtests.compare.hidden import Hidden, hidden
 from loadtests.load.workload import QUESTIONS, read_prompts
-from loadtests.served import ROOT
 
 _WINDOW = 192  # tokens
 _BEGINS = 8  # tokens of a window that say too little of what follows

@@ -18,6 +18,7 @@ from pathlib import Path
 import psutil
 from rich.console import Console
 
+from contract.checkout import ROOT
 from contract.errors import ServeError
 from loadtests.command import ended, head, kept
 from loadtests.family import cpu_s
@@ -27,7 +28,6 @@ from loadtests.gateway_peers.gateways import NAMES, Door, gateway, versions
 from loadtests.gateway_peers.http1 import PATH
 from loadtests.gateway_peers.report import Round, Row, failed, faults, put, row, table
 from loadtests.gateway_peers.upstream import Upstream, upstream
-from loadtests.served import ROOT
 
 ANSWERS = ("whole", "stream")
 

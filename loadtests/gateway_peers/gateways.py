@@ -25,13 +25,13 @@ import yaml
 
 from contract import programs
 from contract.address import free_ports
+from contract.checkout import ROOT
 from contract.errors import ServeError
 from loadtests.family import cpu_s
 from loadtests.gateway_peers.answers import MODEL, asked
 from loadtests.gateway_peers.http1 import PATH
 from loadtests.gateway_peers.upstream import Upstream
 from loadtests.own_server import end
-from loadtests.served import ROOT
 
 LITELLM = ROOT / ".venv-litellm" / "bin" / "litellm"
 PORTKEY = ROOT / ".venv-portkey" / "node_modules" / "@portkey-ai" / "gateway"

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 import uvloop
 
+from contract.checkout import ROOT
 from contract.errors import ServeError
 from loadtests.gateway_peers.http1 import OpenAi
 from loadtests.gateway_peers.http2 import Triton
 from loadtests.own_server import end
-from loadtests.served import ROOT
 
 
 @dataclass(frozen=True)

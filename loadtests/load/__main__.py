@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import IO, Any
 
 from contract.address import free_ports, reachable
+from contract.checkout import ROOT
 from contract.spec import Deployment, load_spec
 from loadtests.command import ended
 from loadtests.load.fault import LoadError
 from loadtests.load.options import NAMES, add_arguments, flag, plan_of
-from loadtests.served import ROOT, served
+from loadtests.served import served
 
 LOCUSTFILE = Path(__file__).with_name("locustfile.py")
 _DCGM_PORT = 9400  # dcgm-exporter's own default

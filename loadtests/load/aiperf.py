@@ -20,6 +20,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from contract.checkout import ROOT
 from contract.errors import ServeError
 from contract.manifest import engines_root
 from contract.spec import load_spec
@@ -31,7 +32,6 @@ from loadtests.load.rows import Row, read_rows
 from loadtests.load.streams.openai import OpenAI
 from loadtests.load.surroundings import surroundings
 from loadtests.load.workload import Ask
-from loadtests.served import ROOT
 
 PROGRAM = ROOT / ".venv-aiperf" / "bin" / "aiperf"
 COMPARED = {  # ours -> aiperf's, which is in ms

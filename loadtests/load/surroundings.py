@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from contract.checkout import ROOT
 from contract.errors import ConchError
 from contract.manifest import engines_root, load_manifest
 from contract.spec import load_spec
 from loadtests.command import head
-from loadtests.served import ROOT
 
 _PACKAGES = ("locust", "gevent", "grpcio", "tritonclient", "nvidia-pytriton", "openvino", "openvino-genai")
 

@@ -14,9 +14,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from contract.checkout import ROOT
 from contract.spec import load_spec
 from loadtests.command import ended, head, write
-from loadtests.served import ROOT, served, state_of
+from loadtests.served import served, state_of
 from loadtests.soak.kills import Kills, NotBack
 from loadtests.soak.part import Part
 from loadtests.soak.progress import Progress, Settings, resumed

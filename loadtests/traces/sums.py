@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from contract.address import free_ports
+from contract.checkout import ROOT
 from contract.errors import ConchError
 from contract.spec import Deployment, load_spec, write_spec
 from contract.tracing import Tracing
 from loadtests.command import ended, head, kept
-from loadtests.served import ROOT, served
+from loadtests.served import served
 from loadtests.traces.page import page
 from loadtests.traces.read import Span, TraceError, read
 

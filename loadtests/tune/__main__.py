@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from contract.checkout import ROOT
 from contract.errors import ServeError
 from contract.manifest import engines_root, load_manifest
 from contract.spec import Deployment
@@ -16,7 +17,6 @@ from loadtests.command import ended
 from loadtests.load.__main__ import aimed, listens, parsed, parser
 from loadtests.load.fault import LoadError
 from loadtests.load.options import Plan, plan_of
-from loadtests.served import ROOT
 from loadtests.tune.search import Search
 from loadtests.tune.space import space_of
 from loadtests.tune.study import Study, as_json

@@ -11,9 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-import yaml
 
-from contract.spec import Deployment
+from contract.spec import Deployment, write_spec
 from serving.supervisor import Running
 from tests.e2e.servers import on_free_ports, synthetic
 
@@ -30,7 +29,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 def chat(spec: Deployment, folder: Path) -> list[str]:
     config = folder / "chat.yaml"
-    config.write_text(yaml.safe_dump(spec.model_dump(mode="json")))
+    write_spec(config, spec)
     return [sys.executable, "-m", "clients.chat", str(config)]
 
 

@@ -13,10 +13,10 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
+from contract.checkout import ROOT
 from contract.engines.vllm.arguments import engine_args
 from contract.errors import SpecError
-from contract.spec import Deployment
-from deploy.__main__ import ROOT
+from contract.spec import Deployment, write_spec
 from deploy.cluster import Target, render_cluster
 from tests.deploy.cases import CODE, GOLDEN, TORCH, cpu, site
 from tests.deploy.clusters import CASES, HPA, files, golden, over, spec
@@ -341,7 +341,7 @@ def test_no_container_of_a_node_starts_a_rank_of_tensorrt_llm() -> None:
 
 def test_nodes_without_a_cluster(tmp_path: Path) -> None:
     config = tmp_path / "c.yaml"
-    config.write_text(yaml.safe_dump(cpu().model_dump(mode="json", exclude_unset=True)))
+    write_spec(config, cpu())
     found = run(sys.executable, "-m", "deploy", config, "--torch", TORCH, "--target", "slurm", PYTHONPATH=str(ROOT))
     assert found.returncode == 1
     assert found.stderr == f"error: TARGET=slurm starts the nodes of a cluster, and {config} has none. Add cluster:\n"

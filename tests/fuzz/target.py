@@ -10,10 +10,9 @@ from pathlib import Path
 
 import grpc
 import psutil
-import yaml
 
 from build.repository import write_repository
-from contract.spec import Deployment
+from contract.spec import Deployment, write_spec
 from contract.stage import run_dir
 from loadtests.family import SUPERVISOR, family_of, memory_mib
 from loadtests.served import state_of
@@ -84,7 +83,7 @@ class Target:
         """Start it."""
         config = run_dir(self.root, self.spec.name) / "config.yaml"
         config.parent.mkdir(parents=True, exist_ok=True)
-        config.write_text(yaml.safe_dump(self.spec.model_dump(mode="json")))
+        write_spec(config, self.spec)
         running = start(self.spec, self.root, str(config), show=lambda line: None)
         time.sleep(1)  # what starts beside it has started
         self.pids = {name: process.pid for name, process in family_of(running.supervisor_pid).items()}

@@ -11,9 +11,9 @@ from typing import Any
 import httpx
 import psutil
 import pytest
-import yaml
 
 from contract.address import free_ports
+from contract.spec import write_spec
 from contract.tracing import Tracing
 from serving.supervisor import Running
 from tests.e2e.servers import CODE, metric, samples, smollm2, synthetic
@@ -68,7 +68,7 @@ def gateway(
     traced = Tracing.model_validate(tracing or {})
     spec = server.spec.model_copy(update={"ports": ports, "gateway": section, "tracing": traced})
     config = tmp_path / "config.yaml"
-    config.write_text(yaml.safe_dump(spec.model_dump(mode="json")))
+    write_spec(config, spec)
     with (tmp_path / "gateway.log").open("ab") as log:
         process = subprocess.Popen((sys.executable, "-m", "gateway", str(config), *words), cwd=CODE, stderr=log)
     try:

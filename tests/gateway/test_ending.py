@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from contract.address import free_ports
-from contract.spec import Deployment
+from contract.spec import Deployment, write_spec
 from contract.state import Phase
 from serving.process import stubs
 from serving.supervisor import Running
@@ -144,7 +144,7 @@ def test_make_up_says_why_the_gateway_does_not_start(tmp_path: Path) -> None:
 def test_two_deployments_behind_one_door(behind: Running, tmp_path: Path) -> None:
     other = tmp_path / "other.yaml"
     spec = Deployment.model_validate({"name": "other", "engine": {"runtime": "synthetic"}})
-    other.write_text(yaml.safe_dump(spec.model_dump(mode="json")))
+    write_spec(other, spec)
     with gateway(behind, tmp_path, str(other)) as (_, http):
         assert [model["id"] for model in http.get("/v1/models").json()["data"]] == ["synthetic", "other"]
         body = {"prompt": "x", "max_tokens": 1}

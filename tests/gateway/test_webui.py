@@ -10,10 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import yaml
 
 from contract.address import free_ports
-from contract.spec import Deployment
+from contract.spec import Deployment, write_spec
 from gateway.webui import environment
 from serving.supervisor import Running
 from tests.e2e.servers import CODE, synthetic
@@ -31,7 +30,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 def refusal(root: Path, spec: Deployment, *, key: str = "", port: int = 8080) -> str:
     """What it ends with."""
     config = root / "config.yaml"
-    config.write_text(yaml.safe_dump(spec.model_dump(mode="json")))
+    write_spec(config, spec)
     run = subprocess.run(
         [sys.executable, "-m", "gateway.webui", str(config), "--root", str(root), "--port", str(port)],
         cwd=CODE,

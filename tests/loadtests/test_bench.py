@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 import yaml
 
+from contract.checkout import ROOT
 from contract.errors import ServeError
-from contract.spec import Deployment
+from contract.spec import Deployment, write_spec
 from contract.stage import run_dir
 from loadtests import prefix, priority
 from loadtests.command import kept
 from loadtests.lean import sent_away_s
 from loadtests.load.rows import Outcome, Row
 from loadtests.overload import phase
-from loadtests.served import ROOT
 from tests.e2e.servers import on_free_ports, synthetic
 
 
@@ -50,7 +50,7 @@ def test_ctrl_c_ends_a_run_and_its_server(tmp_path: Path) -> None:
     wanted = {"name": "cut-short", "engine": {"runtime": "synthetic", "step_ms": 2}}
     spec = on_free_ports(Deployment.model_validate(wanted))
     config, out = tmp_path / "cut.yaml", tmp_path / "out.json"
-    config.write_text(yaml.safe_dump(spec.model_dump(mode="json")))
+    write_spec(config, spec)
     command = [sys.executable, "-m", "loadtests.pipeline", f"--config={config}", f"--out={out}"]
     command += ["--streams", "1", "2", "4", "--seconds", "1"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as run:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from contract.checkout import ROOT
 from contract.engines.kinds import Runtime
 from contract.errors import ConchError
 from contract.spec import Deployment
@@ -27,7 +28,6 @@ from loadtests.compare.structured import SCHEMAS
 from loadtests.compare.table import rows
 from loadtests.fleet import Requests
 from loadtests.lean import Order, Timeline, run
-from loadtests.served import ROOT
 
 DEFAULT = ROOT / "configs" / "smollm2-135m.yaml"
 OURS = [ENSEMBLE, DIRECT, GATEWAY]

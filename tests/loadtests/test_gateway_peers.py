@@ -22,6 +22,7 @@ from rich.console import Console
 from clients.grpc import AsyncClient, Client, stream_infer
 from clients.request import Delta
 from clients.wire import to_message
+from contract.checkout import ROOT
 from contract.errors import ServeError
 from contract.tensors import stage_names
 from loadtests.gateway_peers import gateways
@@ -33,7 +34,6 @@ from loadtests.gateway_peers.http1 import PATH
 from loadtests.gateway_peers.http2 import responses
 from loadtests.gateway_peers.report import Round, failed, faults, put, row, table
 from loadtests.gateway_peers.upstream import Upstream, upstream
-from loadtests.served import ROOT
 from tests.e2e.servers import synthetic
 
 OUTPUTS = ("text_output", "finish_reason", "num_input_tokens", "num_output_tokens", "num_cached_tokens")

@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import yaml
 
 from build.repository import write_repository
 from contract.nvidia import TEXT_UNARY, TOKENS_UNARY
-from contract.spec import Deployment
+from contract.spec import Deployment, write_spec
 from contract.stage import run_dir
 from loadtests.family import family_of
 from loadtests.kills import Site, strike
@@ -36,7 +35,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     write_repository(tmp_path, spec, None)
     config = run_dir(tmp_path, spec.name) / "config.yaml"
     config.parent.mkdir(parents=True)
-    config.write_text(yaml.safe_dump(spec.model_dump(mode="json")))
+    write_spec(config, spec)
 
     def up() -> None:
         start(spec, tmp_path, str(config), program=PROGRAM)

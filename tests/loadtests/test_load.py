@@ -16,10 +16,9 @@ from typing import Any
 
 import psutil
 import pytest
-import yaml
 
 from contract.address import free_ports
-from contract.spec import Deployment
+from contract.spec import Deployment, write_spec
 from loadtests.load import metrics
 from loadtests.load.lengths import lengths
 from loadtests.load.rows import Row, read_rows
@@ -230,7 +229,7 @@ def test_a_deployment_of_its_own_with_canaries_and_its_metrics(tmp_path: Path) -
         Deployment.model_validate({"name": "load-test", "engine": {"runtime": "synthetic", "step_ms": 2}})
     )
     config = tmp_path / "load.yaml"
-    config.write_text(yaml.safe_dump(spec.model_dump(mode="json")))
+    write_spec(config, spec)
     options = ["--seconds=4", "--rate=8", "--warm-up=1", "--cool-down=0", "--canary-every=0.5", "--fail-on=slo"]
     options += ["--slo=ttft<60s", "--max-lag-ms=60000", "--max-cpu=1000", "--shared-prefixes=2"]
     options += ["--shared-prefix-tokens=32"]

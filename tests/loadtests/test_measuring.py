@@ -4,16 +4,16 @@ import asyncio
 from pathlib import Path
 
 import pytest
-import yaml
 
 from contract import programs
+from contract.checkout import ROOT
 from contract.errors import ServeError
-from contract.spec import Deployment
+from contract.spec import Deployment, write_spec
 from contract.stage import run_dir
 from loadtests.fleet import asker
 from loadtests.lean import Timeline
 from loadtests.load.scrape import page
-from loadtests.served import ROOT, served
+from loadtests.served import served
 from loadtests.soak.gauges import settled
 from loadtests.timelines import itl, speed, tokens_per_response, ttft
 from tests.e2e.servers import on_free_ports
@@ -31,7 +31,7 @@ def test_every_transport_against_a_server_of_its_own(tmp_path: Path) -> None:
     wanted = {"name": "measured", "engine": {"runtime": "synthetic", "step_ms": 2}}
     spec = on_free_ports(Deployment.model_validate(wanted))
     config = tmp_path / "measured.yaml"
-    config.write_text(yaml.safe_dump(spec.model_dump(mode="json")))
+    write_spec(config, spec)
     with served(config):
         every_transport(spec)
         assert asyncio.run(settled(spec)) == {}

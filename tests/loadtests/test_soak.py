@@ -4,10 +4,9 @@ import asyncio
 from pathlib import Path
 
 import pytest
-import yaml
 
 from contract.errors import ConchError
-from contract.spec import Deployment, load_spec
+from contract.spec import Deployment, load_spec, write_spec
 from loadtests.family import family_of, memory_mib
 from loadtests.served import served, state_of
 from loadtests.soak.ask import Ask, End, Story, Way
@@ -122,7 +121,7 @@ def test_a_soak_in_two_parts(tmp_path: Path) -> None:
         Deployment.model_validate({"name": "soak-test", "engine": {"runtime": "synthetic", "step_ms": 2}})
     )
     config = tmp_path / "soak.yaml"
-    config.write_text(yaml.safe_dump(spec.model_dump(mode="json")))
+    write_spec(config, spec)
     progress = Progress(SETTINGS)
     saved: list[int] = []
     with served(config):

@@ -13,10 +13,10 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
-import yaml
 
 from contract.address import free_ports
 from contract.metrics_page import samples
+from contract.spec import write_spec
 from serving.supervisor import Running
 from tests.e2e.servers import CODE, smollm2
 from tests.gateway.conftest import CHAT, origin, until
@@ -43,7 +43,7 @@ def webui(server: Running, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     root, (port,) = tmp_path_factory.mktemp("root"), free_ports(1)
     (root / ".venv-webui").symlink_to(CODE / ".venv-webui")
     config = root / "config.yaml"
-    config.write_text(yaml.safe_dump(server.spec.model_dump(mode="json")))
+    write_spec(config, server.spec)
     command = [sys.executable, "-m", "gateway.webui", str(config), "--root", str(root), "--port", str(port)]
     with subprocess.Popen(command, cwd=CODE, env={**os.environ, "CONCH_API_KEY": KEY}) as process:
         try:
