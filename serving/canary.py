@@ -1,14 +1,15 @@
 """Is the server alive? One real one-token request, and where its stages stand while it is not answered.
 
 A busy server may answer late, so silence alone is no hang: every stage has a counter, and a stage is
-hung when its counter stands still while the canary waits. And where every stage is seen to work for
-clients, no canary is sent: it would join their batch, and an int8 engine's greedy answers depend on it.
+hung when its counter stands still while the canary waits. A step on a busy machine's cores may take longer than that
+allows: an engine that computes on them is not hung while it is seen to use them. And where every stage is seen to
+work for clients, no canary is sent: it would join their batch, and an int8 engine's greedy answers depend on it.
 """
 
 import asyncio
 import struct
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 import grpc
@@ -30,6 +31,9 @@ class Pace:
     interval_s: float = 2.5  # between an answer and the next canary
     late_s: float = 5.0  # unanswered, and a stage stands still, for this long: a hang
     bound_s: float = 60.0  # unanswered for this long: a hang, whatever the stages do
+
+
+ComputedS = Callable[[], float]  # seconds of the cores' time that the engine has used so far; 0 where it needs none
 
 
 class CanaryFailed(Exception):
@@ -60,7 +64,7 @@ async def ask(spec: Deployment, address: str, request_id: str, timeout_s: float)
             raise CanaryFailed("the stream ended without an answer")
 
 
-async def watch(spec: Deployment, address: str, request_id: str, pace: Pace) -> str:
+async def watch(spec: Deployment, address: str, request_id: str, pace: Pace, computed_s: ComputedS) -> str:
     """Send canaries for ever; return why the server must be restarted when one proves it."""
     failed = False
     samples: list[Sample] = []
@@ -70,7 +74,7 @@ async def watch(spec: Deployment, address: str, request_id: str, pace: Pace) -> 
         if not failed and at_work(spec.name, before, samples):
             continue
         try:
-            hang = await _ask_patiently(spec, address, request_id, pace)
+            hang = await _ask_patiently(spec, address, request_id, pace, computed_s)
         except CanaryFailed as error:
             if failed:
                 return f"two canaries in a row failed: {error}"
@@ -81,7 +85,7 @@ async def watch(spec: Deployment, address: str, request_id: str, pace: Pace) -> 
         failed = False
 
 
-async def _ask_patiently(spec: Deployment, address: str, request_id: str, pace: Pace) -> str:
+async def _ask_patiently(spec: Deployment, address: str, request_id: str, pace: Pace, computed_s: ComputedS) -> str:
     """One canary: '' when it was answered, else which stage hangs."""
     sent = time.monotonic()
     question = asyncio.create_task(ask(spec, address, request_id, pace.bound_s + 1))
@@ -95,7 +99,8 @@ async def _ask_patiently(spec: Deployment, address: str, request_id: str, pace: 
             waited = time.monotonic() - sent
             if waited < pace.late_s / 2:  # a prompt answer costs no look at the metrics
                 continue
-            progress.update(time.monotonic(), await asyncio.to_thread(read_metrics, spec))
+            samples, used_s = await asyncio.to_thread(lambda: (read_metrics(spec), computed_s()))
+            progress.update(time.monotonic(), samples, used_s)
             waited = time.monotonic() - sent
             stuck = progress.stuck_for(sent + waited, pace.late_s)
             if stuck:
@@ -112,11 +117,12 @@ class Progress:
 
     def __init__(self, deployment: str, now: float, samples: list[Sample]) -> None:
         self._deployment = deployment
+        self._computed_s: float | None = None  # as of when the engine was last seen to move by it
         self._counts = _counts(deployment, samples)
         self._moved_at = dict.fromkeys(_COUNTERS, now)
         self._preprocessed = False
 
-    def update(self, now: float, samples: list[Sample]) -> None:
+    def update(self, now: float, samples: list[Sample], computed_s: float = 0.0) -> None:
         """Compare the counters with those seen before; a page that cannot be read shows no movement."""
         counts = _counts(self._deployment, samples)
         for stage, count in counts.items():
@@ -124,6 +130,10 @@ class Progress:
                 self._moved_at[stage] = now
                 self._preprocessed |= stage == "preprocess"
         self._counts |= counts
+        if self._computed_s is None:
+            self._computed_s = computed_s
+        elif computed_s - self._computed_s >= _A_STEPS_S:
+            self._moved_at["engine"], self._computed_s = now, computed_s
 
     def stuck_for(self, now: float, seconds: float) -> list[str]:
         """The stages that ought to have moved and did not for so long.
@@ -153,6 +163,7 @@ def at_work(deployment: str, before: list[Sample], now: list[Sample]) -> bool:
 
 
 _PENDING = ("preprocess", "postprocess")
+_A_STEPS_S = 0.05  # of a core, by which an engine that hangs shows no life: a hundredth of one while it is late
 _AT_WORK_STEPS = 10  # of the engine, between two looks
 # A heartbeat is no sign of the engine's life: a thread beside the engine sends it.
 _COUNTERS = {

@@ -15,6 +15,7 @@ from contract.errors import ServeError
 from contract.spec import Deployment
 from contract.stage import canary_id
 from contract.state import Phase
+from contract.tensors import stage_names
 from serving import canary, checks, process
 from serving.endpoints import endpoints, read_metrics
 from serving.journal import last_words, load_failure, matters, plain
@@ -85,7 +86,7 @@ async def _live_on(server: Server, own: Supervision, took_s: float) -> Life:
     reason = await _first(
         process.exit_reason(server),
         process.dead_stub(server, own.policy.stub_interval_s),
-        canary.watch(own.spec, own.address, canary_id(own.folder), own.policy.pace),
+        canary.watch(own.spec, own.address, canary_id(own.folder), own.policy.pace, lambda: _computed_s(server, own)),
         _asked(own.stop),
         _asked(own.reload),
     )
@@ -96,6 +97,12 @@ async def _live_on(server: Server, own: Supervision, took_s: float) -> Life:
         await own.door.close()  # it may have been asked while another version was to be served
         return Life(Ending.STOPPED, code=code)
     return Life(Ending.RELOADS)
+
+
+def _computed_s(server: Server, own: Supervision) -> float:
+    """Of the engine, where it computes on the cores; on a GPU one that hangs may well keep a core busy."""
+    spec = own.spec
+    return process.engines_s(server, stage_names(spec.name)[1]) if spec.engine.kind.on_cores else 0.0
 
 
 async def _drain(server: Server, own: Supervision) -> int:

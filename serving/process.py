@@ -161,6 +161,19 @@ async def dead_stub(server: Server, interval_s: float) -> str:
         await asyncio.sleep(interval_s)
 
 
+def engines_s(server: Server, stage: str) -> float:
+    """Seconds of the cores' time that a stage's engine has used, where it runs in a process of its own."""
+    used = 0.0
+    for each in stubs(server.pid):
+        if each.model == stage:
+            with suppress(psutil.Error):
+                for child in each.process.children(recursive=True):
+                    with suppress(psutil.Error):
+                        times = child.cpu_times()
+                        used += times.user + times.system
+    return used
+
+
 def close_memory(server: Server) -> None:
     """Keep others of this machine from its shared memory: prompts pass through it, and Triton opens it to all."""
     for region in SHARED_MEMORY.glob(f"{server.prefix}*"):

@@ -35,6 +35,20 @@ def test_heartbeats_do_not_vouch_for_the_engine() -> None:
     assert progress.stuck_for(5.0, 5.0) == ["engine"]
 
 
+def test_an_engine_in_a_long_step_computes() -> None:
+    progress = Progress("a", 0.0, page(1, 1, 1))
+    for second in range(1, 6):
+        progress.update(second, page(2, 1, 1 + second), 100 + second / 20)
+    assert progress.stuck_for(6.0, 5.0) == []
+
+
+def test_an_engine_that_looks_for_work_does_not_compute() -> None:
+    progress = Progress("a", 0.0, page(1, 1, 1))
+    for second in range(1, 6):
+        progress.update(second, page(2, 1, 1 + second), 100 + second / 200)
+    assert progress.stuck_for(5.0, 5.0) == ["engine"]
+
+
 def test_preprocess_may_rest_once_it_has_moved() -> None:
     progress = Progress("a", 0.0, page(1, 1, 1))
     progress.update(1.0, page(2, 2, 2))
