@@ -43,9 +43,13 @@ def synthetic(
     step_ms: float = 10,
     gateway: dict[str, object] | None = None,
     streaming: Streaming | None = None,
+    canaries: bool = True,
     **limits: int,
 ) -> Iterator[Running]:
-    """The synthetic engine in a real Triton; behind the gateway where ``gateway`` has the spec's section for it."""
+    """The synthetic engine in a real Triton; behind the gateway where ``gateway`` has the spec's section for it.
+
+    Without canaries every request in its engine is the test's.
+    """
     spec = on_free_ports(
         Deployment.model_validate(
             {
@@ -58,7 +62,7 @@ def synthetic(
         )
     )
     write_repository(root, spec, None)
-    with running(spec, root) as server:
+    with running(spec, root, program=PROGRAM if canaries else QUIET) as server:
         yield server
 
 

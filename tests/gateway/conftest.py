@@ -40,7 +40,7 @@ def http(server: Running) -> Iterator[httpx.Client]:
 @pytest.fixture(scope="session")
 def behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A server for tests that bring a gateway of their own."""
-    with synthetic(tmp_path_factory.mktemp("behind"), step_ms=10) as running:
+    with synthetic(tmp_path_factory.mktemp("behind"), step_ms=10, canaries=False) as running:
         yield running
 
 
