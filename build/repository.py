@@ -53,7 +53,6 @@ sys.path.insert(0, str((Path(__file__).resolve().parent / "{code}").resolve()))
 from {module} import TritonPythonModel as TritonPythonModel
 '''
 
-
 _OPTIONAL = {*ALL_INPUTS, ENGINE_REQUEST}  # the engine's stage is asked by preprocess, or by a client itself
 _DTYPES = {"BYTES": pb.TYPE_STRING}
 

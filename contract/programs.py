@@ -8,7 +8,6 @@ from contract.errors import BuildError
 
 Program = tuple[str, str]
 
-
 BUILD: Program = ("-m", "build")
 REPOSITORY: Program = ("-m", "build.repository")
 REFERENCE: Program = ("-m", "build.reference")

@@ -113,12 +113,11 @@ def _guard_of(server: Server) -> psutil.Process | None:
 def stubs(server_pid: int) -> list[Stub]:
     """The stages' processes of a server."""
     found = []
-    with suppress(psutil.NoSuchProcess):
-        for child in psutil.Process(server_pid).children(recursive=True):
-            with suppress(psutil.Error):
-                command = child.cmdline()
-                if command and Path(command[0]).name == STUB:
-                    found.append(Stub(_model_of(command), child))
+    for child in _below(server_pid):
+        with suppress(psutil.Error):
+            command = child.cmdline()
+            if command and Path(command[0]).name == STUB:
+                found.append(Stub(_model_of(command), child))
     return found
 
 
@@ -164,13 +163,9 @@ async def dead_stub(server: Server, interval_s: float) -> str:
 def engines_s(server: Server, stage: str) -> float:
     """Seconds of the cores' time that a stage's engine has used, where it runs in a process of its own."""
     used = 0.0
-    for each in stubs(server.pid):
-        if each.model == stage:
-            with suppress(psutil.Error):
-                for child in each.process.children(recursive=True):
-                    with suppress(psutil.Error):
-                        times = child.cpu_times()
-                        used += times.user + times.system
+    for child in (child for each in stubs(server.pid) if each.model == stage for child in _below(each.process.pid)):
+        with suppress(psutil.Error):
+            used += sum(child.cpu_times()[:2])
     return used
 
 
@@ -183,9 +178,7 @@ def close_memory(server: Server) -> None:
 
 def kill(server: Server) -> None:
     """Kill the server with every process of it, at once; sweep up, and return when a GPU is free of them."""
-    family = []
-    with suppress(psutil.Error):
-        family = psutil.Process(server.pid).children(recursive=True)
+    family = _below(server.pid)
     with suppress(ProcessLookupError):
         os.killpg(server.pid, signal.SIGKILL)
     _end(family)
@@ -200,6 +193,13 @@ def sweep(prefix: str) -> None:
             shutil.rmtree(left, ignore_errors=True)
         else:
             left.unlink(missing_ok=True)
+
+
+def _below(pid: int) -> list[psutil.Process]:
+    """All that a process has started, and what those have."""
+    with suppress(psutil.Error):
+        return psutil.Process(pid).children(recursive=True)
+    return []
 
 
 def _is_of(process: psutil.Process, prefix: str) -> bool:
